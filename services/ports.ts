@@ -1,0 +1,179 @@
+// The ports: what the programs need of an event store and of a view store. Every adapter passes the same contract suite
+// (test/contract/). Positions, generations and shards are shaped for EventStoreDB and Redis as much as for SQLite.
+import type { FieldKind, RecordChange } from '../projections/projection.ts';
+
+/** Where an event stands in its store's one order: a fixed-width string, so that string order is position order. SQLite: 20 digits; EventStoreDB: commit and prepare, 20 digits each. Opaque outside the adapter. */
+export type Position = string & { readonly __brand: 'Position' };
+
+/** `no_stream`, or the revision of the last event that the writer believes in. */
+export type ExpectedRevision = number | 'no_stream';
+
+export interface NewEvent {
+  /** A UUID (design.md section 3, "Event id"). */
+  readonly id: string;
+  /** The CloudEvent's type: what a store's own tools show. */
+  readonly type: string;
+  /** The bytes of the CloudEvent's data, as received. */
+  readonly data: Uint8Array;
+  /** JSON: the attributes and where the delivery came from (schemas/recorded.ts). */
+  readonly metadata: Uint8Array;
+}
+export interface RecordedEvent extends NewEvent {
+  readonly stream: string;
+  /** 0 for the first event of its stream. */
+  readonly revision: number;
+  readonly position: Position;
+}
+
+export type AppendResult =
+  /** Durable. `revision` is that of the last event appended; one position per event. */
+  | { readonly kind: 'appended'; readonly revision: number; readonly positions: readonly Position[] }
+  /** Nothing was written: the stream ends at `revision` (-1: there is none). */
+  | { readonly kind: 'conflict'; readonly revision: number }
+  /** Nothing was written: these ids are in the stream already. Only where `idsAreUnique`. */
+  | { readonly kind: 'duplicate'; readonly found: ReadonlyMap<string, Position> };
+
+export interface SubscriptionBatch {
+  readonly events: readonly RecordedEvent[];
+  /** Everything up to here that the filter lets through has been handed over, this batch included. */
+  readonly position: Position;
+  /** True when nothing more was there at the time of reading. */
+  readonly caughtUp: boolean;
+}
+
+export interface EventStore {
+  /** Made once with the store; a view knows by it whose events it folded. */
+  readonly storeId: string;
+  /** Whether a stream refuses an event id that it already holds, however old. If not, the door reads the tail after every refusal. */
+  readonly idsAreUnique: boolean;
+  /** Appends all or nothing. A throw means that the outcome is unknown: read the tail. */
+  append(stream: string, expected: ExpectedRevision, events: readonly NewEvent[]): Promise<AppendResult>;
+  /** Forward: from `from` (default 0) upward. Backward: from `from` (default the end) downward. At most `limit` events. A missing stream is empty. */
+  readStream(stream: string, options: { readonly direction: 'forward' | 'backward'; readonly from?: number; readonly limit: number }): Promise<readonly RecordedEvent[]>;
+  /** Position of the last event of the store, null when it is empty. Freshly read. */
+  head(): Promise<Position | null>;
+  /** How many events stand after `position` (null: all), for the gap that an operator sees; null where the store cannot say. */
+  gap(position: Position | null): Promise<number | null>;
+  /** Events after `after` (null: from the start), in order, whose stream begins with one of `prefixes` (empty: all). Pull-based: the next batch is read when it is asked for. Ends when the signal aborts; a fault throws. When nothing comes, an empty batch with a moved position may be given so that a reader's checkpoint moves along. */
+  subscribe(options: { readonly after: Position | null; readonly prefixes: readonly string[]; readonly maxBatch: number; readonly signal: AbortSignal }): AsyncIterable<SubscriptionBatch>;
+  /** Events, streams and bytes on disk, for `status`. */
+  stats(): Promise<{ readonly events: number; readonly streams: number; readonly bytes: number }>;
+  close(): Promise<void>;
+}
+
+// ---- views -----------------------------------------------------------------------------------------------------------
+
+export interface Generation {
+  readonly group: string;
+  /** 1, 2, 3 … per group. */
+  readonly id: number;
+  /** Version of the projection that folds it. */
+  readonly version: string;
+  readonly shards: number;
+  readonly storeId: string;
+  /** Head of the log when it was made: readable once its position is not before this. Null: readable at once. */
+  readonly target: Position | null;
+  readonly createdAt: string;
+  readonly fields: Readonly<Record<string, FieldKind>>;
+  readonly subFields: Readonly<Record<string, Exclude<FieldKind, 'keyed'>>>;
+  readonly ordered: readonly string[];
+}
+
+export interface Commit {
+  /** Position and, through the view, generation that this worker read. */
+  readonly expected: Position | null;
+  readonly position: Position;
+  /** `live` commits only while its generation is the live one and nobody holds it; `build` only while it is not. */
+  readonly role: 'live' | 'build';
+  /** Key → JSON text; null deletes. Keys begin with `<workspace>/`. */
+  readonly documents: ReadonlyMap<string, string | null>;
+  /** By workspace. */
+  readonly records: ReadonlyMap<string, readonly RecordChange[]>;
+  /** Digest after this commit: 32 hex digits (the sum is moved by the projector, which knows the old documents). */
+  readonly digest: string;
+}
+export type CommitResult =
+  | { readonly kind: 'committed' }
+  /** Somebody else committed first, or this is no longer the live generation: nothing was written; start again from what is there. */
+  | { readonly kind: 'moved'; readonly position: Position | null; readonly live: number | null }
+  /** A promotion holds the shard for a moment: try again. */
+  | { readonly kind: 'held' };
+
+export interface Clause { readonly field: string; readonly terms: readonly string[] }
+export interface SearchQuery {
+  readonly workspace: string;
+  /** Milliseconds, both inclusive. */
+  readonly from: number;
+  readonly to: number;
+  /** AND of clauses, each an OR of terms. A record matches when every clause does. */
+  readonly clauses: readonly Clause[];
+  /** AND of clauses that must all hold in one and the same sub-record. */
+  readonly sub: readonly Clause[];
+  readonly direction: 'asc' | 'desc';
+  readonly limit: number;
+  /** Keyset: rows strictly after this one in the order (time, id), both in `direction`. */
+  readonly after: { readonly time: number; readonly id: string } | null;
+  /** The total that the first page counted, carried on; null counts. */
+  readonly total: number | null;
+}
+export interface SearchRow { readonly key: string; readonly time: number; readonly id: string; /** The document `<workspace>/<recordSpace>/<key>`, see `View.search`. */ readonly document: string | null }
+export interface SearchResult {
+  readonly rows: readonly SearchRow[];
+  readonly total: number;
+  /** Whether rows follow the last one (known by looking one further). */
+  readonly more: boolean;
+}
+
+export interface View {
+  readonly generation: Generation;
+  readonly shard: number;
+  position(): Promise<Position | null>;
+  /** 32 hex digits; zeros when empty. */
+  digest(): Promise<string>;
+  /** JSON texts in the order of the keys, null where there is none. One snapshot. */
+  load(keys: readonly string[]): Promise<readonly (string | null)[]>;
+  /** Documents with from <= key < to, in key order, in a space declared as ordered. */
+  scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]>;
+  commit(commit: Commit): Promise<CommitResult>;
+  /** `documentSpace` names the documents to bring along: row.document is that of key `<workspace>/<documentSpace>/<row.key>`, read in the same snapshot. */
+  search(query: SearchQuery, documentSpace: string): Promise<SearchResult>;
+  stats(): Promise<{ readonly documents: number; readonly records: number; readonly bytes: number }>;
+}
+
+/** Counts of what the door saw, by workspace and source; a crash may lose the last second. */
+export interface Tally {
+  readonly workspace: string;
+  readonly source: string;
+  readonly recorded: number;
+  readonly duplicates: number;
+  readonly reusedIds: number;
+  /** Rejection code → count. */
+  readonly rejected: Readonly<Record<string, number>>;
+  /** Deliveries by how late they came (recorded time less `time`): upper bound in seconds → count; 'inf' for later. */
+  readonly lateness: Readonly<Record<string, number>>;
+  /** ISO instant of the latest delivery. */
+  readonly lastSeen: string;
+}
+
+export interface ViewStore {
+  generations(group: string): Promise<readonly Generation[]>;
+  live(group: string): Promise<number | null>;
+  createGeneration(generation: Omit<Generation, 'id' | 'createdAt'>): Promise<Generation>;
+  /** Flips the pointer if it stands at `from`; answers whether it did. */
+  promote(group: string, from: number | null, to: number): Promise<boolean>;
+  /** Drops a generation that is not live; false when it is. */
+  dropGeneration(group: string, id: number): Promise<boolean>;
+  view(group: string, generation: number, shard: number): Promise<View>;
+  /** Adds (counts are summed, lastSeen is the later). */
+  addTallies(tallies: readonly Tally[]): Promise<void>;
+  tallies(workspace: string): Promise<readonly Tally[]>;
+  close(): Promise<void>;
+}
+
+// ---- what the world gives --------------------------------------------------------------------------------------------
+
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+}
+export type RandomBytes = (size: number) => Uint8Array;
