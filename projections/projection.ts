@@ -4,31 +4,11 @@
 // is handed them, and at last returns what changed. The projector drives it against any view store; a test drives it
 // against a Map. A fold may mutate the documents it was given (the projector forgets them all when a commit is
 // refused), but only what it returns in `documents` is stored.
-import type { CustomerFact, Instant, InteractionFact } from '../schemas/facts.ts';
+import type { Interpreted } from '../schemas/facts.ts';
+
+export type { Interpreted } from '../schemas/facts.ts';
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
-
-/** A recorded event of the category `identity`, read and interpreted. */
-export interface Interpreted {
-  readonly eventId: string;
-  /** Key of the event's identity: 32 hex digits (design.md section 3). For an anonymous value, that of the value, not of its stream. */
-  readonly identity: {
-    readonly key: string;
-    readonly type: string;
-    /** As received, for display. */
-    readonly value: string;
-    /** False for anonymous values and for events known by their subject alone. */
-    readonly evidence: boolean;
-    /** A built-in anonymous value: nobody. */
-    readonly anonymous: boolean;
-  };
-  readonly at: Instant;
-  readonly recordedAt: Instant;
-  readonly type: string;
-  readonly source: string;
-  readonly interactionFacts: readonly InteractionFact[];
-  readonly customerFacts: readonly CustomerFact[];
-}
 
 /** What a fold may ask of its workspace. Pure: the secret is inside, no clock, no randomness. */
 export interface FoldContext {

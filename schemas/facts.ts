@@ -115,6 +115,28 @@ export type Fact = InteractionFact | CustomerFact;
 /** What a vocabulary returns: the body, its interaction where it has one, and its tie-break; order and event are added by `interpret`. */
 export type FactBody = ({ readonly interaction: InteractionId; readonly tie?: number } & InteractionFactBody) | ({ readonly tie?: number } & CustomerFactBody);
 
+/** A recorded event of the category `identity`, read and interpreted. */
+export interface Interpreted {
+  readonly eventId: string;
+  /** Key of the event's identity: 32 hex digits (design.md section 3). For an anonymous value, that of the value, not of its stream. */
+  readonly identity: {
+    readonly key: string;
+    readonly type: string;
+    /** As received, for display. */
+    readonly value: string;
+    /** False for anonymous values and for events known by their subject alone. */
+    readonly evidence: boolean;
+    /** A built-in anonymous value: nobody. */
+    readonly anonymous: boolean;
+  };
+  readonly at: Instant;
+  readonly recordedAt: Instant;
+  readonly type: string;
+  readonly source: string;
+  readonly interactionFacts: readonly InteractionFact[];
+  readonly customerFacts: readonly CustomerFact[];
+}
+
 /** Rank of a kind at one instant: what opens comes before what it opens for, ends come last. A total Record, so that a new kind does not compile without its rank. */
 export const RANK: Readonly<Record<Fact['kind'], number>> = {
   identifiers: 0, named: 1, webActivity: 2, unreadable: 3,
