@@ -1,0 +1,158 @@
+// One shard of one generation of a group, as the worker that folds it sees it: where it stands, the documents it holds in
+// memory, and the one step fold → commit.
+import type { Changes, Interpreted, Json, Projection, RecordChange } from '../../projections/projection.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import type { Position, View } from '../ports.ts';
+import { addHash, type Digest, digestText, documentHash, parseDigest, removeHash } from './digest.ts';
+
+/** An event that a batch brought, read once and folded by every group. */
+export interface Arrival { readonly position: Position; readonly workspace: string; readonly interpreted: Interpreted }
+
+export type StepResult =
+  | { readonly kind: 'committed'; readonly events: number; readonly documents: number }
+  | { readonly kind: 'held' }
+  /** Somebody else moved the view on, or promoted another generation: what is in memory no longer counts. */
+  | { readonly kind: 'moved'; readonly live: number | null };
+
+interface Cached { value: Json; hash: Digest | null; size: number }
+
+/** Documents by full key. Bounded by the length of their JSON, oldest use first; what a refused commit touched is forgotten with everything else. */
+class DocumentCache {
+  readonly #entries = new Map<string, Cached>();
+  readonly #sizeMax: number;
+  #size = 0;
+  constructor(sizeMax: number) { this.#sizeMax = sizeMax; }
+
+  get(key: string): Cached | undefined {
+    const found = this.#entries.get(key);
+    if (found === undefined) return undefined;
+    this.#entries.delete(key);
+    this.#entries.set(key, found);
+    return found;
+  }
+  set(key: string, entry: Cached): void {
+    this.#size += entry.size - (this.#entries.get(key)?.size ?? 0);
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+  }
+  /** Called between batches only: a fold may still hold what it loaded. */
+  trim(): void {
+    for (const [key, entry] of this.#entries) {
+      if (this.#size <= this.#sizeMax) return;
+      this.#entries.delete(key);
+      this.#size -= entry.size;
+    }
+  }
+  clear(): void { this.#entries.clear(); this.#size = 0; }
+}
+
+const ABSENT_SIZE = 100;
+
+export class Target {
+  readonly projection: Projection;
+  readonly view: View;
+  readonly #role: 'live' | 'build';
+  readonly #cache: DocumentCache;
+  #position: Position | null = null;
+  #digest: Digest = parseDigest('0'.repeat(32));
+  /** Documents written and events folded since the start: for metrics, and for tests that count work. */
+  readonly work = { events: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
+
+  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cacheBytesMax: number }) {
+    this.projection = options.projection;
+    this.view = options.view;
+    this.#role = options.role;
+    this.#cache = new DocumentCache(options.cacheBytesMax);
+  }
+
+  get position(): Position | null { return this.#position; }
+
+  /** Reads where the view stands; forgets what memory says of it. */
+  async resume(): Promise<void> {
+    this.#cache.clear();
+    this.#position = await this.view.position();
+    this.#digest = parseDigest(await this.view.digest());
+  }
+
+  /** Folds the arrivals that this view lacks and commits them with `position`. Nothing is stored unless all of it is. */
+  async step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+    const from = this.#position;
+    if (from !== null && position <= from) return { kind: 'committed', events: 0, documents: 0 };
+    const wanted = from === null ? arrivals : arrivals.filter((arrival) => arrival.position > from);
+    const documents = new Map<string, string | null>();
+    const records = new Map<string, readonly RecordChange[]>();
+    let digest = this.#digest;
+    for (const [workspace, events] of byWorkspace(wanted)) {
+      const changes = await this.#fold(workspace, events, await keysOf(workspace));
+      digest = await this.#put(workspace, changes, documents, digest);
+      if (changes.records.length > 0) records.set(workspace, changes.records);
+    }
+    const result = await this.view.commit({ expected: from, position, role: this.#role, documents, records, digest: digestText(digest) });
+    // A fold changes documents in place: whatever was not committed must not be seen by the next fold.
+    if (result.kind !== 'committed') {
+      await this.resume();
+      return result.kind === 'held' ? { kind: 'held' } : { kind: 'moved', live: result.live };
+    }
+    this.#position = position;
+    this.#digest = digest;
+    this.#cache.trim();
+    this.work.events += wanted.length;
+    this.work.documents += documents.size;
+    this.work.commits += 1;
+    return { kind: 'committed', events: wanted.length, documents: documents.size };
+  }
+
+  async #fold(workspace: string, events: readonly Interpreted[], keys: WorkspaceKeys): Promise<Changes> {
+    const fold = this.projection.fold(events, keys);
+    let step = fold.next();
+    while (step.done !== true) {
+      const asked = step.value;
+      await this.#load(asked.map((key) => `${workspace}/${key}`));
+      step = fold.next(new Map(asked.map((key) => [key, this.#cache.get(`${workspace}/${key}`)?.value ?? null])));
+    }
+    return step.value;
+  }
+
+  /** Brings documents into memory, in one read. */
+  async #load(keys: readonly string[]): Promise<void> {
+    const missing = keys.filter((key) => this.#cache.get(key) === undefined);
+    if (missing.length === 0) return;
+    const texts = await this.view.load(missing);
+    this.work.loaded += missing.length;
+    missing.forEach((key, i) => {
+      const text = texts[i] ?? null;
+      if (text === null) this.#cache.set(key, { value: null, hash: null, size: ABSENT_SIZE });
+      else this.#cache.set(key, { value: JSON.parse(text) as Json, hash: documentHash(key, text), size: text.length });
+    });
+  }
+
+  /** Adds a fold's documents to the commit and moves the digest; those whose text did not change are left out. */
+  async #put(workspace: string, changes: Changes, documents: Map<string, string | null>, before: Digest): Promise<Digest> {
+    await this.#load([...changes.documents.keys()].map((key) => `${workspace}/${key}`));
+    let digest = before;
+    for (const [name, value] of changes.documents) {
+      const key = `${workspace}/${name}`;
+      const old = this.#cache.get(key)?.hash ?? null;
+      const text = value === null ? null : JSON.stringify(value);
+      const now = text === null ? null : documentHash(key, text);
+      this.#cache.set(key, { value, hash: now, size: text?.length ?? ABSENT_SIZE });
+      if (old === null && now === null) continue;
+      if (old !== null && now !== null && old.high === now.high && old.low === now.low) continue;
+      if (old !== null) digest = removeHash(digest, old);
+      if (now !== null) digest = addHash(digest, now);
+      documents.set(key, text);
+      this.work.bytes += text?.length ?? 0;
+    }
+    return digest;
+  }
+}
+
+function byWorkspace(arrivals: readonly Arrival[]): Map<string, Interpreted[]> {
+  const groups = new Map<string, Interpreted[]>();
+  for (const { workspace, interpreted } of arrivals) {
+    const group = groups.get(workspace);
+    if (group === undefined) groups.set(workspace, [interpreted]);
+    else group.push(interpreted);
+  }
+  return groups;
+}
