@@ -1,0 +1,262 @@
+// The 8x8 End-to-End Journey API: requests, answers and error codes of the published revision of 2026-04-29, with the
+// newest revision's further fields, outcomes and filters (shared/reference/journey-apis-facts.md, section 1; the readings
+// of 1.10 are cited by number). Data, not code: which filters there are is handed in by the projection that indexes them.
+import { z } from 'zod';
+import { type Dialect, type Endpoint, endpoint, type Problem } from './openapi.ts';
+import { parseInstant, msOf } from '../time.ts';
+import type { Instant } from '../facts.ts';
+
+interface ErrorText { readonly title: string; readonly status: number; readonly message: string; readonly suggestion: string }
+
+/** The 23 published codes. The titles make the anchors of the published page, to which `url` points; the statuses are readings (only a generic table is published). */
+export const EIGHT_BY_EIGHT_ERRORS = {
+  invalidPbx: { title: 'Invalid PBX', status: 400, message: 'A value of pbxNames is no PBX of this account.', suggestion: 'Use the PBX names of your own account.' },
+  invalidTenant: { title: 'Invalid Tenant', status: 400, message: 'A value of tenantIds is no tenant of this account.', suggestion: 'Use the tenant ids of your own account.' },
+  malformedRequest: { title: 'Malformed Request', status: 400, message: 'The body cannot be read as the JSON object that this endpoint takes.', suggestion: 'Send one JSON object in the documented structure.' },
+  badRequest: { title: 'Bad Request', status: 400, message: 'A field is missing or has the wrong type.', suggestion: 'Compare the field with the documentation at /docs.' },
+  dateRangeNotNull: { title: 'Date Range Not Null', status: 400, message: 'dateRange is missing.', suggestion: 'Add dateRange with start and end.' },
+  startRangeNotNull: { title: 'Start Date Not Null', status: 400, message: 'dateRange.start is missing.', suggestion: 'Add dateRange.start.' },
+  endRangeNotNull: { title: 'End Date Not Null', status: 400, message: 'dateRange.end is missing.', suggestion: 'Add dateRange.end.' },
+  endDateBeforeStartDate: { title: 'End Date Before Start Date', status: 400, message: 'dateRange.start is later than dateRange.end.', suggestion: 'Exchange start and end.' },
+  filtersNotEmpty: { title: 'Filters Not Empty', status: 400, message: 'filters is an empty array.', suggestion: 'Name at least one filter, or leave filters out.' },
+  iso8061WithTzFormat: { title: 'ISO 8061 With Timezone Format', status: 400, message: 'A date is not in ISO 8601 with a zone designator.', suggestion: 'Write dates as 2025-03-01T00:00:00Z or 2025-03-01T00:00:00+02:00.' },
+  maxInterval: { title: 'Max Interval', status: 400, message: 'The date range is longer than 60 days.', suggestion: 'Ask for at most 60 days at once.' },
+  filterValuesNotEmpty: { title: 'Filter Values Not Empty', status: 400, message: 'A filter has no values.', suggestion: 'Give each filter at least one value.' },
+  invalidFilterType: { title: 'Invalid Filter Type', status: 400, message: 'This endpoint has no filter of that name.', suggestion: 'Use one of the filter names in /docs.' },
+  timezoneNotNull: { title: 'Timezone Not Null', status: 400, message: 'displayTimezone is missing.', suggestion: 'Add displayTimezone, for example UTC.' },
+  invalidTimezone: { title: 'Invalid Timezone', status: 400, message: 'displayTimezone is not the name of an IANA timezone.', suggestion: 'Use a name such as Europe/Bucharest or UTC, spelt as in the IANA database.' },
+  invalidSortDirection: { title: 'Invalid Sort Direction', status: 400, message: 'sortDirection is neither ASC nor DESC.', suggestion: 'Use ASC or DESC.' },
+  invalidSortField: { title: 'Invalid Sort Field', status: 400, message: 'sortField is not TIME.', suggestion: 'Use TIME, or leave sortField out.' },
+  invalidLimit: { title: 'Invalid Limit', status: 400, message: 'limit is not a whole number from 1 to 1000.', suggestion: 'Use a limit from 1 to 1000.' },
+  invalidCursor: { title: 'Invalid Cursor', status: 400, message: 'nextPageCursor was not given by this query.', suggestion: 'Send the cursor of the previous page with the same date range and filters, or start without one.' },
+  cursorAndSortMismatch: { title: 'Cursor And Sort Mismatch', status: 400, message: 'nextPageCursor belongs to another sort order.', suggestion: 'Keep sortField and sortDirection while you page.' },
+  missingPbxForCustomer: { title: 'Missing PBX For Customer', status: 403, message: 'This account has no PBX.', suggestion: 'Have a PBX assigned to the account.' },
+  invalidApiPath: { title: 'Invalid Endpoint', status: 404, message: 'There is no such endpoint.', suggestion: 'See /docs for the endpoints.' },
+  invalidRequestMethod: { title: 'Invalid Request Method', status: 405, message: 'This endpoint does not take that method.', suggestion: 'Use the method that the Allow header names.' },
+} as const satisfies Record<string, ErrorText>;
+export type EightByEightCode = keyof typeof EIGHT_BY_EIGHT_ERRORS;
+
+export function isEightByEightCode(text: string): text is EightByEightCode { return Object.hasOwn(EIGHT_BY_EIGHT_ERRORS, text); }
+
+const PUBLISHED_PAGE = 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api';
+
+function urlOf(code: string): string {
+  if (!isEightByEightCode(code)) return '/docs';
+  return `${PUBLISHED_PAGE}#${EIGHT_BY_EIGHT_ERRORS[code].title.toLowerCase().replaceAll(' ', '-')}-${code.toLowerCase()}`;
+}
+
+/** Both revisions' fields at once (1.7): clients of the newer one branch on `errorCode`. */
+const errorSchema = z.object({
+  errors: z.array(z.object({ message: z.string(), suggestion: z.string(), url: z.string(), errorCode: z.string() })),
+});
+
+function problem(code: EightByEightCode, path: readonly PropertyKey[]): Problem {
+  const { message, suggestion } = EIGHT_BY_EIGHT_ERRORS[code];
+  const attribute = path.map(String).join('.');
+  return attribute === '' ? { code, message, suggestion } : { code, message, suggestion, attribute };
+}
+
+export const eightByEight: Dialect = {
+  errorSchema,
+  print: (problems) => ({
+    errors: problems.map(({ code, message, suggestion, attribute }) => ({
+      message: attribute === undefined ? message : `${message} (${attribute})`,
+      suggestion: suggestion ?? (isEightByEightCode(code) ? EIGHT_BY_EIGHT_ERRORS[code].suggestion : 'See /docs.'),
+      url: urlOf(code),
+      errorCode: code,
+    })),
+  }),
+  problemsOf: (error) => error.issues.map((issue) => problem(isEightByEightCode(issue.message) ? issue.message : 'badRequest', issue.path)),
+  renamed: { unknownPath: 'invalidApiPath', methodNotAllowed: 'invalidRequestMethod', malformedJson: 'malformedRequest' },
+};
+
+// ---- requests --------------------------------------------------------------------------------------------------------
+
+const coded = (missing: EightByEightCode, wrong: EightByEightCode = 'badRequest') => ({
+  error: (issue: { readonly input?: unknown }): string => (issue.input === undefined || issue.input === null ? missing : wrong),
+});
+
+const DAYS_MAX = 60;
+const DAY_MS = 86_400_000;
+
+/** Reading 3: `Z` or `±hh:mm`; seconds may be missing, as ISO 8601 and the platform's own parser have it. */
+export function parseRangeDate(text: string): Instant | null {
+  return parseInstant(text.replace(/^(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:\d\d)$/, '$1:00$2'));
+}
+
+const date = (missing: EightByEightCode): z.ZodString => z.string(coded(missing)).refine((text) => parseRangeDate(text) !== null, 'iso8061WithTzFormat')
+  .meta({ format: 'date-time', examples: ['2025-05-19T08:00:00+03:00'] });
+
+const dateRange = z.object({ start: date('startRangeNotNull'), end: date('endRangeNotNull') }, coded('dateRangeNotNull', 'malformedRequest')).superRefine(({ start, end }, context) => {
+  const from = parseRangeDate(start);
+  const to = parseRangeDate(end);
+  if (from === null || to === null) return;
+  // Reading 2: elapsed time; exactly sixty days pass. Reading 4: start = end is a range.
+  if (from > to) context.addIssue({ code: 'custom', message: 'endDateBeforeStartDate' });
+  else if (msOf(to) - msOf(from) > DAYS_MAX * DAY_MS) context.addIssue({ code: 'custom', message: 'maxInterval' });
+}).meta({ description: 'Journeys that start inside it, both ends included; at most 60 days.' });
+
+/** The canonical names, and the shape of the aliases that `Intl` resolves silently (1.10 no. 16). */
+const CANONICAL_ZONES: ReadonlySet<string> = new Set(Intl.supportedValuesOf('timeZone'));
+const FOLDED_ZONES: ReadonlySet<string> = new Set([...CANONICAL_ZONES].map((zone) => zone.toLowerCase()));
+const ZONE_ALIAS = /^(?:[A-Z][A-Za-z]+\/)?[A-Z][A-Za-z0-9_]*(?:[-+/][A-Za-z0-9_]+)*$/;
+
+/** Whether this names an IANA timezone, spelt as there: not an offset, which `Intl` takes too, and not in another case. */
+export function isTimezone(name: string): boolean {
+  if (CANONICAL_ZONES.has(name)) return true;
+  if (FOLDED_ZONES.has(name.toLowerCase()) || !ZONE_ALIAS.test(name)) return false;
+  const region = name.split('/')[0];
+  if (region !== name && region !== undefined && /^[A-Z]{3,}$/.test(region)) return false;
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function filterOf(names: readonly string[]) {
+  const known: ReadonlySet<string> = new Set(names);
+  return z.object({
+    name: z.string(coded('badRequest')).refine((name) => known.has(name), 'invalidFilterType').meta({ enum: [...names] }),
+    values: z.array(z.string(coded('badRequest')), coded('filterValuesNotEmpty', 'malformedRequest')).min(1, 'filterValuesNotEmpty'),
+  }, { error: 'malformedRequest' });
+}
+
+/** A search's body. Unknown fields are ignored (reading 18); null means left out. */
+export function searchRequest(filterNames: readonly string[]) {
+  return z.object({
+    dateRange,
+    displayTimezone: z.string(coded('timezoneNotNull')).refine(isTimezone, 'invalidTimezone').meta({ description: 'IANA name; changes how times are printed and nothing else.', examples: ['Europe/Bucharest'] }),
+    // Reading 1: left out means no filter, present and empty is an error.
+    filters: z.array(filterOf(filterNames), { error: 'malformedRequest' }).min(1, 'filtersNotEmpty').nullish().meta({ description: 'All filters must match; within one filter any of its values.' }),
+    // Reading 8: any number outside is invalidLimit, any other type badRequest.
+    limit: z.number(coded('badRequest')).refine((limit) => Number.isInteger(limit) && limit >= 1 && limit <= 1000, 'invalidLimit').meta({ type: 'integer', minimum: 1, maximum: 1000, default: 100 }).nullish(),
+    nextPageCursor: z.string(coded('badRequest')).nullish().meta({ description: 'As the previous page gave it; send it with an otherwise unchanged request (limit and displayTimezone may change).' }),
+    sortField: z.string(coded('badRequest')).refine((field) => field === 'TIME', 'invalidSortField').meta({ enum: ['TIME'] }).nullish(),
+    // Reading 6: case-insensitive, as the published error text has it.
+    sortDirection: z.string(coded('badRequest')).refine((direction) => /^(asc|desc)$/i.test(direction), 'invalidSortDirection').meta({ enum: ['ASC', 'DESC', 'asc', 'desc'] }).nullish(),
+  }, { error: 'malformedRequest' });
+}
+export type SearchRequest = z.output<ReturnType<typeof searchRequest>>;
+
+// ---- answers ---------------------------------------------------------------------------------------------------------
+
+const text = z.string().nullable();
+const time = z.string().meta({ format: 'date-time' });
+const site = z.object({ id: text, name: text }).nullable();
+const place = z.object({ id: text, name: text, extension: text, site });
+export const agentAnswer = z.object({
+  id: z.string(), subscriptionId: text, name: text, email: text, loginId: text, department: text,
+  group: z.object({ id: text, name: text }).nullable(), site, type: z.enum(['HUMAN', 'AI']).nullable(),
+});
+const endpointFields = { type: z.string(), id: text, name: text, phoneNumber: text, extension: text, email: text, loginId: text, department: text, pbx: text };
+
+export const OUTCOMES = [
+  'Handled', 'Abandoned', 'EndedInScript', 'Other', 'UnknownOutcome',
+  'ForwardedToExternalNumber', 'Voicemail', 'CallbackRequested', 'CallbackNoAnswer', 'CallbackExpired',
+] as const;
+export const TRANSITION_NAMES = [
+  'STARTED', 'OUTBOUND_STARTED', 'IN_SCRIPT', 'WAITING', 'TALKING', 'HOLD', 'FORWARD', 'TRANSFER', 'VOICEMAIL', 'FOLLOWUP_PENDING', 'PROCESSING', 'FINISHED',
+] as const;
+
+/** The published fields in the published order (1.8). */
+export const journeyAnswer = z.object({
+  time: time.meta({ description: 'Start of the journey, in displayTimezone.' }),
+  finishedTime: time.nullable().meta({ description: 'Null while it is open.' }),
+  journeyId: z.string(),
+  interactions: z.array(z.object({ id: z.string(), direction: text, type: text })),
+  agents: z.array(agentAnswer),
+  contact: z.object({ name: text, phoneNumber: text, email: text }),
+  entryPoint: z.object({ ...endpointFields, tenantId: text, site }).nullable(),
+  direction: z.enum(['Inbound', 'Outbound', 'Internal']).nullable(),
+  transfersCompleted: z.int(),
+  forwardedToQueue: z.int(),
+  forwardedToRingGroup: z.int(),
+  forwardedToScript: z.int(),
+  holdDuration: z.number().meta({ description: 'Milliseconds.' }),
+  mediaTypes: z.array(z.string()),
+  outcome: z.enum(OUTCOMES),
+  origin: z.object({ ...endpointFields, site }).nullable(),
+  pbxNames: z.array(z.string()),
+  queues: z.array(place),
+  ringGroups: z.array(place),
+  scheduleHours: z.array(z.string()),
+  schedules: z.array(z.object({ id: text, tag: text, tenantId: text, result: z.string() })),
+  tenantIds: z.array(z.string()),
+  wrapUpCodes: z.array(z.string()),
+  outboundPhoneCodes: z.array(z.object({ listName: text, name: text, shortCode: text })),
+  aiAgentInformation: z.object({ creditConsumption: z.number(), toolsUsedSuccessfully: z.array(z.object({ name: z.string(), success: z.boolean() })) }).optional(),
+});
+export type JourneyAnswer = z.output<typeof journeyAnswer>;
+
+/** 1.9. `duration` is null while the state is still open: no answer depends on when it is asked. */
+export const transitionAnswer = z.object({
+  time,
+  name: z.enum(TRANSITION_NAMES),
+  interactionId: z.string(),
+  agents: z.array(agentAnswer),
+  previousAgents: z.array(agentAnswer),
+  previousQueue: place.nullable(),
+  previousRingGroup: place.nullable(),
+  queue: place.nullable(),
+  ringGroup: place.nullable(),
+  duration: z.number().nullable().meta({ description: 'Milliseconds in this state; 0 for markers, null while it is open.' }),
+  externalNumber: text,
+  mediaType: text,
+  autoAttendant: place.nullable(),
+  channel: place.nullable(),
+  scripts: z.array(z.object({ id: text, name: text })),
+});
+export type TransitionAnswer = z.output<typeof transitionAnswer>;
+export const timelineAnswer = z.object({ journeyId: z.string(), transitions: z.array(transitionAnswer) });
+
+export function pageOf<T extends z.ZodType>(row: T) {
+  return z.object({
+    data: z.array(row),
+    nextPageCursor: z.string().nullable().meta({ description: 'Null on the last page.' }),
+    totalElements: z.int().meta({ description: 'How many match in all, as counted for the first page.' }),
+  });
+}
+
+// ---- endpoints -------------------------------------------------------------------------------------------------------
+
+const REFUSALS: readonly EightByEightCode[] = [
+  'badRequest', 'dateRangeNotNull', 'startRangeNotNull', 'endRangeNotNull', 'endDateBeforeStartDate', 'filtersNotEmpty', 'iso8061WithTzFormat', 'maxInterval',
+  'filterValuesNotEmpty', 'invalidFilterType', 'timezoneNotNull', 'invalidTimezone', 'invalidSortDirection', 'invalidSortField', 'invalidLimit', 'invalidCursor', 'cursorAndSortMismatch',
+];
+export const EIGHT_BY_EIGHT_PATH = '/cidp/journey/api/v1';
+
+function search<T extends z.ZodType>(of: { name: string; path: string; summary: string; description: string; filterNames: readonly string[]; row: T; explode?: string; filter: { name: string; values: string[] } }) {
+  const body = searchRequest(of.filterNames);
+  return endpoint({
+    name: of.name, method: 'POST', path: `${EIGHT_BY_EIGHT_PATH}/${of.path}/search`, tag: '8x8 End-to-End Journey API', summary: of.summary, description: of.description,
+    dialect: eightByEight, access: 'key', reads: ['journeys'], params: z.object({}), query: z.object({}),
+    body: { kind: 'json', schema: body },
+    answer: { schema: pageOf(of.row), mediaType: 'application/json' },
+    list: of.explode === undefined ? { row: of.row } : { row: of.row, explode: of.explode },
+    refusals: REFUSALS,
+    requestExample: {
+      dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-03T00:00:00Z' }, displayTimezone: 'Europe/Bucharest',
+      filters: [of.filter], limit: 50, sortDirection: 'DESC',
+    },
+  } satisfies Endpoint);
+}
+
+/** The two searches; the filters are those that the projection indexes. */
+export function eightByEightEndpoints(filters: { readonly journeys: readonly string[]; readonly transitions: readonly string[] }) {
+  return {
+    searchJourneys: search({
+      name: 'searchJourneys', path: 'journeys', filterNames: filters.journeys, row: journeyAnswer,
+      summary: 'Journeys that started in a range, one row each',
+      description: 'Filters are exact and case-sensitive (mediaTypes alone folds case). Journeys that are still open are included, with a provisional outcome.',
+      filter: { name: 'mediaTypes', values: ['Phone'] },
+    }),
+    searchTransitions: search({
+      name: 'searchTransitions', path: 'transitions', filterNames: filters.transitions, row: timelineAnswer, explode: 'transitions',
+      summary: 'Whole timelines of journeys that started in a range',
+      description: 'Several transitions.* filters must hold in one and the same transition; every journey that has such a transition is returned with all of its transitions. limit, cursor and totalElements count journeys.',
+      filter: { name: 'transitions.name', values: ['TRANSFER'] },
+    }),
+  };
+}

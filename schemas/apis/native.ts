@@ -1,0 +1,239 @@
+// Our own endpoints: publish, journeys of a customer, history, outcomes, sources, persons, and what operators' tools read.
+// Codes, requests and answers as data; the handlers are in services/api/.
+import { z } from 'zod';
+import { agentAnswer, isTimezone, journeyAnswer, OUTCOMES, pageOf, transitionAnswer } from './eightbyeight.ts';
+import { type Dialect, endpoint, type Problem } from './openapi.ts';
+import { parseInstant } from '../time.ts';
+
+interface CodeText { readonly status: number; readonly message: string }
+
+/** Every code of ours that is not a rejected event's (those are schemas/cloudevent.ts's, and 400). */
+export const NATIVE_CODES = {
+  unauthorized: { status: 401, message: 'A valid key is required, in x-api-key or as Authorization: Bearer.' },
+  unknownPath: { status: 404, message: 'There is no such endpoint; see /docs.' },
+  methodNotAllowed: { status: 405, message: 'This endpoint does not take that method; see the Allow header.' },
+  malformedUrl: { status: 400, message: 'The URL is not properly percent-encoded.' },
+  malformedJson: { status: 400, message: 'The body is not JSON.' },
+  badRequest: { status: 400, message: 'A parameter or field has the wrong type or value.' },
+  missingParameter: { status: 400, message: 'A required parameter is missing.' },
+  unknownParameter: { status: 400, message: 'This endpoint has no such parameter.' },
+  invalidTimezone: { status: 400, message: 'Not the name of an IANA timezone.' },
+  invalidRange: { status: 400, message: 'from must be before to.' },
+  rangeTooLong: { status: 400, message: 'The range is longer than 400 days.' },
+  tooManyRows: { status: 400, message: 'The answer would have more than 50,000 rows: ask for a shorter range, longer periods or fewer groups.' },
+  invalidCursor: { status: 400, message: 'The cursor was not given by this query.' },
+  cursorAndSortMismatch: { status: 400, message: 'The cursor belongs to another sort order.' },
+  badPosition: { status: 400, message: 'Throughline-Min-Position is not a position as Throughline-Position states it.' },
+  foreignPosition: { status: 400, message: 'Throughline-Min-Position is of another event store.' },
+  positionPastHead: { status: 400, message: 'Throughline-Min-Position is past the end of the log.' },
+  bodyTooLarge: { status: 413, message: 'The body is larger than this endpoint takes.' },
+  unsupportedMediaType: { status: 415, message: 'This endpoint does not take that content type or encoding.' },
+  unknownJourney: { status: 404, message: 'There is no such journey.' },
+  unknownPerson: { status: 404, message: 'There is no such person.' },
+  unknownIdentity: { status: 404, message: 'Nothing is known of that identity.' },
+  notYet: { status: 412, message: 'The view has not reached Throughline-Min-Position yet.' },
+  building: { status: 503, message: 'The view is being built.' },
+  viewsUnavailable: { status: 503, message: 'The view cannot be read now.' },
+  publishUnavailable: { status: 503, message: 'This server does not take events.' },
+  internal: { status: 500, message: 'Something went wrong here; it has been logged.' },
+} as const satisfies Record<string, CodeText>;
+export type NativeCode = keyof typeof NATIVE_CODES;
+
+export function isNativeCode(text: string): text is NativeCode { return Object.hasOwn(NATIVE_CODES, text); }
+
+export function nativeProblem(code: NativeCode, given: Omit<Partial<Problem>, 'code'> = {}): Problem {
+  return { message: NATIVE_CODES[code].message, ...given, code };
+}
+
+export const nativeError = z.object({
+  errors: z.array(z.looseObject({ code: z.string(), message: z.string(), attribute: z.string().optional() })),
+});
+
+export const native: Dialect = {
+  errorSchema: nativeError,
+  print: (problems) => ({ errors: problems.map(({ code, message, attribute, more }) => ({ code, ...(attribute === undefined ? {} : { attribute }), message, ...more })) }),
+  problemsOf: (error) => error.issues.flatMap((issue) => {
+    const attribute = issue.path.map(String).join('.');
+    if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => nativeProblem('unknownParameter', { attribute: key }));
+    return [nativeProblem(isNativeCode(issue.message) ? issue.message : 'badRequest', attribute === '' ? {} : { attribute })];
+  }),
+  renamed: {},
+};
+
+// ---- parameters ------------------------------------------------------------------------------------------------------
+
+const coded = { error: (issue: { readonly input?: unknown }): string => (issue.input === undefined ? 'missingParameter' : 'badRequest') };
+const LIMIT_MAX = 1000;
+
+const identity = z.string(coded).min(1, 'badRequest').max(1024, 'badRequest').meta({ description: 'An e-mail address, phone number, customer id … of the customer, in any spelling.', examples: ['ana@example.com'] });
+const identitytype = z.string(coded).min(1, 'badRequest').max(256, 'badRequest').optional().meta({ description: 'Its type; left out, every type that the workspace has seen is tried.', examples: ['email'] });
+const limit = z.string(coded).refine((text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= LIMIT_MAX, 'badRequest').meta({ type: 'integer', minimum: 1, maximum: LIMIT_MAX, default: 100 }).optional();
+const cursor = z.string(coded).optional().meta({ description: '`nextPageCursor` of the previous page.' });
+const timezone = z.string(coded).refine(isTimezone, 'invalidTimezone').optional().meta({ description: 'IANA name; UTC when left out.', examples: ['Europe/Bucharest'] });
+const sort = z.enum(['asc', 'desc'], { error: 'badRequest' }).optional();
+const instant = z.string(coded).refine((text) => parseInstant(text) !== null, 'badRequest').meta({ format: 'date-time' });
+const flag = z.enum(['true', 'false'], { error: 'badRequest' }).optional();
+
+export const GROUPINGS = ['outcome', 'queue', 'medium', 'direction'] as const;
+export type Grouping = (typeof GROUPINGS)[number];
+const grouping = z.string(coded).refine((text) => text.split(',').every((name) => (GROUPINGS as readonly string[]).includes(name)), 'badRequest')
+  .meta({ description: `Any of ${GROUPINGS.join(', ')}, separated by commas.`, examples: ['queue,outcome'] }).optional();
+
+const none = z.strictObject({});
+
+// ---- answers ---------------------------------------------------------------------------------------------------------
+
+const text = z.string().nullable();
+const time = z.string().meta({ format: 'date-time' });
+const position = z.string().meta({ description: '`<store id>.<position>`, for Throughline-Min-Position.' });
+
+const result = z.enum(['recorded', 'duplicate']);
+const dryRunAnswer = z.object({
+  id: z.string(), eventId: z.string(), result: z.literal('dryRun'), stream: z.string(), at: time, vocabulary: text.meta({ description: 'Which vocabulary reads it; null: none.' }),
+  facts: z.array(z.looseObject({ kind: z.string() })), reason: z.object({ code: z.string(), message: z.string() }).nullable().meta({ description: 'Why no facts came out.' }),
+});
+const publishAnswer = z.union([
+  z.object({ id: z.string(), eventId: z.string(), result, stream: z.string(), position: position.nullable() }),
+  z.object({
+    results: z.array(z.object({
+      index: z.int(), id: z.string().optional(), eventId: z.string().optional(), result: z.enum(['recorded', 'duplicate', 'rejected', 'dryRun']), stream: z.string().optional(), position: position.nullable().optional(),
+      code: z.string().optional(), attribute: text.optional(), message: z.string().optional(),
+    }).loose()),
+    recorded: z.int(), duplicate: z.int(), rejected: z.int(),
+  }),
+  dryRunAnswer,
+]);
+
+export const participantAnswer = z.object({
+  role: z.enum(['customer', 'agent', 'supervisor', 'bot', 'treatment']), id: z.string(), interactionId: z.string(), name: text,
+  joined: time, held: z.array(z.object({ from: time, to: time.nullable() })), dropped: time.nullable(),
+});
+export const journeyDetail = journeyAnswer.extend({
+  waitingDuration: z.number(), talkingDuration: z.number(), wrapUpDuration: z.number(),
+  topics: z.array(z.string()), data: z.record(z.string(), z.string()), attributes: z.array(z.string()),
+  truncated: z.boolean().meta({ description: 'Facts past a limit were left out.' }),
+  participants: z.array(participantAnswer),
+  transitions: z.array(transitionAnswer.extend({ events: z.array(z.string()).meta({ description: 'Ids of the recorded events behind it, the first ten.' }) })),
+});
+
+export const historyEntry = z.object({
+  eventId: z.string(), recordedtime: time, position,
+  event: z.looseObject({
+    specversion: z.string(), id: z.string(), source: z.string(), type: z.string(), time: time.optional(), subject: z.string().optional(),
+    identity: z.string().optional(), identitytype: z.string().optional(), datacontenttype: z.string().optional(), data: z.unknown().optional(), data_base64: z.string().optional(),
+  }).meta({ description: 'The CloudEvent, verbatim.' }),
+});
+
+const quantiles = z.object({ p50: z.number().nullable(), p90: z.number().nullable() }).meta({ description: 'Seconds: the upper bound of the histogram bucket; null where nothing was measured or it is past the last bound.' });
+export const outcomeRow = z.object({
+  from: time, to: time,
+  outcome: z.enum(OUTCOMES).optional(), queue: z.object({ id: text, name: text }).nullable().optional(), medium: text.optional(), direction: text.optional(),
+  journeys: z.int(), handled: z.int(), abandoned: z.int(),
+  abandonmentRate: z.number().nullable().meta({ description: 'abandoned / (handled + abandoned); null where neither.' }),
+  serviceLevels: z.record(z.string(), z.number()).nullable().meta({ description: 'Bound in seconds → share of handled + abandoned journeys that were handled after waiting at most that long.' }),
+  waiting: quantiles, talking: quantiles, hold: quantiles,
+});
+
+export const sourceRow = z.object({
+  source: z.string(), recorded: z.int(), duplicates: z.int(), reusedIds: z.int(),
+  rejected: z.record(z.string(), z.int()), lateness: z.record(z.string(), z.int()).meta({ description: 'Upper bound in seconds → deliveries; inf: later.' }), lastSeen: time,
+});
+
+export const personAnswer = z.object({
+  personId: z.string(), firstName: text, lastName: text, name: text,
+  aliases: z.array(z.object({ key: z.string(), type: z.string(), value: z.string(), firstSeen: time })),
+  evidence: z.array(z.object({ a: z.string(), b: z.string(), strength: z.string(), at: time, eventId: z.string() })).meta({ description: 'Why they are one: `a` and `b` are keys of aliases.' }),
+  refused: z.array(z.object({ a: z.string(), b: z.string(), reason: z.string(), at: time, eventId: z.string() })),
+});
+
+const json = 'application/json';
+const example = { specversion: '1.0', id: '8f0c', source: 'shop/ivr', type: 'throughline.interaction.started', time: '2026-03-02T09:00:00Z', identity: 'ana@example.com', identitytype: 'email', data: { interactionId: 'call-1', direction: 'Inbound', medium: 'Phone' } };
+
+// ---- endpoints -------------------------------------------------------------------------------------------------------
+
+export const nativeEndpoints = {
+  publishEvents: endpoint({
+    name: 'publishEvents', method: 'POST', path: '/events', tag: 'Publish', summary: 'Publish CloudEvents',
+    description: 'Answers when the events are durable. A single event that is rejected is answered with 400; a batch is answered element by element, and one bad element fails no other. With dryRun=true nothing is stored: the answer says which facts would come out and why none.',
+    dialect: native, access: 'key', reads: [], params: none, query: z.strictObject({ dryRun: flag }), body: { kind: 'cloudevents' },
+    answer: { schema: publishAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'unknownParameter', 'publishUnavailable', 'missingIdentity'], requestExample: example,
+  }),
+  getJourney: endpoint({
+    name: 'getJourney', method: 'GET', path: '/journeys/{id}', tag: 'Journeys', summary: 'One journey with its timeline and participants',
+    description: 'Every id that the journey ever had answers: its explicit ids and those of the journeys that it was joined from.',
+    dialect: native, access: 'key', reads: ['journeys'], params: z.strictObject({ id: z.string().max(2048).meta({ examples: ['0f8e6c2b9d7a41c3a5e2b1f09c8d7e6f'] }) }), query: z.strictObject({ timezone }), body: { kind: 'none' },
+    answer: { schema: journeyDetail, mediaType: json }, list: null, refusals: ['unknownJourney', 'invalidTimezone', 'unknownParameter'],
+  }),
+  listJourneys: endpoint({
+    name: 'listJourneys', method: 'GET', path: '/journeys', tag: 'Journeys', summary: 'Journeys of a customer',
+    description: 'Of the person that the identity is part of: journeys of every alias, newest first.',
+    dialect: native, access: 'key', reads: ['persons', 'journeys'], params: none,
+    query: z.strictObject({ identity, identitytype, limit, cursor, sort, timezone }), body: { kind: 'none' },
+    answer: { schema: pageOf(journeyAnswer).extend({ personId: text }), mediaType: json }, list: { row: journeyAnswer },
+    refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity', 'invalidCursor', 'cursorAndSortMismatch', 'invalidTimezone'],
+  }),
+  getHistory: endpoint({
+    name: 'getHistory', method: 'GET', path: '/history', tag: 'History', summary: 'Everything recorded of a customer, verbatim',
+    description: 'The recorded events of every alias of the person, in order of their time, each once. A page may hold fewer than `limit` entries where they are large.',
+    dialect: native, access: 'key', reads: ['persons'], params: none, query: z.strictObject({ identity, identitytype, limit, cursor, sort }), body: { kind: 'none' },
+    answer: { schema: z.object({ personId: text, data: z.array(historyEntry), nextPageCursor: text }), mediaType: json }, list: { row: historyEntry },
+    refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity', 'invalidCursor', 'cursorAndSortMismatch'],
+  }),
+  getOutcomes: endpoint({
+    name: 'getOutcomes', method: 'GET', path: '/outcomes', tag: 'Outcomes', summary: 'Journeys counted by outcome over time',
+    description: 'By the start of the journey. `from` is floored and `to` raised to a quarter of an hour; `to` is not included. Days and hours are those of the timezone, so that a day may have 23 or 25 hours.',
+    dialect: native, access: 'key', reads: ['journeys'], params: none,
+    query: z.strictObject({ from: instant, to: instant, by: z.enum(['quarter', 'hour', 'day'], { error: 'badRequest' }).optional().meta({ default: 'day' }), timezone, group: grouping }), body: { kind: 'none' },
+    answer: { schema: z.object({ data: z.array(outcomeRow), total: outcomeRow }), mediaType: json }, list: { row: outcomeRow },
+    refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'invalidTimezone', 'invalidRange', 'rangeTooLong', 'tooManyRows'],
+  }),
+  getSources: endpoint({
+    name: 'getSources', method: 'GET', path: '/sources', tag: 'Publish', summary: 'What each source sent',
+    description: 'Counted by the door; a crash may lose the last second.',
+    dialect: native, access: 'key', reads: [], params: none, query: none, body: { kind: 'none' },
+    answer: { schema: z.object({ data: z.array(sourceRow) }), mediaType: json }, list: { row: sourceRow }, refusals: ['unknownParameter'],
+  }),
+  findPerson: endpoint({
+    name: 'findPerson', method: 'GET', path: '/persons', tag: 'Persons', summary: 'The person behind an identity',
+    description: 'Aliases, names, the evidence that joined them, and what was refused.',
+    dialect: native, access: 'key', reads: ['persons'], params: none, query: z.strictObject({ identity, identitytype }), body: { kind: 'none' },
+    answer: { schema: personAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity'],
+  }),
+  getPerson: endpoint({
+    name: 'getPerson', method: 'GET', path: '/persons/{id}', tag: 'Persons', summary: 'A person by id',
+    description: 'Old ids answer with the person that they are now part of.',
+    dialect: native, access: 'key', reads: ['persons'], params: z.strictObject({ id: z.string().max(256).meta({ examples: ['5c1f0e9b7a3d2c4b8e6f1a20'] }) }), query: none, body: { kind: 'none' },
+    answer: { schema: personAnswer, mediaType: json }, list: null, refusals: ['unknownPerson', 'unknownParameter'],
+  }),
+  getOpenApi: endpoint({
+    name: 'getOpenApi', method: 'GET', path: '/openapi.json', tag: 'Operating', summary: 'This document', description: 'OpenAPI 3.1.',
+    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+    answer: { schema: z.looseObject({ openapi: z.string() }), mediaType: json }, list: null, refusals: [],
+  }),
+  getDocs: endpoint({
+    name: 'getDocs', method: 'GET', path: '/docs', tag: 'Operating', summary: 'A page to read this document', description: 'Loads nothing from outside.',
+    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+    answer: { schema: z.string(), mediaType: 'text/html' }, list: null, refusals: [],
+  }),
+  getHealth: endpoint({
+    name: 'getHealth', method: 'GET', path: '/healthz', tag: 'Operating', summary: 'Whether the process answers', description: 'Says nothing of what it depends on.',
+    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+    answer: { schema: z.object({ status: z.literal('ok') }), mediaType: json }, list: null, refusals: [],
+  }),
+  getReadiness: endpoint({
+    name: 'getReadiness', method: 'GET', path: '/readyz', tag: 'Operating', summary: 'Whether it can serve', description: '503 with the reasons where it cannot.',
+    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+    answer: { schema: z.object({ status: z.enum(['ok', 'unready']), reasons: z.array(z.string()) }), mediaType: json }, list: null, refusals: ['viewsUnavailable'],
+  }),
+  getMetrics: endpoint({
+    name: 'getMetrics', method: 'GET', path: '/metrics', tag: 'Operating', summary: 'Metrics in the Prometheus text format', description: 'No customer data.',
+    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+    answer: { schema: z.string(), mediaType: 'text/plain' }, list: null, refusals: [],
+  }),
+} as const;
+
+export type AgentAnswer = z.output<typeof agentAnswer>;
+export type JourneyDetail = z.output<typeof journeyDetail>;
+export type OutcomeRow = z.output<typeof outcomeRow>;
+export type PersonAnswer = z.output<typeof personAnswer>;
+export type SourceRow = z.output<typeof sourceRow>;

@@ -1,0 +1,472 @@
+// The search index without its storage: what a posting is, and the executor that answers a query from postings, columns
+// and records which somebody else fetches. It is a generator that says what it wants and is handed it, so that a store
+// which answers at once (SQLite) and one across a network (Redis) drive the same code. The layout and what it reached:
+// measurements.md section 9.
+//
+// A record has an ordinal within its workspace and day of start (UTC), in segments of 65,536; a sub-record has one of its
+// own within the same day. A posting holds the ordinals of one term in one segment. Columns hold one u32 per ordinal: the
+// milliseconds of the day for a record, the record's ordinal within the day for a sub-record. Only living ordinals stand
+// in postings; a column keeps what a deleted ordinal had, and nobody asks for it. Typed arrays are little-endian on every
+// platform that Node runs on.
+import assert from 'node:assert';
+import type { Commit, Generation, SearchQuery, Tally } from '../ports.ts';
+
+export const DAY_MS = 86_400_000;
+export const SEGMENT_SIZE = 65_536;
+/** Entries of one page of a column: 16 KB. */
+export const PAGE_ENTRIES = 4_096;
+/** A list longer than this becomes a bitmap, and stays one. */
+export const LIST_LIMIT = 512;
+export const EMPTY_DIGEST = '0'.repeat(32);
+/** Days fetched in one go: bounds what a query over many years holds at once. */
+const WINDOW_DAYS = 64;
+
+// ---- postings --------------------------------------------------------------------------------------------------------
+
+export type Posting =
+  /** In the order of arrival, not sorted. */
+  | { readonly kind: 'list'; readonly ordinals: Uint16Array }
+  | { readonly kind: 'bitmap'; readonly words: Uint32Array };
+
+const BITMAP = 0;
+const LIST = 1;
+
+/** Reads what `PostingEdit.encode` wrote; null when it cannot have. Copies only what is not aligned. */
+export function decodePosting(bytes: Uint8Array): Posting | null {
+  if (bytes.length < 6) return null;
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  const { buffer, byteOffset, length } = aligned;
+  if (aligned[0] === BITMAP && length % 4 === 0) return { kind: 'bitmap', words: new Uint32Array(buffer, byteOffset + 4, (length - 4) / 4) };
+  if (aligned[0] === LIST && length % 2 === 0) return { kind: 'list', ordinals: new Uint16Array(buffer, byteOffset + 4, (length - 4) / 2) };
+  return null;
+}
+
+/** One posting while a commit changes it: read once, changed in memory as often as need be, written once. */
+export class PostingEdit {
+  #list: number[] | null;
+  #words: Uint32Array;
+
+  /** `dense` decides what a new posting starts as. */
+  constructor(stored: Posting | null, dense: boolean) {
+    this.#list = stored === null ? (dense ? null : []) : stored.kind === 'list' ? [...stored.ordinals] : null;
+    this.#words = stored?.kind === 'bitmap' ? stored.words.slice() : new Uint32Array(0);
+  }
+
+  /** The ordinal must not be in it. */
+  add(ordinal: number): void {
+    if (this.#list === null) this.#set(ordinal);
+    else if (this.#list.push(ordinal) > LIST_LIMIT) {
+      const list = this.#list;
+      this.#list = null;
+      for (const each of list) this.#set(each);
+    }
+  }
+
+  remove(ordinal: number): void {
+    if (this.#list === null) {
+      const word = ordinal >>> 5;
+      if (word < this.#words.length) this.#words[word]! &= ~(1 << (ordinal & 31));
+      return;
+    }
+    const at = this.#list.indexOf(ordinal);
+    const last = this.#list.pop();
+    if (at >= 0 && last !== undefined && at < this.#list.length) this.#list[at] = last;
+    else if (at < 0 && last !== undefined) this.#list.push(last);
+  }
+
+  /** Null when nothing is left: the posting goes. */
+  encode(): Uint8Array | null {
+    if (this.#list !== null) {
+      if (this.#list.length === 0) return null;
+      const bytes = new Uint8Array(4 + this.#list.length * 2);
+      bytes[0] = LIST;
+      new Uint16Array(bytes.buffer, 4).set(this.#list);
+      return bytes;
+    }
+    let used = this.#words.length;
+    while (used > 0 && this.#words[used - 1] === 0) used -= 1;
+    if (used === 0) return null;
+    const bytes = new Uint8Array(4 + used * 4);
+    new Uint32Array(bytes.buffer, 4).set(this.#words.subarray(0, used));
+    return bytes;
+  }
+
+  #set(ordinal: number): void {
+    const word = ordinal >>> 5;
+    if (word >= this.#words.length) {
+      const grown = new Uint32Array(Math.max(word + 1, Math.min(this.#words.length * 2, SEGMENT_SIZE / 32)));
+      grown.set(this.#words);
+      this.#words = grown;
+    }
+    this.#words[word]! |= 1 << (ordinal & 31);
+  }
+}
+
+// ---- the executor ----------------------------------------------------------------------------------------------------
+
+/** Up to 65,536 ordinals of one workspace and day; an adapter adds what finds and versions it. */
+export interface Segment {
+  /** ordinal >> 16: the segment's place in its day's list. */
+  readonly no: number;
+  /** Ordinals given so far. */
+  readonly size: number;
+  /** How many of them live. */
+  readonly alive: number;
+}
+export interface Day<S extends Segment> {
+  /** Days since 1970, UTC. */
+  readonly day: number;
+  readonly records: readonly S[];
+  readonly subs: readonly S[];
+}
+
+/** A query with its terms looked up. `T` is whatever the adapter calls a term by. */
+export interface IndexQuery<S extends Segment, T> {
+  readonly from: number;
+  readonly to: number;
+  readonly direction: 'asc' | 'desc';
+  readonly limit: number;
+  readonly after: { readonly time: number; readonly id: string } | null;
+  readonly total: number | null;
+  /** The term whose posting holds every living record. */
+  readonly every: T;
+  readonly clauses: readonly (readonly T[])[];
+  readonly sub: readonly (readonly T[])[];
+  /** One per keyed clause: its records, found already. A segment that is missing in one of them has no match. */
+  readonly located: readonly ReadonlyMap<S, Uint16Array>[];
+}
+
+export interface Wanted<S extends Segment, T> {
+  readonly postings: readonly { readonly segment: S; readonly term: T }[];
+  readonly pages: readonly { readonly segment: S; readonly page: number }[];
+  readonly records: readonly { readonly segment: S; readonly ordinal: number }[];
+}
+/** What was wanted, in the same order. */
+export interface Fetched {
+  readonly postings: readonly (Posting | null)[];
+  readonly pages: readonly Uint32Array[];
+  readonly records: readonly { readonly key: string; readonly id: string }[];
+}
+export interface Row { readonly key: string; readonly time: number; readonly id: string }
+export interface Found { readonly rows: Row[]; readonly total: number; readonly more: boolean }
+type Search<S extends Segment, T, R> = Generator<Wanted<S, T>, R, Fetched>;
+
+/** The matches of one day: a bitmap per segment of its records, null where there is none. */
+type Matches = (Uint32Array | null)[];
+
+/** Answers a query over `days`: the days in [from, to] that may hold a match, ascending. Costs: every day while it counts, else only the days of the page; of a day's records only those of the page (and of its last millisecond) are fetched. */
+export function* findRows<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Day<S>[]): Search<S, T, Found> {
+  const counting = query.total === null;
+  const filtered = query.clauses.length + query.sub.length + query.located.length > 0;
+  const ahead = days.filter((day) => day.records.some((segment) => segment.alive > 0) && (counting || !passed(query, day.day)));
+  if (query.direction === 'desc') ahead.reverse();
+  const rows: Row[] = [];
+  let total = 0;
+  let size = counting && filtered ? WINDOW_DAYS : 1;
+  for (let start = 0; start < ahead.length; start += size, size = Math.min(size * 2, WINDOW_DAYS)) {
+    if (!counting && rows.length > query.limit) break;
+    const window = ahead.slice(start, start + size);
+    // Without a filter the days inside the range are counted by their number of living records, and only looked into for the page.
+    const wanted = window.filter((day) => filtered || isCut(query, day.day) || (rows.length <= query.limit && !passed(query, day.day)));
+    const matches = new Map(yield* matchDays(query, wanted));
+    for (const day of window) {
+      const found = matches.get(day);
+      total += found === undefined ? day.records.reduce((sum, segment) => sum + segment.alive, 0) : found.reduce((sum, words) => sum + popcount(words), 0);
+      if (found !== undefined && rows.length <= query.limit && !passed(query, day.day)) rows.push(...yield* takeRows(query, day, found, query.limit + 1 - rows.length));
+    }
+  }
+  return { rows: rows.slice(0, query.limit), total: query.total ?? total, more: rows.length > query.limit };
+}
+
+/** Whether the whole day stands before the row to go on after. */
+function passed(query: { after: { time: number } | null; direction: 'asc' | 'desc' }, day: number): boolean {
+  if (query.after === null) return false;
+  const last = Math.floor(query.after.time / DAY_MS);
+  return query.direction === 'asc' ? day < last : day > last;
+}
+
+/** Whether the range ends within the day. */
+function isCut(query: { from: number; to: number }, day: number): boolean {
+  return day * DAY_MS < query.from || (day + 1) * DAY_MS - 1 > query.to;
+}
+
+function* matchDays<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Day<S>[]): Search<S, T, [Day<S>, Matches][]> {
+  let matched = yield* matchRecords(query, days);
+  if (query.sub.length > 0) matched = yield* matchSubs(query, matched);
+  return yield* cutDays(query, matched);
+}
+
+/** Clauses on the records themselves. */
+function* matchRecords<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Day<S>[]): Search<S, T, [Day<S>, Matches][]> {
+  const { located } = query;
+  // Only sub-clauses: they decide alone, and no posting of records is needed.
+  if (query.clauses.length + located.length === 0 && query.sub.length > 0) return days.map((day) => [day, day.records.map(allOrdinals)]);
+  const clauses = query.clauses.length + located.length === 0 ? [[query.every]] : query.clauses;
+  const segments = days.flatMap((day) => day.records.filter((segment) => segment.alive > 0 && located.every((found) => found.has(segment))));
+  const groups = yield* fetchGroups(segments, clauses);
+  return days.map((day) => [day, day.records.map((segment) => {
+    const found = located.flatMap((each) => each.get(segment) ?? []).map((ordinals) => [{ kind: 'list', ordinals } as const]);
+    const postings = groups.get(segment);
+    return postings === undefined ? null : combine([...found, ...postings], segment.size);
+  })]);
+}
+
+/** Clauses that meet in one sub-record: combined on the sub-records' ordinals, then carried over to their records. */
+function* matchSubs<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day<S>, Matches][]): Search<S, T, [Day<S>, Matches][]> {
+  const segments = matched.filter(([, matches]) => matches.some((words) => words !== null)).flatMap(([day]) => day.subs.filter((segment) => segment.alive > 0));
+  const groups = yield* fetchGroups(segments, query.sub);
+  const found = new Map<S, Uint32Array>();
+  for (const [segment, postings] of groups) {
+    const words = combine(postings, segment.size);
+    if (words !== null) found.set(segment, words);
+  }
+  const columns = yield* fetchColumns([...found]);
+  return matched.map(([day, matches]) => {
+    const met: Matches = day.records.map(() => null);
+    for (const segment of day.subs) {
+      const words = found.get(segment);
+      const column = columns.get(segment);
+      if (words !== undefined && column !== undefined) carryOver(words, column, met, day.records);
+    }
+    return [day, met.map((words, no) => (words === null || matches[no] == null ? null : intersect(words, matches[no])))];
+  });
+}
+
+/** Sets the bit of every matching sub-record's record. */
+function carryOver(words: Uint32Array, owners: Column, into: Matches, segments: readonly Segment[]): void {
+  eachBit(words, (ordinal) => {
+    const owner = owners(ordinal);
+    const no = owner >>> 16;
+    const target = into[no] ??= new Uint32Array(wordsFor(segments[no]?.size ?? 0));
+    target[(owner & 0xffff) >>> 5]! |= 1 << (owner & 31);
+  });
+}
+
+/** Drops what stands outside the range on the days in which it begins and ends. */
+function* cutDays<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day<S>, Matches][]): Search<S, T, [Day<S>, Matches][]> {
+  const cut = matched.filter(([day]) => isCut(query, day.day));
+  if (cut.length === 0) return matched;
+  const columns = yield* fetchColumns(cut.flatMap(([day, matches]) => living(day, matches)));
+  for (const [day, matches] of cut) {
+    for (const [segment, words] of living(day, matches)) {
+      const times = columns.get(segment)!;
+      eachBit(words, (ordinal) => {
+        const time = day.day * DAY_MS + times(ordinal);
+        if (time < query.from || time > query.to) words[ordinal >>> 5]! &= ~(1 << (ordinal & 31));
+      });
+    }
+  }
+  return matched;
+}
+
+/** The first `count` matches of a day in the query's order, after its keyset. Times are ranked so that both directions ascend. */
+function* takeRows<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, matches: Matches, count: number): Search<S, T, Row[]> {
+  const descending = query.direction === 'desc';
+  const rankOf = (time: number): number => (descending ? DAY_MS - 1 - time : time);
+  const afterRank = query.after === null || Math.floor(query.after.time / DAY_MS) !== day.day ? -1 : rankOf(query.after.time - day.day * DAY_MS);
+  const segments = living(day, matches);
+  const columns = yield* fetchColumns(segments);
+  const size = segments.reduce((sum, [, words]) => sum + popcount(words), 0);
+  const ranks = new Uint32Array(size);
+  const places = new Uint32Array(size);
+  let held = 0;
+  let ties = 0;
+  for (const [segment, words] of segments) {
+    const times = columns.get(segment)!;
+    eachBit(words, (ordinal) => {
+      const rank = rankOf(times(ordinal));
+      if (rank < afterRank) return;
+      if (rank === afterRank) ties += 1;
+      ranks[held] = rank;
+      places[held] = segment.no * SEGMENT_SIZE + ordinal;
+      held += 1;
+    });
+  }
+  // Of those at the very millisecond of the keyset some stand before it, which only their ids tell: take them all.
+  const kept = firstRanks(ranks.subarray(0, held), count + ties);
+  const { records } = yield { postings: [], pages: [], records: kept.map((at) => ({ segment: day.records[places[at]! >>> 16]!, ordinal: places[at]! & 0xffff })) };
+  const rows = kept.map((at, index) => ({ key: records[index]!.key, id: records[index]!.id, time: day.day * DAY_MS + rankOf(ranks[at]!) }));
+  const sign = descending ? -1 : 1;
+  rows.sort((a, b) => sign * compareRows(a, b));
+  const { after } = query;
+  return (after === null ? rows : rows.filter((row) => row.time !== after.time || sign * compareText(row.id, after.id) > 0)).slice(0, count);
+}
+
+/** Places of the `count` smallest ranks, and of all that tie with the last of them. Linear: a histogram finds the stretch that holds the threshold, and only that is sorted. */
+function firstRanks(ranks: Uint32Array, count: number): number[] {
+  const places = (most: number): number[] => {
+    const kept: number[] = [];
+    for (let at = 0; at < ranks.length; at += 1) if (ranks[at]! <= most) kept.push(at);
+    return kept;
+  };
+  if (ranks.length <= count) return places(DAY_MS);
+  const width = 65_536;
+  const histogram = new Uint32Array(Math.ceil(DAY_MS / width));
+  for (const rank of ranks) histogram[rank >>> 16]! += 1;
+  let bucket = 0;
+  let before = 0;
+  while (before + histogram[bucket]! < count) before += histogram[bucket++]!;
+  const stretch = ranks.filter((rank) => rank >>> 16 === bucket).sort();
+  return places(stretch[count - before - 1] ?? -1);
+}
+
+/** One u32 per ordinal, over the pages that were fetched. */
+type Column = (ordinal: number) => number;
+
+/** The columns of these segments, as far as the given bits need them. */
+function* fetchColumns<S extends Segment, T>(needed: readonly (readonly [S, Uint32Array])[]): Search<S, T, Map<S, Column>> {
+  const wanted = needed.flatMap(([segment, words]) => pagesOf(words).map((page) => ({ segment, page })));
+  if (wanted.length === 0) return new Map();
+  const { pages } = yield { postings: [], pages: wanted, records: [] };
+  const bySegment = new Map<S, Uint32Array[]>(needed.map(([segment]) => [segment, []]));
+  wanted.forEach(({ segment, page }, index) => bySegment.get(segment)![page] = pages[index]!);
+  return new Map([...bySegment].map(([segment, held]) => [segment, (ordinal: number) => held[ordinal >>> 12]![ordinal & 0xfff]!]));
+}
+
+/** Numbers of the pages on which a bit is set. */
+function pagesOf(words: Uint32Array): number[] {
+  const pages: number[] = [];
+  const perPage = PAGE_ENTRIES / 32;
+  for (let page = 0; page * perPage < words.length; page += 1) {
+    if (words.subarray(page * perPage, (page + 1) * perPage).some((word) => word !== 0)) pages.push(page);
+  }
+  return pages;
+}
+
+/** Each segment's postings, clause by clause; terms without one are left out. */
+function* fetchGroups<S extends Segment, T>(segments: readonly S[], clauses: readonly (readonly T[])[]): Search<S, T, Map<S, Posting[][]>> {
+  if (segments.length === 0) return new Map();
+  const wanted = segments.flatMap((segment) => clauses.flatMap((terms) => terms.map((term) => ({ segment, term }))));
+  const { postings } = yield { postings: wanted, pages: [], records: [] };
+  let at = 0;
+  return new Map(segments.map((segment) => [segment, clauses.map((terms) => terms.map(() => postings[at++]).filter((posting) => posting != null))]));
+}
+
+function living<S extends Segment>(day: Day<S>, matches: Matches): [S, Uint32Array][] {
+  return day.records.flatMap((segment, no) => (matches[no] == null ? [] : [[segment, matches[no]] satisfies [S, Uint32Array]]));
+}
+
+// ---- words -----------------------------------------------------------------------------------------------------------
+
+function wordsFor(size: number): number {
+  return (size + 31) >>> 5;
+}
+
+function allOrdinals(segment: Segment): Uint32Array | null {
+  return segment.alive === 0 ? null : new Uint32Array(wordsFor(segment.size)).fill(0xffff_ffff);
+}
+
+/** AND over the groups, each an OR of its postings: a new bitmap, or null when nothing is left. */
+function combine(groups: readonly (readonly Posting[])[], size: number): Uint32Array | null {
+  if (groups.some((group) => group.length === 0)) return null;
+  let result: Uint32Array | null = null;
+  for (const group of groups) {
+    const [first] = group;
+    if (result !== null && group.length === 1 && first!.kind === 'bitmap') result = intersect(result, first!.words);
+    else {
+      const union = new Uint32Array(wordsFor(size));
+      for (const posting of group) unite(union, posting);
+      result = result === null ? union : intersect(result, union);
+    }
+  }
+  return result?.some((word) => word !== 0) === true ? result : null;
+}
+
+function unite(into: Uint32Array, posting: Posting): void {
+  if (posting.kind === 'list') for (const ordinal of posting.ordinals) into[ordinal >>> 5]! |= 1 << (ordinal & 31);
+  else for (let at = 0; at < posting.words.length; at += 1) into[at]! |= posting.words[at]!;
+}
+
+/** In place. Words that the other one lacks are zero. */
+function intersect(words: Uint32Array, other: Uint32Array): Uint32Array {
+  const shared = Math.min(words.length, other.length);
+  for (let at = 0; at < shared; at += 1) words[at]! &= other[at]!;
+  return words.fill(0, shared);
+}
+
+function popcount(words: Uint32Array | null): number {
+  if (words === null) return 0;
+  let count = 0;
+  for (let at = 0; at < words.length; at += 1) {
+    let word = words[at]!;
+    word -= (word >>> 1) & 0x5555_5555;
+    word = (word & 0x3333_3333) + ((word >>> 2) & 0x3333_3333);
+    count += Math.imul((word + (word >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
+  }
+  return count;
+}
+
+/** Calls with every set bit, ascending. A bit may be cleared by the call it is given to. */
+function eachBit(words: Uint32Array, call: (ordinal: number) => void): void {
+  for (let at = 0; at < words.length; at += 1) {
+    for (let word = words[at]!; word !== 0; word &= word - 1) call(at * 32 + 31 - Math.clz32(word & -word));
+  }
+}
+
+// ---- what every adapter of the view store shares -----------------------------------------------------------------------
+
+/** The order of ids and keys everywhere: by UTF-16 code unit. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** (time, id); the key only makes the order total should two records share both. */
+function compareRows(a: Row, b: Row): number {
+  return a.time - b.time || compareText(a.id, b.id) || compareText(a.key, b.key);
+}
+
+/** Keys are printable ASCII, so that every store's byte order is code-unit order. */
+const KEY = /^[\x21-\x7e]+$/;
+
+/** Asserts what a projection must keep true, before anything is written. */
+export function checkCommit(generation: Generation, commit: Commit): void {
+  assert(/^[0-9a-f]{32}$/.test(commit.digest), 'a digest is 32 hex digits');
+  for (const key of commit.documents.keys()) assert(KEY.test(key) && key.includes('/'), `a document's key is <workspace>/<space>/<rest> in ASCII: ${key}`);
+  for (const changes of commit.records.values()) {
+    for (const { key, state, subs } of changes) {
+      assert(KEY.test(key), `a record's key is ASCII: ${key}`);
+      if (state != null) {
+        assert(Number.isSafeInteger(state.time), 'a record stands at a whole millisecond');
+        for (const field of Object.keys(state.terms)) assert(field in generation.fields, `field ${field} is not declared`);
+      }
+      for (const chunk of subs?.values() ?? []) {
+        for (const sub of chunk ?? []) for (const field of Object.keys(sub)) assert(field in generation.subFields, `sub-field ${field} is not declared`);
+      }
+    }
+  }
+}
+
+export function checkQuery(generation: Generation, query: SearchQuery): void {
+  assert(query.limit >= 0, 'a page has no negative size');
+  for (const { field } of query.clauses) assert(field in generation.fields, `field ${field} is not declared`);
+  for (const { field } of query.sub) assert(field in generation.subFields, `sub-field ${field} is not declared`);
+}
+
+/** End of a scan, cut to the space of `from`, which must be declared as ordered. */
+export function scanEnd(generation: Generation, from: string, to: string): string {
+  const [workspace, space] = from.split('/', 2);
+  assert(workspace !== undefined && space !== undefined && generation.ordered.includes(space), `space ${space ?? ''} is not ordered`);
+  // '0' is the character after '/'.
+  const end = `${workspace}/${space}0`;
+  return to < end ? to : end;
+}
+
+/** Counts summed, the later instant kept. */
+export function mergeTally(stored: Tally | null, added: Tally): Tally {
+  if (stored === null) return added;
+  const sum = (a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): Record<string, number> => {
+    const counts = new Map(Object.entries(a));
+    for (const [code, count] of Object.entries(b)) counts.set(code, (counts.get(code) ?? 0) + count);
+    return Object.fromEntries(counts);
+  };
+  return {
+    workspace: added.workspace,
+    source: added.source,
+    recorded: stored.recorded + added.recorded,
+    duplicates: stored.duplicates + added.duplicates,
+    reusedIds: stored.reusedIds + added.reusedIds,
+    rejected: sum(stored.rejected, added.rejected),
+    lateness: sum(stored.lateness, added.lateness),
+    lastSeen: stored.lastSeen > added.lastSeen ? stored.lastSeen : added.lastSeen,
+  };
+}

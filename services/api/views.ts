@@ -1,0 +1,172 @@
+// Where the answers come from: the live generation of a group, whether it may be read, and where it stands (design.md
+// sections 5 and 7).
+import { createHash } from 'node:crypto';
+import { type NativeCode, nativeProblem } from '../../schemas/apis/native.ts';
+import type { Problem } from '../../schemas/apis/openapi.ts';
+import type { Clock, EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
+
+export type Group = 'journeys' | 'persons';
+
+/** An answer that is none: its status, its problems and the headers that go with them. */
+export interface Refused { readonly kind: 'refused'; readonly code: string; readonly problems: readonly Problem[]; readonly headers?: Readonly<Record<string, string>> }
+
+export function refuse(code: NativeCode, given: Omit<Partial<Problem>, 'code'> = {}, headers: Readonly<Record<string, string>> = {}): Refused {
+  return { kind: 'refused', code, problems: [nativeProblem(code, given)], headers };
+}
+
+export interface Opened {
+  readonly kind: 'opened';
+  readonly views: Readonly<Partial<Record<Group, View>>>;
+  /** The lower of the views' positions, read before anything else of them: what is read afterwards is at least as new. Null: nothing folded yet. */
+  readonly position: Position | null;
+}
+
+/** The shard of a workspace: FNV-1a over its id would do as well, but a digest is at hand and spreads short ids evenly. */
+export function shardOf(workspace: string, shards: number): number {
+  return shards === 1 ? 0 : createHash('sha256').update(workspace).digest().readUInt32BE(0) % shards;
+}
+
+/** The pointer to the live generation is read again after this long: a promotion is seen within it. */
+const POINTER_MS = 200;
+const WAIT_MAX_MS = 2000;
+const WAIT_STEP_MS = 10;
+const WAIT_STEP_MAX_MS = 100;
+const RETRY_AFTER_S = '1';
+
+export interface ViewsOptions {
+  readonly views: ViewStore;
+  readonly events: Pick<EventStore, 'storeId' | 'head' | 'gap'>;
+  readonly clock: Clock;
+  /** Resolves after so many milliseconds. */
+  readonly wait: (ms: number) => Promise<unknown>;
+}
+
+interface Pointer { readonly readAt: number; readonly generation: Promise<Generation | null> }
+
+export class Views {
+  readonly #options: ViewsOptions;
+  readonly #pointers = new Map<Group, Pointer>();
+  /** Handles of the live generations alone, by group and shard. */
+  readonly #handles = new Map<string, { readonly generation: number; readonly view: Promise<View> }>();
+  /** Generations that have reached their target: they never fall behind it again. */
+  readonly #built = new Set<string>();
+
+  constructor(options: ViewsOptions) { this.#options = options; }
+
+  /** Opens the groups for a workspace once each of them has reached `minimum` (as the header has it). */
+  async open(groups: readonly Group[], workspace: string, minimum: string | undefined): Promise<Opened | Refused> {
+    const first = await this.#open(groups, workspace);
+    if (minimum === undefined || first.kind === 'refused') return first;
+    const wanted = this.#parse(minimum);
+    if (wanted.kind === 'refused') return wanted;
+    if (reaches(first, wanted.position)) return first;
+    return this.#await(groups, workspace, wanted.position);
+  }
+
+  /** What a `Throughline-Position` header says. */
+  stated(position: Position): string { return `${this.#options.events.storeId}.${position}`; }
+
+  /** Forgets what it knows of the store: after an error, the next request looks again. */
+  forget(): void {
+    this.#pointers.clear();
+    this.#handles.clear();
+  }
+
+  async #open(groups: readonly Group[], workspace: string): Promise<Opened | Refused> {
+    const views: Partial<Record<Group, View>> = {};
+    let lowest: Position | null | undefined;
+    for (const group of groups) {
+      const generation = await this.#live(group);
+      if (generation === null) return building(0);
+      if (generation.storeId !== this.#options.events.storeId) return refuse('viewsUnavailable', { message: 'The views are of another event store.' });
+      const view = await this.#handle(group, generation, shardOf(workspace, generation.shards));
+      const position = await view.position();
+      const refused = await this.#readable(view, position);
+      if (refused !== null) return refused;
+      views[group] = view;
+      lowest = lowest === undefined || position === null || (lowest !== null && position < lowest) ? position : lowest;
+    }
+    return { kind: 'opened', views, position: lowest ?? null };
+  }
+
+  #live(group: Group): Promise<Generation | null> {
+    const now = this.#options.clock.now();
+    const known = this.#pointers.get(group);
+    if (known !== undefined && now - known.readAt < POINTER_MS && now >= known.readAt) return known.generation;
+    // Stored before it is awaited: requests of the same moment share one read.
+    const generation = this.#readLive(group);
+    this.#pointers.set(group, { readAt: now, generation });
+    generation.catch(() => this.#pointers.delete(group));
+    return generation;
+  }
+
+  async #readLive(group: Group): Promise<Generation | null> {
+    const id = await this.#options.views.live(group);
+    if (id === null) return null;
+    return (await this.#options.views.generations(group)).find((generation) => generation.id === id) ?? null;
+  }
+
+  #handle(group: Group, generation: Generation, shard: number): Promise<View> {
+    const key = `${group}/${shard}`;
+    const known = this.#handles.get(key);
+    if (known?.generation === generation.id) return known.view;
+    const view = this.#options.views.view(group, generation.id, shard);
+    this.#handles.set(key, { generation: generation.id, view });
+    view.catch(() => this.#handles.delete(key));
+    return view;
+  }
+
+  /** Null where the view may be read: it has reached the head that was when it was made. */
+  async #readable(view: View, position: Position | null): Promise<Refused | null> {
+    const { target, group, id } = view.generation;
+    const key = `${group}/${id}/${view.shard}`;
+    if (this.#built.has(key)) return null;
+    if (target === null || (position !== null && position >= target)) {
+      this.#built.add(key);
+      return null;
+    }
+    const { events } = this.#options;
+    const [all, left, past] = await Promise.all([events.gap(null), events.gap(position), events.gap(target)]);
+    if (all === null || left === null || past === null) return building(null);
+    return building(all === past ? 0 : Math.max(0, Math.min(99, Math.floor((100 * (all - left)) / (all - past)))));
+  }
+
+  #parse(header: string): { readonly kind: 'position'; readonly position: Position } | Refused {
+    const { storeId } = this.#options.events;
+    if (header.startsWith(`${storeId}.`)) {
+      const position = header.slice(storeId.length + 1);
+      // What a position looks like is the adapter's; whether it is one is settled against the head, which has its width.
+      return /^[0-9][0-9./-]{0,80}$/.test(position) ? { kind: 'position', position: position as Position } : refuse('badPosition');
+    }
+    return /^[A-Za-z0-9-]{1,64}\.[0-9][0-9./-]{0,80}$/.test(header) ? refuse('foreignPosition') : refuse('badPosition');
+  }
+
+  async #await(groups: readonly Group[], workspace: string, wanted: Position): Promise<Opened | Refused> {
+    const head = await this.#options.events.head();
+    if (head !== null && head.length !== wanted.length) return refuse('badPosition');
+    if (head === null || wanted > head) return refuse('positionPastHead');
+    const until = this.#options.clock.now() + WAIT_MAX_MS;
+    for (let step = WAIT_STEP_MS; ; step = Math.min(step * 2, WAIT_STEP_MAX_MS)) {
+      const opened = await this.#open(groups, workspace);
+      if (opened.kind === 'refused' || reaches(opened, wanted)) return opened;
+      const left = until - this.#options.clock.now();
+      if (left <= 0) return this.#notYet(opened, wanted);
+      await this.#options.wait(Math.min(step, left));
+    }
+  }
+
+  async #notYet(opened: Opened, wanted: Position): Promise<Refused> {
+    const { events } = this.#options;
+    const [behind, past] = await Promise.all([events.gap(opened.position), events.gap(wanted)]);
+    const gap = behind === null || past === null ? null : Math.max(0, behind - past);
+    const headers = opened.position === null ? {} : { 'Throughline-Position': this.stated(opened.position) };
+    return refuse('notYet', { more: { gap }, suggestion: 'Ask again after Retry-After.' }, { 'Retry-After': RETRY_AFTER_S, ...headers });
+  }
+}
+
+function reaches(opened: Opened, wanted: Position): boolean { return opened.position !== null && opened.position >= wanted; }
+
+function building(percentage: number | null): Refused {
+  const message = percentage === null ? 'The view is being built.' : `The view is being built: ${percentage} %.`;
+  return refuse('building', { message, more: { percentage }, suggestion: 'Ask again after Retry-After.' }, { 'Retry-After': RETRY_AFTER_S });
+}

@@ -1,0 +1,104 @@
+// How a process starts and ends: parts in order, ended in the reverse order within a deadline, and what the world gives
+// to a verb. The only file that listens to signals.
+import { randomBytes } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Log } from './log.ts';
+import type { Io } from './ops/terminal.ts';
+
+export const DRAIN_MS = 10_000;
+
+/** Something that runs until it is stopped. `ended` settles by itself only when it can no longer do its work: then all is stopped. */
+export interface Part {
+  readonly name: string;
+  stop(): Promise<void>;
+  readonly ended?: Promise<unknown>;
+}
+
+export type Sleep = Io['sleep'];
+/** Never rejects: an aborted sleep is one that ended. */
+export const sleep: Sleep = (ms, signal) => pause(ms, undefined, signal === undefined ? {} : { signal }).then(() => undefined, () => undefined);
+
+/**
+ * Starts the parts one after the other, runs until the signal aborts or a part ends by itself, then stops those that
+ * started, the last first. Exit code 0; 1 when a part ended by itself, failed to stop, or did not stop within `drainMs`.
+ * A part that cannot start stops those before it, and its error is thrown.
+ */
+export async function run(starts: readonly (() => Promise<Part>)[], options: { readonly signal: AbortSignal; readonly log: Log; readonly sleep: Sleep; readonly drainMs?: number }): Promise<number> {
+  const { signal, log } = options;
+  const parts: Part[] = [];
+  let code = 0;
+  try {
+    for (const start of starts) {
+      if (signal.aborted) break;
+      parts.push(await start());
+    }
+    code = await untilAsked(parts, signal, log);
+  } finally {
+    const drained = await stopAll(parts, options);
+    if (!drained) code = 1;
+  }
+  return code;
+}
+
+async function untilAsked(parts: readonly Part[], signal: AbortSignal, log: Log): Promise<number> {
+  if (signal.aborted) return 0;
+  const asked = new Promise<null>((resolve) => {
+    signal.addEventListener('abort', () => resolve(null), { once: true });
+  });
+  const ends = parts.flatMap(({ name, ended }) => (ended === undefined ? [] : [ended.then(() => ({ name, fault: undefined }), (fault: unknown) => ({ name, fault }))]));
+  const first = await Promise.race([asked, ...ends]);
+  if (first === null) return 0;
+  log.error('a part ended by itself', { part: first.name, fault: first.fault });
+  return 1;
+}
+
+async function stopAll(parts: readonly Part[], { log, sleep: wait, drainMs = DRAIN_MS }: { readonly log: Log; readonly sleep: Sleep; readonly drainMs?: number }): Promise<boolean> {
+  const over = new AbortController();
+  let failed = false;
+  const stopping = (async () => {
+    for (const part of parts.toReversed()) {
+      try {
+        await part.stop();
+      } catch (fault) {
+        failed = true;
+        log.error('a part did not stop well', { part: part.name, fault });
+      }
+    }
+    over.abort();
+    return true;
+  })();
+  const inTime = await Promise.race([stopping, wait(drainMs, over.signal).then(() => over.signal.aborted)]);
+  if (!inTime) log.error('not everything stopped in time: cut off', { ms: drainMs });
+  return inTime && !failed;
+}
+
+/**
+ * The signal that aborts on the first SIGTERM or SIGINT, and on the reader of stdout or stderr going away; a second
+ * signal ends the process at once. An error that nobody expected is logged and ends it with 1.
+ */
+export function listenToProcess(log: Log): AbortSignal {
+  const ending = new AbortController();
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (ending.signal.aborted) process.exit(1);
+    log.info('told to end', { signal: name });
+    ending.abort();
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  const onFault = (fault: unknown): void => {
+    log.error('an error that nobody expected', { fault });
+    process.exit(1);
+  };
+  process.on('uncaughtException', onFault);
+  process.on('unhandledRejection', onFault);
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => ending.abort());
+  return ending.signal;
+}
+
+/** The world as a verb sees it. */
+export function processIo(signal: AbortSignal): Io {
+  return {
+    stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, isTty: Boolean(process.stderr.isTTY), signal,
+    clock: { now: () => Date.now() }, random: (size) => randomBytes(size), sleep, fetch,
+  };
+}

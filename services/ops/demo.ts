@@ -1,0 +1,140 @@
+// `make demo`: the whole line on an empty folder, as a user would run it: a server of its own, two imports over HTTP, and
+// questions that can be pasted. It runs the same programs, not a shortcut through them.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { table } from './terminal.ts';
+
+export interface DemoOptions {
+  readonly host: string;
+  /** Where to listen; 0 picks a free port. */
+  readonly port: number;
+  /** Ends after printing instead of going on. */
+  readonly exit: boolean;
+  /** The checkout, where the fixtures are. */
+  readonly root: string;
+  readonly main: string;
+  readonly node: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+export interface DemoStreams { readonly stdout: { write(text: string): unknown }; readonly stderr: { write(text: string): unknown }; readonly signal: AbortSignal }
+
+interface Question { readonly title: string; readonly method: 'GET' | 'POST'; readonly path: string; readonly body?: unknown }
+type Row = Readonly<Record<string, unknown>>;
+
+const DAY = { start: '2026-03-02T00:00:00+02:00', end: '2026-03-02T23:59:59+02:00' };
+const CAPTURED = { start: '2023-06-20T00:00:00Z', end: '2023-08-10T00:00:00Z' };
+const JOURNEYS = '/cidp/journey/api/v1/journeys/search';
+const TRANSITIONS = '/cidp/journey/api/v1/transitions/search';
+const ZONE = 'Europe/Bucharest';
+
+/** Prints what it finds and goes on serving until the signal aborts. Exit code 0, or 1 where a step failed. */
+export async function demoVerb(options: DemoOptions, io: DemoStreams): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'throughline-demo-'));
+  const server = spawn(options.node, [options.main, 'serve', '--data', folder, '--host', options.host, '--port', String(options.port), '--log-level', 'warn'], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...options.environment, THROUGHLINE_API_KEY: '' } });
+  const ended = once(server, 'close');
+  try {
+    const { url, key } = await started(server);
+    io.stdout.write(`Throughline serves ${url} from the empty folder ${folder}\n\n`);
+    for (const file of ['example-day.ndjson', 'wxcc-captured.ndjson']) {
+      const code = await importFile(options, join(options.root, 'test/fixtures', file), url, key);
+      if (code !== 0) return 1;
+    }
+    await show(url, key, io);
+    if (options.exit) return 0;
+    io.stdout.write(`\nServing ${url} (documentation: ${url}/docs) until Ctrl-C ...\n`);
+    await Promise.race([ended, once(io.signal, 'abort')]);
+    return 0;
+  } finally {
+    server.kill('SIGTERM');
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Waits for the two lines that a first start prints: the key, and the address. */
+async function started(server: ChildProcess): Promise<{ url: string; key: string }> {
+  let key = '';
+  if (server.stdout === null) throw new Error('the server has no output to read');
+  for await (const line of createInterface({ input: server.stdout })) {
+    key = /\b(tl_\S+)/.exec(line)?.[1] ?? key;
+    const url = /(http:\/\/\S+)/.exec(line)?.[1];
+    if (url === undefined) continue;
+    server.stdout.resume();
+    return { url, key };
+  }
+  throw new Error('the server ended before it served');
+}
+
+async function importFile(options: DemoOptions, file: string, url: string, key: string): Promise<number> {
+  const child = spawn(options.node, [options.main, 'import', file, '--to', url], { stdio: 'inherit', env: { ...options.environment, THROUGHLINE_API_KEY: key } });
+  const [code] = (await once(child, 'close')) as [number | null];
+  return code ?? 1;
+}
+
+async function show(url: string, key: string, io: DemoStreams): Promise<void> {
+  let position: string | null = null;
+  const ask = async (question: Question): Promise<Row> => {
+    const headers: Record<string, string> = { 'x-api-key': key, 'content-type': 'application/json', ...(position === null ? {} : { 'throughline-min-position': position }) };
+    const answer = await fetch(url + question.path, { method: question.method, headers, ...(question.body === undefined ? {} : { body: JSON.stringify(question.body) }) });
+    const body = (await answer.json()) as Row;
+    if (!answer.ok) throw new Error(`${question.method} ${question.path} answered ${answer.status}: ${JSON.stringify(body)}`);
+    return body;
+  };
+  position = await lastPosition(url, key);
+  const day: Question = { title: 'The example day: its journeys', method: 'POST', path: JOURNEYS, body: { dateRange: DAY, displayTimezone: ZONE } };
+  const rows = list((await ask(day))['data']);
+  print(io, day, url, key, journeysTable(rows));
+
+  const captured: Question = { title: 'What a real Webex site published', method: 'POST', path: JOURNEYS, body: { dateRange: CAPTURED, displayTimezone: 'UTC' } };
+  print(io, captured, url, key, journeysTable(list((await ask(captured))['data'])));
+
+  const moved: Question = { title: 'Journeys in which an agent transferred the customer, state by state', method: 'POST', path: TRANSITIONS, body: { dateRange: DAY, displayTimezone: ZONE, filters: [{ name: 'transitions.name', values: ['TRANSFER'] }] } };
+  const timelines = list((await ask(moved))['data']).flatMap((journey) => list(journey['transitions']).map((transition) => [short(journey['journeyId']), clock(transition['time']), text(transition['name']), seconds(transition['duration']), names(transition['agents']), text(named(transition['queue'])), text(transition['externalNumber'])]));
+  print(io, moved, url, key, table(['journey', 'time', 'state', 'seconds', 'agents', 'queue', 'number'], timelines));
+
+  const outcomes: Question = { title: 'Outcomes by hour', method: 'GET', path: `/outcomes?from=${encodeURIComponent(DAY.start)}&to=${encodeURIComponent(DAY.end)}&by=hour&timezone=${ZONE}` };
+  await ask(outcomes);
+  print(io, outcomes, url, key, '');
+  const one = rows.find((row) => Number(row['transfersCompleted']) > 0) ?? rows[0];
+  for (const question of [
+    { title: 'One journey with everything behind it', method: 'GET', path: `/journeys/${encodeURIComponent(text(one?.['journeyId']))}` },
+    { title: 'A customer, by an e-mail address: all journeys of the person', method: 'GET', path: `/journeys?identity=${encodeURIComponent('ana@example.com')}` },
+    { title: 'A customer, by an e-mail address: every event, verbatim', method: 'GET', path: `/history?identity=${encodeURIComponent('ana@example.com')}&limit=3` },
+    { title: 'What each source sent', method: 'GET', path: '/sources' },
+  ] as const) {
+    await ask(question);
+    print(io, question, url, key, '');
+  }
+}
+
+/** The newest position, as an answer that waits for nothing states it: an import has ended, so the head is what it wrote. */
+async function lastPosition(url: string, key: string): Promise<string | null> {
+  const answer = await fetch(`${url}/sources`, { headers: { 'x-api-key': key } });
+  return answer.headers.get('throughline-head') ?? answer.headers.get('throughline-position');
+}
+
+function print(io: DemoStreams, question: Question, url: string, key: string, found: string): void {
+  const body = question.body === undefined ? '' : ` -H 'content-type: application/json' -d '${JSON.stringify(question.body)}'`;
+  io.stdout.write(`\n${question.title}\n${found}  curl -s '${url}${question.path}' -H 'x-api-key: ${key}'${body}\n`);
+}
+
+function journeysTable(rows: readonly Row[]): string {
+  return table(['time', 'journey', 'direction', 'media', 'contact', 'queues', 'agents', 'transfers', 'hold s', 'outcome'], rows.map((row) => {
+    const contact = record(row['contact']);
+    return [clock(row['time']), short(row['journeyId']), text(row['direction']), strings(row['mediaTypes']), text(contact['name'] ?? contact['phoneNumber'] ?? contact['email']), names(row['queues']), names(row['agents']), text(row['transfersCompleted']), seconds(row['holdDuration']), text(row['outcome'])];
+  }));
+}
+
+const record = (value: unknown): Row => (typeof value === 'object' && value !== null ? (value as Row) : {});
+const list = (value: unknown): readonly Row[] => (Array.isArray(value) ? value.map(record) : []);
+const named = (value: unknown): unknown => record(value)['name'] ?? record(value)['id'];
+const text = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? String(value) : '');
+const strings = (value: unknown): string => (Array.isArray(value) ? value.map(text).join(', ') : '');
+const names = (value: unknown): string => list(value).map((one) => text(named(one))).join(', ');
+const seconds = (value: unknown): string => (typeof value === 'number' ? (value / 1000).toFixed(value % 1000 === 0 ? 0 : 1) : 'open');
+const short = (value: unknown): string => { const id = text(value); return id.length > 12 ? `${id.slice(0, 12)}…` : id; };
+const clock = (value: unknown): string => text(value).replace('T', ' ').replace(/(\.\d+)?(Z|[+-]\d\d:\d\d)$/, '');

@@ -1,0 +1,109 @@
+// What an operator's verb has of the world, and how it shows things: tables and a progress bar for people, JSON for
+// programs.
+import type { Clock, RandomBytes } from '../ports.ts';
+import { OperatingError } from '../errors.ts';
+
+export interface Out {
+  /** `done` is called when the text has left: who writes much waits for it. */
+  write(text: string, done?: (error?: Error | null) => void): unknown;
+}
+
+/** Everything that a verb takes from outside beside its options. A verb answers with the process's exit code: 0 done, 1 could not, 2 asked wrongly. */
+export interface Io {
+  readonly stdout: Out;
+  readonly stderr: Out;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  /** Whether stderr is a terminal: only then a progress bar is drawn. */
+  readonly isTty: boolean;
+  /** Aborts when the process is told to end. */
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  readonly random: RandomBytes;
+  /** Resolves after `ms`, early when the signal aborts; never rejects. */
+  readonly sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
+  readonly fetch: typeof fetch;
+}
+
+/** Resolves when the text has left, so that a slow reader is waited for and not buffered for. */
+export function print(out: Out, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    out.write(text, (error) => {
+      if (error === undefined || error === null) resolve();
+      else reject(error);
+    });
+  });
+}
+
+export function printJson(out: Out, value: unknown): Promise<void> { return print(out, `${JSON.stringify(value)}\n`); }
+
+/** What went wrong, for people; the code stands with it, so that it can be looked up. Anything but an operating error is thrown on. */
+export function explainFault(fault: unknown): { readonly code: string; readonly message: string } {
+  if (!(fault instanceof OperatingError)) throw fault;
+  return { code: fault.code, message: fault.message };
+}
+
+/** Columns as wide as their widest cell, numbers to the right, a line under the head. Ends with a line break. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = rows.map((row) => row.map(printable));
+  const widths = head.map((name, column) => cells.reduce((width, row) => Math.max(width, widthOf(row[column] ?? '')), widthOf(name)));
+  const toRight = head.map((_, column) => cells.length > 0 && cells.every((row) => NUMBER.test(row[column] ?? '')));
+  const line = (row: readonly string[]): string => widths.map((width, column) => {
+    const cell = row[column] ?? '';
+    const blank = ' '.repeat(width - widthOf(cell));
+    return toRight[column] === true ? blank + cell : cell + blank;
+  }).join('  ').trimEnd();
+  return `${[line(head), line(widths.map((width) => '-'.repeat(width))), ...cells.map(line)].join('\n')}\n`;
+}
+const NUMBER = /^(-?[\d,.]+( ?(ms|s|%|B|KiB|MiB|GiB))?|-|)$/;
+const widthOf = (text: string): number => [...text].length;
+/** Text of an event may hold what would drive a terminal; nothing of it gets there. */
+export function printable(text: string): string { return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '\u00b7'); }
+
+export function count(value: number): string { return value.toLocaleString('en-US'); }
+export function bytes(value: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB'] as const;
+  const step = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(value) / 10));
+  return step === 0 ? `${String(value)} B` : `${(value / 1024 ** step).toFixed(1)} ${units[step] ?? ''}`;
+}
+
+const BAR_WIDTH = 24;
+const REDRAW_MS = 100;
+
+/** One line on the terminal's stderr, redrawn at most ten times a second; silent elsewhere. */
+export class ProgressBar {
+  readonly #io: Pick<Io, 'stderr' | 'isTty' | 'clock'>;
+  readonly #title: string;
+  readonly #total: number | null;
+  readonly #startedMs: number;
+  #drawnMs = -Infinity;
+  #drawn = false;
+
+  /** `total` in the unit of `done`; null when it cannot be known (stdin). */
+  constructor(io: Pick<Io, 'stderr' | 'isTty' | 'clock'>, title: string, total: number | null) {
+    this.#io = io;
+    this.#title = title;
+    this.#total = total;
+    this.#startedMs = io.clock.now();
+  }
+
+  show(done: number, events: number): void {
+    const nowMs = this.#io.clock.now();
+    if (!this.#io.isTty || nowMs - this.#drawnMs < REDRAW_MS) return;
+    this.#drawnMs = nowMs;
+    this.#drawn = true;
+    const seconds = Math.max(0.001, (nowMs - this.#startedMs) / 1000);
+    this.#io.stderr.write(`\r\u001b[K${this.#title} ${this.#bar(done)}${count(events)} events, ${count(Math.round(events / seconds))}/s`);
+  }
+
+  clear(): void {
+    if (this.#drawn) this.#io.stderr.write('\r\u001b[K');
+    this.#drawn = false;
+  }
+
+  #bar(done: number): string {
+    if (this.#total === null || this.#total === 0) return '';
+    const share = Math.min(1, done / this.#total);
+    const filled = Math.round(share * BAR_WIDTH);
+    return `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}] ${String(Math.floor(share * 100)).padStart(3)}%  `;
+  }
+}
