@@ -265,6 +265,12 @@ function otherEnd(edge: Edge, key: string): { readonly key: string; readonly typ
 
 function wasLive(edge: Edge): boolean { return edge.stored !== null && edge.stored !== 'shared'; }
 
+function push<Item>(lists: Map<string, Item[]>, key: string, item: Item): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [item]);
+  else list.push(item);
+}
+
 const NONE: ReadonlySet<Edge> = new Set();
 
 /**
@@ -356,11 +362,7 @@ class Neighbourhood {
 
   #add(edge: Edge): Edge {
     this.edges.set(pairKey(edge.a, edge.b), edge);
-    for (const key of [edge.a, edge.b]) {
-      const edges = this.#adjacent.get(key);
-      if (edges === undefined) this.#adjacent.set(key, [edge]);
-      else edges.push(edge);
-    }
+    for (const key of [edge.a, edge.b]) push(this.#adjacent, key, edge);
     return edge;
   }
 
@@ -407,7 +409,7 @@ class Neighbourhood {
     const byType = new Map<string, Edge[]>();
     for (const edge of edges) {
       const { type } = otherEnd(edge, key);
-      if (this.rules.temporary(type)) byType.set(type, [...(byType.get(type) ?? []), edge]);
+      if (this.rules.temporary(type)) push(byType, type, edge);
     }
     return new Set([...byType.values()].flatMap((ofType) => ofType.sort(compareEdges).slice(most)));
   }
@@ -739,39 +741,28 @@ export type Explanation =
 /** Why two identities are one person, or what kept them apart. The documents are those of their persons; linear in them. */
 export function explain(one: { readonly key: string; readonly person: PersonDocument }, other: { readonly key: string; readonly person: PersonDocument }): Explanation {
   if (one.person.id === other.person.id) return { kind: 'same', chain: chainBetween(one.person, one.key, other.key) };
-  const between = new Map<string, RefusedEdge>();
-  const touched = (person: PersonDocument): Set<string> => new Set([...person.aliases.map(({ key }) => key), ...person.refused.flatMap(({ a, b }) => [a, b])]);
-  const near = touched(one.person);
-  const far = touched(other.person);
-  for (const edge of [...one.person.refused, ...other.person.refused]) {
-    if (near.has(edge.a) && near.has(edge.b) && far.has(edge.a) && far.has(edge.b)) between.set(pairKey(edge.a, edge.b), edge);
-  }
-  for (const edge of hangingOnOneValue(one.person, other.person)) between.set(pairKey(edge.a, edge.b), edge);
-  return { kind: 'apart', refused: [...between.values()].sort(compareEdges) };
+  const here = refusedByOutside(one.person);
+  const there = refusedByOutside(other.person);
+  const between = [...other.person.aliases.flatMap(({ key }) => here.get(key) ?? []), ...one.person.aliases.flatMap(({ key }) => there.get(key) ?? [])];
+  const hanging = [...here].flatMap(([end, edges]) => (there.has(end) ? [...edges, ...(there.get(end) ?? [])] : []));
+  const refused = new Map([...between, ...hanging].map((edge) => [pairKey(edge.a, edge.b), edge]));
+  return { kind: 'apart', refused: [...refused.values()].sort(compareEdges) };
 }
 
-/** Refused edges of both persons that end in the same value of neither. */
-function hangingOnOneValue(one: PersonDocument, other: PersonDocument): RefusedEdge[] {
-  const outside = (person: PersonDocument): Map<string, RefusedEdge[]> => {
-    const own = new Set(person.aliases.map(({ key }) => key));
-    const found = new Map<string, RefusedEdge[]>();
-    for (const edge of person.refused) {
-      const end = own.has(edge.a) ? edge.b : edge.a;
-      found.set(end, [...(found.get(end) ?? []), edge]);
-    }
-    return found;
-  };
-  const there = outside(other);
-  return [...outside(one)].flatMap(([end, edges]) => [...(there.has(end) ? edges : []), ...(there.get(end) ?? [])]);
+/** A person's refused edges by the identity that they would have joined to it. */
+function refusedByOutside(person: PersonDocument): Map<string, RefusedEdge[]> {
+  const own = new Set(person.aliases.map(({ key }) => key));
+  const found = new Map<string, RefusedEdge[]>();
+  for (const edge of person.refused) push(found, own.has(edge.a) ? edge.b : edge.a, edge);
+  return found;
 }
 
 /** The joining edges are a tree, so there is one way. */
 function chainBetween(person: PersonDocument, from: string, to: string): readonly Step[] {
   const steps = new Map<string, Step[]>();
-  const lead = (step: Step): void => { steps.set(step.from, [...(steps.get(step.from) ?? []), step]); };
   for (const { a, b, strength, at, eventId } of person.evidence) {
-    lead({ from: a, to: b, strength, at, eventId });
-    lead({ from: b, to: a, strength, at, eventId });
+    push(steps, a, { from: a, to: b, strength, at, eventId });
+    push(steps, b, { from: b, to: a, strength, at, eventId });
   }
   const reached = new Map<string, Step | null>([[from, null]]);
   for (const key of reached.keys()) for (const step of steps.get(key) ?? []) if (!reached.has(step.to)) reached.set(step.to, step);

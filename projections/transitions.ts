@@ -1,5 +1,15 @@
-// A journey's timeline: facts in order → transitions with durations (journey-apis-facts.md section 1.9).
-import type { Agent, Instant, Medium, Place, Script } from '../schemas/facts.ts';
+// A journey's timeline: facts in order → transitions with durations, participants, and the rest of its row
+// (journey-apis-facts.md sections 1.8 and 1.9).
+//
+// A `Timeline` goes on from what is stored: everything that a later fact may need stands in the document, its arrays in
+// the order of the facts, so that going on from the stored document and folding all facts anew give the same JSON text.
+// Therefore agents, places and endpoints are never changed in place, only replaced: an object that the row and a
+// transition shared in memory would no longer be shared once it was stored and read again.
+import assert from 'node:assert';
+import type { Agent, AiTool, Contact, Endpoint, Instant, InteractionFact, InteractionId, Medium, PhoneCode, Place, Schedule, Script, Site } from '../schemas/facts.ts';
+import { msOf } from '../schemas/time.ts';
+import type { JourneyDocument, JourneyRow, Participant } from './journeys.ts';
+import { outcomeOf } from './outcomes.ts';
 
 export type TransitionName =
   | 'STARTED' | 'OUTBOUND_STARTED' | 'IN_SCRIPT' | 'WAITING' | 'TALKING' | 'HOLD' | 'FORWARD' | 'TRANSFER'
@@ -19,6 +29,7 @@ export interface Transition {
   previousRingGroup: Place | null;
   autoAttendant: Place | null;
   channel: Place | null;
+  /** Of IN_SCRIPT; of FORWARD and TRANSFER too, where a script is the destination (8x8's answers leave it out there). */
   scripts: Script[];
   /** Milliseconds in this state; 0 for markers; null while it is still open. */
   duration: number | null;
@@ -27,3 +38,955 @@ export interface Transition {
   /** Ids of the recorded events behind it, at most 10 (the first ones). */
   events: string[];
 }
+
+/** Transitions of a chunk `t/<journey>/<n>`; sub-records of chunk n are those of transitions 64 n to 64 n + 63, whether they are stored there or inline. */
+export const CHUNK = 64;
+const EVENTS_MAX = 10;
+/** Entries of any list of a row, so that a hostile journey's document stays bounded; past it the row says `truncated`. */
+const LIST_MAX = 500;
+/** Agents of one transition (a queue may ring many). */
+const AGENTS_MAX = 100;
+/** Held intervals of one participant: the newest. The timeline has them all. */
+const HELD_MAX = 64;
+
+/** The states that last; the other names are markers. EXTERNAL has no transition of its own: it follows a forward to an outside number. */
+type StateName = Exclude<TransitionName, 'STARTED' | 'FORWARD' | 'TRANSFER' | 'FINISHED'>;
+export type LastState = StateName | 'EXTERNAL';
+
+type Said<K extends InteractionFact['kind']> = Extract<InteractionFact, { kind: K }>;
+type By = 'customer' | 'agent' | 'system';
+
+/** How far the fold of one interaction has come. */
+export interface InteractionState {
+  id: InteractionId;
+  medium: Medium | null;
+  begun: boolean;
+  /** Number of the transition of the present state, also after a provisional end, which a later fact takes back. */
+  open: number | null;
+  name: StateName | null;
+  /** The present state only follows from another fact (where a transfer went): a fact of the same instant replaces it. */
+  assumed: boolean;
+  pending: 'voicemail' | 'callback' | null;
+  end: 'provisional' | 'closed' | null;
+  /** It has ended before: the customer is no longer there, whatever is still done about it. */
+  left: boolean;
+  endedAt: Instant | null;
+  endedBy: By | null;
+  endEvent: string | null;
+  /** Ids of the agents who talk or hold, and of those among them who hold. */
+  talkers: string[];
+  held: string[];
+  /** Where it waited last. */
+  queue: Place | null;
+  ringGroup: Place | null;
+  /** Since when an agent wraps up. */
+  wrapFrom: Instant | null;
+}
+
+/** The fold's own state besides what readers see. JSON; its key order is fixed by `newTimelineState`. */
+export interface TimelineState {
+  interactions: InteractionState[];
+  /** Agents that were only rung or dialled: the latest that is known of them. Those who handled stand in the row. */
+  agents: Agent[];
+  /** What the row does not show because of the journey's direction. */
+  entryPoint: Endpoint | null;
+  origin: Endpoint | null;
+  handled: boolean;
+  callback: boolean;
+  /** Outbound dials that are over: all, and how many of them before the first callback was asked for. */
+  dials: number;
+  dialsBefore: number;
+  last: { name: LastState; interaction: number } | null;
+  /** `placeKey` of the last queue. */
+  lastQueue: string | null;
+}
+
+export function newTimelineState(): TimelineState {
+  return { interactions: [], agents: [], entryPoint: null, origin: null, handled: false, callback: false, dials: 0, dialsBefore: 0, last: null, lastQueue: null };
+}
+
+export function newRow(): JourneyRow {
+  return {
+    journeyId: '', at: '' as Instant, finishedAt: null, interactions: [], agents: [], contact: { name: null, phoneNumber: null, email: null },
+    entryPoint: null, origin: null, direction: null, transfersCompleted: 0, forwardedToQueue: 0, forwardedToRingGroup: 0, forwardedToScript: 0,
+    holdDuration: 0, waitingDuration: 0, talkingDuration: 0, wrapUpDuration: 0, mediaTypes: [], outcome: 'UnknownOutcome', pbxNames: [], tenantIds: [],
+    wrapUpCodes: [], queues: [], ringGroups: [], scheduleHours: [], schedules: [], outboundPhoneCodes: [], aiAgentInformation: null, identities: [],
+    topics: [], data: {}, attributes: [], truncated: false,
+  };
+}
+
+/** The platform's own id of an interaction. */
+export function platformId(id: InteractionId): string {
+  return id.slice(id.indexOf(':') + 1);
+}
+
+// ---- full shapes --------------------------------------------------------------------------------------------------------
+
+type FullAgent = Required<Agent>;
+type FullPlace = Required<Place>;
+
+/** What is newly said, over what is known: a null says no more than a missing key, since many platforms write it for what they do not know. */
+function fullAgent(known: Agent | undefined, said: Agent): FullAgent {
+  return {
+    id: said.id, name: said.name ?? known?.name ?? null, email: said.email ?? known?.email ?? null, loginId: said.loginId ?? known?.loginId ?? null,
+    department: said.department ?? known?.department ?? null, subscriptionId: said.subscriptionId ?? known?.subscriptionId ?? null,
+    group: fullPair(known?.group, said.group), site: fullPair(known?.site, said.site), type: said.type ?? known?.type ?? 'HUMAN',
+  };
+}
+
+function fullPair(known: Site | null | undefined, said: Site | null | undefined): Site | null {
+  const from = said ?? known;
+  if (from === null || from === undefined || (from.id === null && from.name === null)) return null;
+  const same = known !== null && known !== undefined && known.id === from.id;
+  return { id: from.id, name: from.name ?? (same ? known.name : null) };
+}
+
+function samePair(a: Site | null, b: Site | null): boolean {
+  return a === b || (a !== null && b !== null && a.id === b.id && a.name === b.name);
+}
+
+function sameAgent(a: FullAgent, b: FullAgent): boolean {
+  return a.name === b.name && a.email === b.email && a.loginId === b.loginId && a.department === b.department && a.subscriptionId === b.subscriptionId
+    && a.type === b.type && samePair(a.group, b.group) && samePair(a.site, b.site);
+}
+
+function fullPlace(known: Place | undefined, said: Place): FullPlace {
+  return { id: said.id ?? known?.id ?? null, name: said.name ?? known?.name ?? null, extension: said.extension ?? known?.extension ?? null, site: fullPair(known?.site, said.site) };
+}
+
+/** What makes two places the same one: the id, else the name. Null for a place of which nothing is said. */
+export function placeKey(place: Place | null | undefined): string | null {
+  if (place === null || place === undefined) return null;
+  if (place.id !== null) return `#${place.id}`;
+  return place.name === null || place.name === undefined ? null : `=${place.name}`;
+}
+
+function onlyPlace(said: Place | null | undefined): FullPlace | null {
+  return said === null || said === undefined || placeKey(said) === null ? null : fullPlace(undefined, said);
+}
+
+const ENDPOINT_FIELDS = ['id', 'name', 'phoneNumber', 'extension', 'email', 'loginId', 'department', 'pbx', 'tenantId'] as const;
+
+/** The first to say something is believed; later ones fill what is still open, where they speak of the same endpoint. */
+function fillEndpoint(known: Endpoint | null, said: Endpoint): Endpoint {
+  if (known !== null && (known.type !== said.type || (known.id ?? null) !== (said.id ?? known.id ?? null))) return known;
+  const filled: Record<string, unknown> = { type: said.type };
+  for (const field of ENDPOINT_FIELDS) filled[field] = known?.[field] ?? said[field] ?? null;
+  filled['site'] = fullPair(said.site, known?.site);
+  return filled as unknown as Endpoint;
+}
+
+function fillContact(known: Contact, said: Contact): Contact {
+  return { name: known.name ?? said.name ?? null, phoneNumber: known.phoneNumber ?? said.phoneNumber ?? null, email: known.email ?? said.email ?? null };
+}
+
+// ---- the fold -----------------------------------------------------------------------------------------------------------
+
+type Parts = Partial<Pick<Transition, 'agents' | 'previousAgents' | 'queue' | 'previousQueue' | 'ringGroup' | 'previousRingGroup' | 'autoAttendant' | 'channel' | 'scripts' | 'externalNumber'>>;
+
+/** What a fold changed, for whoever stores it. */
+export interface TimelineChange {
+  /** Full chunks to be stored. */
+  readonly chunks: ReadonlyMap<number, readonly Transition[]>;
+  /** Numbers of chunks whose sub-records are to be made anew; the last one may be empty. */
+  readonly subs: ReadonlySet<number>;
+  /** Something changed that the row's index terms are made of. */
+  readonly terms: boolean;
+}
+
+/** Chunks that `apply` may have to change for facts of these interactions: those that hold a state not yet over. */
+export function chunksNeeded(document: JourneyDocument, state: TimelineState, interactions: ReadonlySet<string>): number[] {
+  if (document.chunks === 0) return [];
+  const needed = new Set<number>();
+  for (const { id, open, pending } of state.interactions) {
+    if (open !== null && open < document.chunks * CHUNK && (pending !== null || interactions.has(id))) needed.add(Math.floor(open / CHUNK));
+  }
+  return [...needed];
+}
+
+export class Timeline {
+  readonly #document: JourneyDocument;
+  readonly #row: JourneyRow;
+  readonly #state: TimelineState;
+  /** Transitions from number `#base` on; cut into chunks at the end. */
+  readonly #tail: Transition[];
+  readonly #base: number;
+  readonly #chunks: ReadonlyMap<number, Transition[]>;
+  readonly #finished: Transition | null;
+  readonly #rewritten = new Set<number>();
+  readonly #subs = new Set<number>();
+  readonly #byId = new Map<string, number>();
+  #terms = false;
+
+  /** `chunks` holds those of `chunksNeeded`. The document is changed in place, and complete after `finish`. */
+  constructor(document: JourneyDocument, state: TimelineState, chunks: ReadonlyMap<number, Transition[]>) {
+    this.#document = document;
+    this.#row = document.row;
+    this.#state = state;
+    this.#tail = document.transitions;
+    this.#base = document.chunks * CHUNK;
+    this.#chunks = chunks;
+    // FINISHED holds only while nothing follows, so it is not part of what is folded.
+    this.#finished = this.#tail.at(-1)?.name === 'FINISHED' ? (this.#tail.pop() ?? null) : null;
+    state.interactions.forEach(({ id }, number) => this.#byId.set(id, number));
+  }
+
+  /** Facts must come in order (compareFacts). `identity`: key of the event's identity where it is evidence. */
+  apply(fact: InteractionFact, identity: string | null): void {
+    if (this.#row.at === '') this.#row.at = fact.at;
+    if (identity !== null) this.#addWord(this.#row.identities, identity);
+    const number = this.#numberOf(fact.interaction);
+    const i = this.#state.interactions[number];
+    assert(i !== undefined);
+    switch (fact.kind) {
+      case 'started': return this.#started(i, number, fact);
+      case 'joined': return this.#joined(i, fact);
+      case 'dialling': return this.#dialling(i, fact);
+      case 'script': return this.#script(i, fact);
+      case 'waiting': return this.#waiting(i, fact);
+      case 'forwarded': return this.#moved(i, fact, 'FORWARD');
+      case 'transferred': return this.#moved(i, fact, 'TRANSFER');
+      case 'talking': return this.#talking(i, number, fact);
+      case 'held': return this.#held(i, fact);
+      case 'resumed': return this.#resumed(i, fact);
+      case 'voicemail': return this.#voicemail(i, fact);
+      case 'followUp': return this.#followUp(i, fact);
+      case 'processing': return this.#processing(i, fact);
+      case 'dropped': return this.#dropped(i, fact);
+      case 'wrappedUp': return this.#wrappedUp(i, fact);
+      case 'phoneCodes': return this.#phoneCodes(fact.codes);
+      case 'aiAgent': return this.#aiAgent(fact);
+      case 'described': return this.#described(fact);
+      case 'ended': return this.#ended(i, number, fact);
+      case 'linked': case 'journey': return;
+    }
+  }
+
+  /** Says what facts past a limit make untrue: that the journey is whole. */
+  truncate(): void {
+    this.#row.truncated = true;
+  }
+
+  /** Brings row and document up to date and tells what changed. Called once, last. */
+  finish(): TimelineChange {
+    const interactions = this.#state.interactions;
+    const over = interactions.some(({ end }) => end !== null) && interactions.every(({ begun, end, pending }) => !begun || (end !== null && pending === null));
+    const last = over ? interactions.reduce((latest, other) => ((other.endedAt ?? '') >= (latest.endedAt ?? '') ? other : latest)) : null;
+    this.#finishRow(last);
+    const count = this.#base + this.#tail.length;
+    const chunks = this.#cut();
+    const finished = last === null ? null : this.#finishedAs(last);
+    if (finished !== null) this.#tail.push(finished);
+    this.#markFinished(finished, count);
+    return { chunks, subs: this.#subs, terms: this.#terms };
+  }
+
+  #finishRow(last: InteractionState | null): void {
+    const row = this.#row;
+    const state = this.#state;
+    const direction = row.interactions.find((one) => one.direction !== null)?.direction ?? null;
+    const by = state.last === null ? null : (state.interactions[state.last.interaction]?.endedBy ?? null);
+    const outcome = outcomeOf({ handled: state.handled, callback: state.callback, dials: state.dials - state.dialsBefore, finished: last !== null, last: state.last?.name ?? null, endedBy: by });
+    if (direction !== row.direction || outcome !== row.outcome) this.#terms = true;
+    row.direction = direction;
+    row.outcome = outcome;
+    row.finishedAt = last?.endedAt ?? null;
+    // An entry point or an origin, never both (journey-apis-facts.md 1.10 #9). What is not shown is kept in the state.
+    const entryPoint = row.entryPoint ?? state.entryPoint;
+    const origin = row.origin ?? state.origin;
+    const showsEntry = direction === 'Inbound' || direction === null;
+    const showsOrigin = direction === 'Outbound' || (direction === null && entryPoint === null);
+    row.entryPoint = showsEntry ? entryPoint : null;
+    state.entryPoint = showsEntry ? null : entryPoint;
+    row.origin = showsOrigin ? origin : null;
+    state.origin = showsOrigin ? null : origin;
+  }
+
+  /** Full chunks leave the inline tail. */
+  #cut(): Map<number, readonly Transition[]> {
+    const chunks = new Map<number, readonly Transition[]>();
+    for (const number of this.#rewritten) {
+      const chunk = this.#chunks.get(number);
+      if (chunk !== undefined) chunks.set(number, chunk);
+    }
+    while (this.#tail.length >= CHUNK) {
+      chunks.set(this.#document.chunks, this.#tail.splice(0, CHUNK));
+      this.#document.chunks += 1;
+    }
+    return chunks;
+  }
+
+  #finishedAs(last: InteractionState): Transition {
+    assert(last.endedAt !== null && last.endEvent !== null);
+    // A medium that no other transition shows would make the row's media depend on whether the journey is over.
+    const medium = last.medium !== null && this.#row.mediaTypes.includes(last.medium) ? last.medium : null;
+    return transition(last.endedAt, 'FINISHED', last.id, {}, 0, medium, last.endEvent);
+  }
+
+  #markFinished(finished: Transition | null, count: number): void {
+    const before = this.#finished;
+    const chunk = Math.floor(count / CHUNK);
+    // Where nothing was added, FINISHED stands where it stood; what it is found by are its interaction and medium.
+    const grown = this.#subs.has(chunk) || count === this.#document.chunks * CHUNK;
+    if (!grown && before?.interactionId === finished?.interactionId && before?.mediaType === finished?.mediaType) return;
+    this.#subs.add(chunk);
+  }
+
+  // ---- transitions ----
+
+  #numberOf(id: InteractionId): number {
+    const found = this.#byId.get(id);
+    if (found !== undefined) return found;
+    const number = this.#state.interactions.length;
+    this.#state.interactions.push({
+      id, medium: null, begun: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
+      talkers: [], held: [], queue: null, ringGroup: null, wrapFrom: null,
+    });
+    this.#row.interactions.push({ id: platformId(id), direction: null, type: null });
+    this.#byId.set(id, number);
+    this.#terms = true;
+    return number;
+  }
+
+  #at(number: number): Transition {
+    const found = number >= this.#base ? this.#tail[number - this.#base] : this.#chunks.get(Math.floor(number / CHUNK))?.[number % CHUNK];
+    assert(found !== undefined, 'a transition that is not at hand');
+    return found;
+  }
+
+  /** To be called for every transition that is changed. `terms`: in what it is found by. */
+  #touch(number: number, terms: boolean): void {
+    if (number < this.#base) this.#rewritten.add(Math.floor(number / CHUNK));
+    if (terms) this.#subs.add(Math.floor(number / CHUNK));
+  }
+
+  #push(i: InteractionState, name: TransitionName, fact: InteractionFact, parts: Parts, duration: number | null): number {
+    const number = this.#base + this.#tail.length;
+    this.#tail.push(transition(fact.at, name, i.id, parts, duration, i.medium, fact.eventId));
+    this.#subs.add(Math.floor(number / CHUNK));
+    i.begun = true;
+    this.#count(i, parts, name);
+    return number;
+  }
+
+  /** What the row says over its transitions. The queue of a pending callback does not count. */
+  #count(i: InteractionState, parts: Parts, name: TransitionName): void {
+    if (i.medium !== null) this.#addWord(this.#row.mediaTypes, i.medium);
+    if (parts.queue !== null && parts.queue !== undefined && !(name === 'FOLLOWUP_PENDING' && i.pending === 'callback')) {
+      this.#addPlace(this.#row.queues, parts.queue);
+      this.#state.lastQueue = placeKey(parts.queue);
+    }
+    if (parts.ringGroup !== null && parts.ringGroup !== undefined) this.#addPlace(this.#row.ringGroups, parts.ringGroup);
+    if (name === 'TALKING' || name === 'PROCESSING') this.#addHandlers(parts.agents ?? []);
+  }
+
+  /** A new state from now on: the one before ends. */
+  #enter(i: InteractionState, name: StateName, fact: InteractionFact, parts: Parts, assumed = false): void {
+    const pending = fact.kind === 'followUp' ? fact.reason : null;
+    const replaced = i.assumed && i.open !== null && this.#at(i.open).at === fact.at ? i.open : null;
+    if (replaced === null) {
+      this.#close(i, fact.at);
+      i.pending = pending;
+      i.open = this.#push(i, name, fact, parts, null);
+    } else {
+      i.pending = pending;
+      this.#replace(i, replaced, name, fact, parts);
+    }
+    i.name = name;
+    i.assumed = assumed;
+    if (name !== 'TALKING' && name !== 'HOLD') { i.talkers = []; i.held = []; }
+    this.#state.last = { name, interaction: this.#numberOf(i.id) };
+  }
+
+  #replace(i: InteractionState, number: number, name: StateName, fact: InteractionFact, parts: Parts): void {
+    const old = this.#at(number);
+    const made = transition(fact.at, name, i.id, parts, null, i.medium, old.events[0] ?? fact.eventId);
+    addEvent(made, fact.eventId);
+    if (number >= this.#base) this.#tail[number - this.#base] = made;
+    else { const chunk = this.#chunks.get(Math.floor(number / CHUNK)); if (chunk !== undefined) chunk[number % CHUNK] = made; }
+    this.#touch(number, true);
+    this.#count(i, parts, name);
+  }
+
+  /** Ends the present state. */
+  #close(i: InteractionState, at: Instant): void {
+    if (i.open !== null) this.#settle(i.open, at);
+    i.open = null;
+    i.name = null;
+    i.assumed = false;
+    i.pending = null;
+  }
+
+  /** Gives a state its duration and counts it; `at` null takes both back. */
+  #settle(number: number, at: Instant | null): void {
+    const row = this.#row;
+    const open = this.#at(number);
+    const before = open.duration ?? 0;
+    const now = at === null ? 0 : Math.max(0, msOf(at) - msOf(open.at));
+    open.duration = at === null ? null : now;
+    this.#touch(number, false);
+    if (open.name === 'HOLD') row.holdDuration += now - before;
+    else if (open.name === 'WAITING') row.waitingDuration += now - before;
+    else if (open.name === 'TALKING') row.talkingDuration += now - before;
+    else if (open.name === 'OUTBOUND_STARTED') this.#state.dials += at === null ? -1 : 1;
+  }
+
+  /**
+   * Whether a fact may move this interaction on. A provisional end is taken back: what was going on has gone on. After a
+   * final one only what is still done for a customer who has left counts; what else sorts later is the clocks' doing.
+   */
+  #goesOn(i: InteractionState, kind: InteractionFact['kind']): boolean {
+    if (i.end === null) return true;
+    if (i.end === 'closed' && i.pending === null && kind !== 'dialling' && kind !== 'voicemail' && kind !== 'processing') return false;
+    if (i.end === 'provisional' && i.open !== null && i.pending === null) this.#settle(i.open, null);
+    i.end = null;
+    i.endedAt = null;
+    i.endedBy = null;
+    i.endEvent = null;
+    return true;
+  }
+
+  #openAs(i: InteractionState, name: StateName): Transition | null {
+    return i.name === name && i.open !== null ? this.#at(i.open) : null;
+  }
+
+  /** More is said of the present state. */
+  #amend(i: InteractionState, fact: InteractionFact, agents: readonly Agent[], places: Partial<Pick<Transition, 'queue' | 'ringGroup' | 'autoAttendant'>> = {}): void {
+    if (i.open === null) return;
+    const open = this.#at(i.open);
+    let terms = false;
+    for (const agent of agents) {
+      if (open.agents.length >= AGENTS_MAX || open.agents.some(({ id }) => id === agent.id)) continue;
+      open.agents.push(agent);
+      terms = true;
+    }
+    for (const name of ['queue', 'ringGroup', 'autoAttendant'] as const) {
+      const place = places[name];
+      if (place === null || place === undefined) continue;
+      terms ||= !samePlace(open[name], place);
+      open[name] = place;
+    }
+    addEvent(open, fact.eventId);
+    i.assumed = false;
+    this.#touch(i.open, terms);
+    if (terms) this.#count(i, { agents: [...agents], queue: open.queue, ringGroup: open.ringGroup }, open.name);
+  }
+
+  // ---- what begins and where it waits ----
+
+  #started(i: InteractionState, number: number, fact: Said<'started'>): void {
+    const row = this.#row;
+    const entry = row.interactions[number];
+    assert(entry !== undefined);
+    if (entry.direction === null && fact.direction !== undefined) entry.direction = fact.direction;
+    entry.type ??= fact.platform ?? null;
+    this.#learnMedium(i, fact.medium);
+    this.#learnEnds(fact);
+    for (const pbx of [fact.pbx, fact.entryPoint?.pbx, fact.origin?.pbx]) if (typeof pbx === 'string') this.#addWord(row.pbxNames, pbx);
+    for (const tenant of [fact.tenant, fact.entryPoint?.tenantId]) if (typeof tenant === 'string') this.#addWord(row.tenantIds, tenant);
+    if (i.begun || !this.#goesOn(i, fact.kind)) return;
+    if (entry.direction !== 'Outbound') { this.#push(i, 'STARTED', fact, {}, 0); return; }
+    const { origin } = fact;
+    const dialler = origin?.type === 'user' && typeof origin.id === 'string'
+      ? [this.#agent({ id: origin.id, name: origin.name ?? null, email: origin.email ?? null, loginId: origin.loginId ?? null, department: origin.department ?? null, site: origin.site ?? null })] : [];
+    this.#enter(i, 'OUTBOUND_STARTED', fact, { agents: dialler }, true);
+  }
+
+  #learnMedium(i: InteractionState, medium: Medium | undefined): void {
+    if (medium === undefined || i.medium !== null) return;
+    i.medium = medium;
+    if (i.open === null) return;
+    this.#at(i.open).mediaType = medium;
+    this.#touch(i.open, true);
+    this.#addWord(this.#row.mediaTypes, medium);
+  }
+
+  /** The outside party, and where the journey entered or left the house. */
+  #learnEnds(fact: Said<'started'>): void {
+    const row = this.#row;
+    const state = this.#state;
+    if (fact.contact !== undefined) {
+      const contact = fillContact(row.contact, fact.contact);
+      if (contact.name !== row.contact.name || contact.phoneNumber !== row.contact.phoneNumber || contact.email !== row.contact.email) { row.contact = contact; this.#terms = true; }
+    }
+    if (fact.entryPoint !== undefined) {
+      const known = row.entryPoint ?? state.entryPoint;
+      row.entryPoint = fillEndpoint(known, fact.entryPoint);
+      if (known === null || !sameEndpoint(known, row.entryPoint)) this.#terms = true;
+    }
+    if (fact.origin !== undefined) {
+      const known = row.origin ?? state.origin;
+      row.origin = fillEndpoint(known, fact.origin);
+      if (known === null || !sameEndpoint(known, row.origin)) this.#terms = true;
+    }
+  }
+
+  #dialling(i: InteractionState, fact: Said<'dialling'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const agents = this.#agents(fact.agents);
+    const queue = this.#place(this.#row.queues, fact.queue);
+    const open = this.#openAs(i, 'OUTBOUND_STARTED');
+    // The same dial, told twice; another agent's is another dial.
+    const same = open !== null && (i.assumed || agents.length === 0 || open.agents.length === 0 || agents.some(({ id }) => open.agents.some((one) => one.id === id)));
+    if (same) this.#amend(i, fact, agents, { queue });
+    else this.#enter(i, 'OUTBOUND_STARTED', fact, { agents, queue });
+    if (queue !== null) i.queue = queue;
+    this.#takeOver(i, fact);
+  }
+
+  #script(i: InteractionState, fact: Said<'script'>): void {
+    for (const hours of fact.scheduleHours ?? []) this.#addWord(this.#row.scheduleHours, hours);
+    for (const { id, tag, tenantId, result } of fact.schedules ?? []) this.#addDistinct<Schedule>(this.#row.schedules, { id, tag, tenantId, result }, sameSchedule);
+    if (!this.#goesOn(i, fact.kind)) return;
+    const scripts = (fact.scripts ?? []).map(({ id, name }) => ({ id, name }));
+    const autoAttendant = onlyPlace(fact.autoAttendant);
+    const open = this.#openAs(i, 'IN_SCRIPT');
+    if (open === null || (autoAttendant !== null && open.autoAttendant !== null && placeKey(open.autoAttendant) !== placeKey(autoAttendant))) {
+      this.#enter(i, 'IN_SCRIPT', fact, { scripts: distinctScripts([], scripts), autoAttendant });
+      return;
+    }
+    open.scripts = distinctScripts(open.scripts, scripts);
+    this.#amend(i, fact, [], { autoAttendant });
+  }
+
+  #waiting(i: InteractionState, fact: Said<'waiting'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const agents = this.#agents(fact.agents);
+    const queue = this.#place(this.#row.queues, fact.queue);
+    const ringGroup = this.#place(this.#row.ringGroups, fact.ringGroup);
+    const open = this.#openAs(i, 'WAITING');
+    if (open !== null && sameWait(open, queue, ringGroup)) this.#amend(i, fact, agents, { queue, ringGroup });
+    else this.#enter(i, 'WAITING', fact, { agents, queue, ringGroup });
+    this.#placed(i, queue, ringGroup);
+  }
+
+  #placed(i: InteractionState, queue: Place | null, ringGroup: Place | null): void {
+    if (queue === null && ringGroup === null) return;
+    i.queue = queue;
+    i.ringGroup = ringGroup;
+  }
+
+  // ---- forwards and transfers ----
+
+  #moved(i: InteractionState, fact: Said<'forwarded'> | Said<'transferred'>, name: 'FORWARD' | 'TRANSFER'): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const parts = this.#destination(fact.to);
+    const talking = i.name === 'TALKING' || i.name === 'HOLD';
+    const present = talking ? i.talkers : i.open === null ? [] : this.#at(i.open).agents.map(({ id }) => id);
+    const from = fact.from?.agents === undefined ? null : this.#agents(fact.from.agents).map(({ id }) => id);
+    const to = parts.agents.map(({ id }) => id);
+    const origin = from ?? present.filter((id) => !to.includes(id));
+    const only = parts.queue === null && parts.ringGroup === null && parts.autoAttendant === null && parts.channel === null && parts.scripts.length === 0 && parts.externalNumber === null;
+    // A warm transfer: whoever was brought in goes on talking.
+    const rest = name === 'TRANSFER' && talking && only ? i.talkers.filter((id) => !origin.includes(id)) : [];
+    if (talking && name === 'TRANSFER') i.wrapFrom = fact.at;
+    const previous: Parts = {
+      previousAgents: this.#byIds(origin),
+      previousQueue: fact.from?.queue === undefined ? i.queue : this.#place(this.#row.queues, fact.from.queue),
+      previousRingGroup: fact.from?.ringGroup === undefined ? i.ringGroup : this.#place(this.#row.ringGroups, fact.from.ringGroup),
+    };
+    this.#close(i, fact.at);
+    this.#push(i, name, fact, { ...parts, ...previous, agents: to.length === 0 ? this.#byIds(rest) : parts.agents }, 0);
+    this.#countMove(name, parts);
+    if (rest.length > 0) this.#talk(i, fact, rest);
+    else this.#arrive(i, fact, parts);
+  }
+
+  #destination({ agents, queue, ringGroup, autoAttendant, channel, script, externalNumber }: Said<'forwarded'>['to']): Required<Omit<Parts, 'previousAgents' | 'previousQueue' | 'previousRingGroup'>> {
+    return {
+      agents: this.#agents(agents), queue: this.#place(this.#row.queues, queue), ringGroup: this.#place(this.#row.ringGroups, ringGroup),
+      autoAttendant: onlyPlace(autoAttendant), channel: onlyPlace(channel), externalNumber: externalNumber ?? null,
+      scripts: script === null || script === undefined ? [] : [{ id: script.id, name: script.name }],
+    };
+  }
+
+  #countMove(name: 'FORWARD' | 'TRANSFER', parts: Parts): void {
+    const row = this.#row;
+    if (name === 'TRANSFER') { row.transfersCompleted += 1; return; }
+    switch (forwardKind(parts)) {
+      case 'queue': row.forwardedToQueue += 1; break;
+      case 'ringGroup': row.forwardedToRingGroup += 1; break;
+      case 'script': row.forwardedToScript += 1; break;
+      case null: break;
+    }
+  }
+
+  /** Where something was sent, it is from then on, unless the same instant says otherwise. */
+  #arrive(i: InteractionState, fact: InteractionFact, { agents = [], queue = null, ringGroup = null, autoAttendant = null, scripts = [], externalNumber }: Parts): void {
+    i.talkers = [];
+    i.held = [];
+    this.#placed(i, queue, ringGroup);
+    if (queue !== null || ringGroup !== null || agents.length > 0) this.#enter(i, 'WAITING', fact, { agents: [...agents], queue, ringGroup }, true);
+    else if (autoAttendant !== null || scripts.length > 0) this.#enter(i, 'IN_SCRIPT', fact, { autoAttendant, scripts: [...scripts] }, true);
+    else if (externalNumber !== null) this.#state.last = { name: 'EXTERNAL', interaction: this.#numberOf(i.id) };
+  }
+
+  // ---- talking and holding ----
+
+  #talking(i: InteractionState, number: number, fact: Said<'talking'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const agents = this.#agents(fact.agents);
+    const queue = this.#place(this.#row.queues, fact.queue);
+    const fresh = agents.filter(({ id }) => !i.talkers.includes(id)).map(({ id }) => id);
+    const open = this.#openAs(i, 'TALKING');
+    if (open !== null && (fresh.length === 0 || open.agents.length === 0)) {
+      i.talkers.push(...fresh);
+      this.#amend(i, fact, agents, { queue });
+    } else {
+      this.#talk(i, fact, [...i.talkers, ...fresh], queue);
+    }
+    if (queue !== null) this.#placed(i, queue, null);
+    if (this.#row.interactions[number]?.direction === 'Outbound') this.#takeOver(i, fact);
+  }
+
+  #talk(i: InteractionState, fact: InteractionFact, talkers: string[], queue: Place | null = null): void {
+    this.#state.handled = true;
+    this.#enter(i, 'TALKING', fact, { agents: this.#byIds(talkers), queue });
+    i.talkers = talkers.slice(0, AGENTS_MAX);
+    i.held = [];
+  }
+
+  /** Agents whose leg a fact of holding speaks of: those named, else the participant's, else everybody. */
+  #leg(i: InteractionState, fact: Said<'held'> | Said<'resumed'>): { named: string[]; leg: string[] } {
+    const agents = this.#agents(fact.agents).map(({ id }) => id);
+    const own = fact.participantId === undefined ? null : (this.#present(i, fact.participantId)?.agentId ?? null);
+    const named = agents.length > 0 || own === null ? agents : [own];
+    return { named, leg: named.length > 0 ? named : i.talkers };
+  }
+
+  #held(i: InteractionState, fact: Said<'held'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const { named, leg } = this.#leg(i, fact);
+    for (const participant of this.#legs(i, fact, leg)) {
+      if (participant.held.at(-1)?.to === null) continue;
+      participant.held.push({ from: fact.at, to: null });
+      if (participant.held.length > HELD_MAX) participant.held.shift();
+    }
+    if (i.name === 'HOLD') { this.#amend(i, fact, this.#byIds(named)); return; }
+    if (i.name !== null && i.name !== 'TALKING') return;
+    const held = [...i.held, ...leg.filter((id) => !i.held.includes(id))];
+    i.held = held;
+    // While another agent talks with the customer, only the one who holds has left the conversation.
+    if (i.talkers.some((id) => !held.includes(id))) return;
+    this.#enter(i, 'HOLD', fact, { agents: this.#byIds(leg) });
+    i.talkers = [...i.talkers, ...named.filter((id) => !i.talkers.includes(id))].slice(0, AGENTS_MAX);
+  }
+
+  #resumed(i: InteractionState, fact: Said<'resumed'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const { named, leg } = this.#leg(i, fact);
+    for (const participant of this.#legs(i, fact, leg)) closeHeld(participant, fact.at);
+    const held = named.length === 0 ? [] : i.held.filter((id) => !named.includes(id));
+    if (i.name !== 'HOLD') { i.held = held; return; }
+    const all = [...i.talkers, ...named.filter((id) => !i.talkers.includes(id))];
+    this.#talk(i, fact, all.filter((id) => !held.includes(id)));
+    i.talkers = all.slice(0, AGENTS_MAX);
+    i.held = held;
+  }
+
+  // ---- voicemail and what follows up ----
+
+  #voicemail(i: InteractionState, fact: Said<'voicemail'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const agents = this.#agents(fact.agents);
+    const queue = this.#place(this.#row.queues, fact.queue);
+    const ringGroup = this.#place(this.#row.ringGroups, fact.ringGroup);
+    if (this.#openAs(i, 'VOICEMAIL') === null) this.#enter(i, 'VOICEMAIL', fact, { agents, queue, ringGroup });
+    else this.#amend(i, fact, agents, { queue, ringGroup });
+    this.#placed(i, queue, ringGroup);
+  }
+
+  /** Does not bring an ended interaction back: the customer has left, and it waits on. */
+  #followUp(i: InteractionState, fact: Said<'followUp'>): void {
+    if (i.end === 'provisional' && !this.#goesOn(i, fact.kind)) return;
+    const callback = fact.reason === 'callback';
+    // A pending callback's queue has its id and no name (journey-apis-facts.md 1.9).
+    const queue = callback ? onlyId(fact.queue) : this.#place(this.#row.queues, fact.queue);
+    const open = this.#openAs(i, 'FOLLOWUP_PENDING');
+    if (open !== null && i.pending === fact.reason && (!callback || queue === null || placeKey(open.queue) === placeKey(queue))) { this.#amend(i, fact, []); return; }
+    if (callback && !this.#state.callback) {
+      this.#state.callback = true;
+      this.#close(i, fact.at);
+      this.#state.dialsBefore = this.#state.dials;
+    }
+    this.#enter(i, 'FOLLOWUP_PENDING', fact, { queue });
+    if (!callback) this.#placed(i, queue, null);
+  }
+
+  #processing(i: InteractionState, fact: Said<'processing'>): void {
+    if (!this.#goesOn(i, fact.kind)) return;
+    const agents = this.#agents(fact.agents);
+    const queue = this.#place(this.#row.queues, fact.queue) ?? i.queue;
+    const open = this.#openAs(i, 'PROCESSING');
+    this.#state.handled = true;
+    if (open !== null && (open.agents.length === 0 || agents.every(({ id }) => open.agents.some((one) => one.id === id)))) this.#amend(i, fact, agents, { queue });
+    else this.#enter(i, 'PROCESSING', fact, { agents, queue });
+    this.#takeOver(i, fact);
+  }
+
+  /** A callback may be an interaction of its own, linked to the one that asked for it: its dial ends the wait of that one. */
+  #takeOver(i: InteractionState, fact: InteractionFact): void {
+    for (const other of this.#state.interactions) {
+      if (other === i || other.pending === null) continue;
+      this.#close(other, fact.at);
+      other.end = 'closed';
+      other.left = true;
+      other.endedAt = fact.at;
+      other.endEvent = fact.eventId;
+    }
+  }
+
+  // ---- ends ----
+
+  #ended(i: InteractionState, number: number, fact: Said<'ended'>): void {
+    const again = i.end === 'closed';
+    const by = fact.by ?? (again ? i.endedBy : null);
+    if (i.end === 'provisional') this.#goesOn(i, fact.kind);
+    if (!again && (i.name === 'TALKING' || i.name === 'HOLD')) i.wrapFrom = fact.at;
+    if (fact.outcome === 'forwardedExternal' && i.name !== 'TALKING') this.#state.last = { name: 'EXTERNAL', interaction: number };
+    const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
+    if (!waitsOn && fact.final) this.#close(i, fact.at);
+    else if (!waitsOn && i.open !== null) this.#settle(i.open, fact.at);
+    if (!waitsOn && !fact.final) i.pending = null;
+    if (fact.final) for (const participant of this.#document.participants) if (participant.interactionId === platformId(i.id)) closeHeld(participant, fact.at);
+    i.end = fact.final || again ? 'closed' : 'provisional';
+    i.left = true;
+    i.endedAt = fact.at;
+    i.endedBy = by;
+    i.endEvent = fact.eventId;
+  }
+
+  /**
+   * Whether an end is that of the follow-up and not merely that of the customer's call: when it says so; when the customer
+   * had left before; when there was no customer's call (a callback as an interaction of its own).
+   */
+  #endsFollowUp(i: InteractionState, number: number, fact: Said<'ended'>): boolean {
+    if (fact.outcome === 'callbackExpired') return true;
+    if (!fact.final) return false;
+    return this.#row.interactions[number]?.direction === 'Outbound' || (i.left && (fact.by === 'agent' || fact.by === 'system'));
+  }
+
+  #wrappedUp(i: InteractionState, fact: Said<'wrappedUp'>): void {
+    this.#agents(fact.agents);
+    for (const code of fact.wrapUpCodes ?? []) this.#addWord(this.#row.wrapUpCodes, code);
+    if (i.wrapFrom !== null) this.#row.wrapUpDuration += Math.max(0, msOf(fact.at) - msOf(i.wrapFrom));
+    i.wrapFrom = null;
+    // Offline work, wrap-up included, is over with it, and nothing else is left to be done.
+    if (i.name !== 'PROCESSING' || i.end !== null) return;
+    this.#close(i, fact.at);
+    i.end = 'closed';
+    i.left = true;
+    i.endedAt = fact.at;
+    i.endEvent = fact.eventId;
+  }
+
+  // ---- participants ----
+
+  #joined(i: InteractionState, fact: Said<'joined'>): void {
+    const agent = fact.agent === undefined ? null : this.#agent(fact.agent);
+    const name = fact.name ?? agent?.name ?? null;
+    const here = this.#present(i, fact.participantId);
+    if (here !== null) {
+      here.name ??= name;
+      here.agentId ??= agent?.id ?? null;
+      return;
+    }
+    if (this.#document.participants.length >= LIST_MAX) { this.truncate(); return; }
+    this.#document.participants.push({ role: fact.role, id: fact.participantId, interactionId: platformId(i.id), name, joined: fact.at, held: [], dropped: null, agentId: agent?.id ?? null });
+  }
+
+  #dropped(i: InteractionState, fact: Said<'dropped'>): void {
+    const participant = this.#present(i, fact.participantId);
+    if (participant !== null) {
+      closeHeld(participant, fact.at);
+      participant.dropped = fact.at;
+    }
+    const agent = participant === null ? fact.participantId : (participant.agentId ?? participant.id);
+    if (!i.talkers.includes(agent) || i.end !== null) return;
+    i.wrapFrom ??= fact.at;
+    const rest = i.talkers.filter((id) => id !== agent);
+    const held = i.held.filter((id) => id !== agent);
+    if (i.name === 'TALKING' && rest.length > 0) {
+      if (rest.every((id) => held.includes(id))) { this.#enter(i, 'HOLD', fact, { agents: this.#byIds(rest) }); } else this.#talk(i, fact, rest);
+    }
+    i.talkers = rest;
+    i.held = held;
+  }
+
+  /** The participant of this id who is still there. */
+  #present(i: InteractionState, participantId: string): Participant | null {
+    const own = platformId(i.id);
+    return this.#document.participants.findLast(({ id, interactionId, dropped }) => id === participantId && interactionId === own && dropped === null) ?? null;
+  }
+
+  #legs(i: InteractionState, fact: Said<'held'> | Said<'resumed'>, leg: readonly string[]): Participant[] {
+    if (fact.participantId !== undefined) {
+      const named = this.#present(i, fact.participantId);
+      return named === null ? [] : [named];
+    }
+    const own = platformId(i.id);
+    return this.#document.participants.filter(({ agentId, interactionId, dropped }) => agentId !== null && leg.includes(agentId) && interactionId === own && dropped === null);
+  }
+
+  // ---- what describes the journey ----
+
+  #phoneCodes(codes: readonly PhoneCode[]): void {
+    for (const { listName, name, shortCode } of codes) this.#addDistinct(this.#row.outboundPhoneCodes, { listName, name, shortCode }, samePhoneCode);
+  }
+
+  #aiAgent({ creditConsumption, tools }: Said<'aiAgent'>): void {
+    const information = this.#row.aiAgentInformation ?? { creditConsumption: 0, toolsUsedSuccessfully: [] };
+    information.creditConsumption += creditConsumption ?? 0;
+    for (const { name, success } of tools ?? []) this.#addDistinct<AiTool>(information.toolsUsedSuccessfully, { name, success }, sameTool);
+    this.#row.aiAgentInformation = information;
+  }
+
+  #described({ topics, data, attributes }: Said<'described'>): void {
+    for (const topic of topics ?? []) this.#addWord(this.#row.topics, topic);
+    for (const attribute of attributes ?? []) this.#addWord(this.#row.attributes, attribute);
+    const known = this.#row.data;
+    for (const [name, value] of Object.entries(data ?? {})) {
+      if (!Object.hasOwn(known, name) && Object.keys(known).length >= LIST_MAX) { this.truncate(); continue; }
+      // Not by assignment: a key may be called `__proto__`.
+      Object.defineProperty(known, name, { value, writable: true, enumerable: true, configurable: true });
+    }
+  }
+
+  // ---- lists of the row ----
+
+  #addWord(list: string[], word: string): void {
+    if (!list.includes(word)) this.#add(list, word);
+  }
+
+  #addDistinct<T>(list: T[], item: T, same: (a: T, b: T) => boolean): void {
+    if (!list.some((one) => same(one, item))) this.#add(list, item);
+  }
+
+  #add<T>(list: T[], item: T): void {
+    if (list.length >= LIST_MAX) { this.truncate(); return; }
+    list.push(item);
+    this.#terms = true;
+  }
+
+  #addPlace(list: Place[], place: Place): void {
+    const key = placeKey(place);
+    if (!list.some((one) => placeKey(one) === key)) this.#add(list, place);
+  }
+
+  /** A place in full, with what the row knows of it; what is newly said, the row knows from now on. */
+  #place(list: Place[], said: Place | null | undefined): FullPlace | null {
+    const key = placeKey(said);
+    if (said === null || said === undefined || key === null) return null;
+    const number = list.findIndex((one) => placeKey(one) === key);
+    const known = list[number];
+    const full = fullPlace(known, said);
+    if (known === undefined || samePlace(known, full)) return full;
+    list[number] = full;
+    this.#terms = true;
+    return full;
+  }
+
+  /** An agent in full, with what is known; what is newly said, is known from now on. */
+  #agent(said: Agent): FullAgent {
+    for (const list of [this.#row.agents, this.#state.agents]) {
+      const number = list.findIndex(({ id }) => id === said.id);
+      const known = list[number] as FullAgent | undefined;
+      if (known === undefined) continue;
+      const full = fullAgent(known, said);
+      if (sameAgent(known, full)) return known;
+      list[number] = full;
+      if (list === this.#row.agents) this.#terms = true;
+      return full;
+    }
+    const full = fullAgent(undefined, said);
+    if (this.#state.agents.length < LIST_MAX) this.#state.agents.push(full);
+    return full;
+  }
+
+  #agents(said: readonly Agent[] | undefined): FullAgent[] {
+    const agents: FullAgent[] = [];
+    for (const one of said ?? []) if (agents.length < AGENTS_MAX && !agents.some(({ id }) => id === one.id)) agents.push(this.#agent(one));
+    return agents;
+  }
+
+  #byIds(ids: readonly string[]): FullAgent[] {
+    return ids.slice(0, AGENTS_MAX).map((id) => this.#agent({ id }));
+  }
+
+  /** These agents handled the customer: they stand in the row. */
+  #addHandlers(agents: readonly Agent[]): void {
+    for (const agent of agents) {
+      if (this.#row.agents.some(({ id }) => id === agent.id)) continue;
+      const full = this.#agent(agent);
+      const number = this.#state.agents.findIndex(({ id }) => id === agent.id);
+      if (number >= 0 && this.#row.agents.length < LIST_MAX) this.#state.agents.splice(number, 1);
+      this.#add(this.#row.agents, full);
+    }
+  }
+}
+
+// ---- small parts --------------------------------------------------------------------------------------------------------
+
+function transition(at: Instant, name: TransitionName, id: InteractionId, parts: Parts, duration: number | null, mediaType: Medium | null, eventId: string): Transition {
+  return {
+    at, name, interactionId: platformId(id), agents: parts.agents ?? [], previousAgents: parts.previousAgents ?? [], queue: parts.queue ?? null,
+    previousQueue: parts.previousQueue ?? null, ringGroup: parts.ringGroup ?? null, previousRingGroup: parts.previousRingGroup ?? null,
+    autoAttendant: parts.autoAttendant ?? null, channel: parts.channel ?? null, scripts: parts.scripts ?? [], duration,
+    externalNumber: parts.externalNumber ?? null, mediaType, events: [eventId],
+  };
+}
+
+function addEvent(to: Transition, eventId: string): void {
+  if (to.events.length < EVENTS_MAX && !to.events.includes(eventId)) to.events.push(eventId);
+}
+
+/** What kind of destination an automated forward counts for; one only, the most exact. */
+export function forwardKind({ queue, ringGroup, autoAttendant, scripts }: Pick<Parts, 'queue' | 'ringGroup' | 'autoAttendant' | 'scripts'>): 'queue' | 'ringGroup' | 'script' | null {
+  if (queue !== null && queue !== undefined) return 'queue';
+  if (ringGroup !== null && ringGroup !== undefined) return 'ringGroup';
+  return (autoAttendant !== null && autoAttendant !== undefined) || (scripts !== undefined && scripts.length > 0) ? 'script' : null;
+}
+
+/** Whether more is said of the same wait: of the same place, or of none (an agent rings), or where none was known yet. */
+function sameWait(open: Transition, queue: Place | null, ringGroup: Place | null): boolean {
+  if (queue === null && ringGroup === null) return true;
+  if (open.queue === null && open.ringGroup === null) return open.agents.length === 0;
+  return (queue === null || placeKey(open.queue) === placeKey(queue)) && (ringGroup === null || placeKey(open.ringGroup) === placeKey(ringGroup));
+}
+
+function samePlace(a: Place | null, b: Place | null): boolean {
+  if (a === null || b === null) return a === b;
+  return a.id === b.id && (a.name ?? null) === (b.name ?? null) && (a.extension ?? null) === (b.extension ?? null) && samePair(a.site ?? null, b.site ?? null);
+}
+
+function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return ENDPOINT_FIELDS.every((field) => (a[field] ?? null) === (b[field] ?? null)) && samePair(a.site ?? null, b.site ?? null);
+}
+
+function onlyId(place: Place | null | undefined): FullPlace | null {
+  return place === null || place === undefined || place.id === null ? null : { id: place.id, name: null, extension: null, site: null };
+}
+
+function distinctScripts(known: readonly Script[], said: readonly Script[]): Script[] {
+  const all = [...known];
+  for (const script of said) if (all.length < AGENTS_MAX && !all.some(({ id, name }) => id === script.id && name === script.name)) all.push(script);
+  return all;
+}
+
+function sameSchedule(a: Schedule, b: Schedule): boolean {
+  return a.id === b.id && a.tag === b.tag && a.tenantId === b.tenantId && a.result === b.result;
+}
+
+function samePhoneCode(a: PhoneCode, b: PhoneCode): boolean {
+  return a.listName === b.listName && a.name === b.name && a.shortCode === b.shortCode;
+}
+
+function sameTool(a: AiTool, b: AiTool): boolean {
+  return a.name === b.name && a.success === b.success;
+}
+
+function closeHeld(participant: Participant, at: Instant): void {
+  const open = participant.held.at(-1);
+  if (open?.to === null) open.to = at;
+}
+

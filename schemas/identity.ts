@@ -3,7 +3,8 @@
 //
 // No e-mail address or phone number leaves this file in a name: what goes into stream names, document keys, index terms
 // and logs is a keyed hash, since names outlive erasure.
-import { createCipheriv, createDecipheriv, createHmac, hash as digest, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hash as digest, timingSafeEqual } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import type { AttributeValue, CloudEvent, Rejection, RejectionCode } from './cloudevent.ts';
 
 /** An immutable workspace id: `[a-z0-9_]+`, at most 64 characters. */
@@ -111,27 +112,26 @@ export interface WorkspaceKeys {
 /** Streams over which a workspace's anonymous values are spread: one stream of them all would be one lane for a fifth of all calls. */
 export const ANONYMOUS_STREAMS = 64;
 
-/** A HMAC costs 2–3 µs and the same identities come again and again; this many results are remembered (some 10 MB). */
+/** A HMAC costs 2–3 µs and the same identities come again and again; at most this many results are remembered per workspace (some 10 MB). */
 const CACHED_HASHES = 50_000;
 
 /** The keyed functions of a workspace. `secret`: its 32 bytes. Everything is a pure function of (id, secret, arguments); the memory inside only saves time. */
 export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { readonly cachedHashes?: number } = {}): WorkspaceKeys {
   const cache = new LruCache(options.cachedHashes ?? CACHED_HASHES);
+  // Made once: from raw bytes, OpenSSL prepares the key anew for every hash, which costs six times the hash.
+  const key = createSecretKey(secret);
+  const hashJson = (json: string): string => cache.get(json) ?? cache.put(json, hexOf(mac(key, json)));
   // One form for all: the JSON of an array is unambiguous, whatever stands in the parts.
-  const mac = (json: string): Buffer => createHmac('sha256', secret).update(json).digest();
-  const hashJson = (json: string): string => cache.get(json) ?? cache.put(json, mac(json).toString('hex', 0, 16));
   const hash = (...parts: readonly string[]): string => hashJson(JSON.stringify(parts));
   const term = (field: string, value: string): string => {
     const json = JSON.stringify(['term', field, value]);
     const name = `t${json}`;
-    return cache.get(name) ?? cache.put(name, mac(json).toString('base64url', 0, 12));
+    return cache.get(name) ?? cache.put(name, mac(key, json).toString('base64url', 0, 12));
   };
   const identityKey = (type: string, value: string): string | null => {
     const normal = normaliseIdentity(type, value);
     return normal.type === '' || isAnonymous(normal.value) ? null : hash(normal.type, normal.value);
   };
-  // The index is a JSON number, so that no identity of a type called `anonymous` can have the same key.
-  const anonymousKey = (index: number): string => hashJson(JSON.stringify(['anonymous', index]));
   const identify: WorkspaceKeys['identify'] = (event) => {
     const said = saidIdentity(event);
     if (said === null) return rejected('missingIdentity', 'identity', 'neither identity and identitytype nor subject says whose event this is');
@@ -139,15 +139,15 @@ export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { re
     if (normal.type === '') return rejected('emptyIdentity', 'identitytype', 'the identity type is empty after normalisation');
     if (normal.value === '') return rejected('emptyIdentity', said.evidence ? 'identity' : 'subject', 'the identity is empty after normalisation');
     const anonymous = isAnonymous(normal.value);
-    const key = hash(normal.type, normal.value);
-    const eventId = eventIdOf(id, event, key);
-    const streamKey = anonymous ? anonymousKey(parseInt(eventId.slice(0, 2), 16) % ANONYMOUS_STREAMS) : key;
+    const ownKey = hash(normal.type, normal.value);
+    const eventId = eventIdOf(id, event, ownKey);
+    const streamKey = anonymous ? hashJson(anonymousJson(parseInt(eventId.slice(0, 2), 16) % ANONYMOUS_STREAMS)) : ownKey;
     return {
-      kind: 'identified', stream: identityStream(id, streamKey), eventId, key, type: normal.type, value: said.value,
+      kind: 'identified', stream: identityStream(id, streamKey), eventId, key: ownKey, type: normal.type, value: said.value,
       evidence: said.evidence && !anonymous, anonymous,
     };
   };
-  return { id, hash, term, identityKey, identify, cursorKey: mac(JSON.stringify(['cursor'])) };
+  return { id, hash, term, identityKey, identify, cursorKey: mac(key, JSON.stringify(['cursor'])) };
 }
 
 function rejected(code: RejectionCode, attribute: string, reason: string): { kind: 'rejected'; rejection: Rejection } {
@@ -163,8 +163,21 @@ function saidIdentity(event: CloudEvent): { type: string; value: string; evidenc
 
 /** Streams in which the events of anonymous values stand, all 64. */
 export function anonymousStreams(id: WorkspaceId, secret: Uint8Array): readonly string[] {
-  return Array.from({ length: ANONYMOUS_STREAMS }, (_, index) =>
-    identityStream(id, createHmac('sha256', secret).update(JSON.stringify(['anonymous', index])).digest().toString('hex', 0, 16)));
+  const key = createSecretKey(secret);
+  return Array.from({ length: ANONYMOUS_STREAMS }, (_, index) => identityStream(id, hexOf(mac(key, anonymousJson(index)))));
+}
+
+/** The index is a JSON number, so that no identity of a type called `anonymous` can have the same key. */
+function anonymousJson(index: number): string {
+  return `["anonymous",${index}]`;
+}
+
+function mac(key: KeyObject, json: string): Buffer {
+  return createHmac('sha256', key).update(json).digest();
+}
+
+function hexOf(digested: Buffer): string {
+  return digested.toString('hex', 0, 16);
 }
 
 /** `previousidentity` with its type (design.md section 6): the extension `previousidentitytype`, else e-mail if it has `@`, phone if it is 7–15 digits, else `identitytype`. The value is as received; null where there is none, or no type can be told. */

@@ -542,7 +542,7 @@ class Tallies {
 
   #counting(workspace: string, source: string, seenMs: number): Counting {
     let sources = this.#pending.get(workspace);
-    if (sources === undefined) this.#pending.set(workspace, (sources = new Map()));
+    if (sources === undefined) this.#pending.set(workspace, (sources = new Map<string, Counting>()));
     const short = source.slice(0, SOURCE_LENGTH_MAX);
     const name = sources.has(short) || sources.size < this.#sourcesMax ? short : OTHER_SOURCES;
     let counting = sources.get(name);

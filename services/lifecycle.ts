@@ -98,7 +98,7 @@ export function listenToProcess(log: Log): AbortSignal {
 /** The world as a verb sees it. */
 export function processIo(signal: AbortSignal): Io {
   return {
-    stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, isTty: Boolean(process.stderr.isTTY), signal,
+    stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, isTty: process.stderr.isTTY, signal,
     clock: { now: () => Date.now() }, random: (size) => randomBytes(size), sleep, fetch,
   };
 }

@@ -1,7 +1,7 @@
 // Workspaces and their API keys. Administration is event-sourced too: everything that is known stands in the streams
 // `workspace-<id>` (design.md section 3), written with an expected revision, folded in memory, followed while the process
 // runs, so that a key that another process revoked stops here within its store's polling interval.
-import { link, mkdir, open, readFile, rm, unlink } from 'node:fs/promises';
+import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { apiKeyId, hashApiKey, isWorkspaceId, makeApiKey, sameHash, unwrapSecret, type WorkspaceId, workspaceKeys, type WorkspaceKeys, workspaceOfStream, wrapSecret } from '../schemas/identity.ts';
@@ -242,7 +242,7 @@ export class Workspaces {
 
   private constructor(options: WorkspacesOptions) { this.#options = options; }
 
-  /** Reads every workspace, then follows them until closed. Throws badMasterKey when the master key opens none of what it should. */
+  /** Reads every workspace, then follows them until closed. Throws badMasterKey when the master key does not open the secret of one. */
   static async open(options: WorkspacesOptions): Promise<Workspaces> {
     const all = new Workspaces(options);
     await all.#load();
@@ -333,12 +333,12 @@ export class Workspaces {
   /** Decides on the stream as it stands and appends at its revision; whoever else appends meanwhile makes us decide anew. An append without an answer is looked for by its event ids. */
   async #command(id: WorkspaceId, command: WorkspaceCommand): Promise<Refusal | null> {
     const { store, clock, random, sleep } = this.#options;
-    let sent: readonly string[] = [];
+    const sent: (readonly string[])[] = [];
     let unanswered: unknown = null;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
       const { state, revision, ids } = await readWorkspace(store, id);
       this.#put(id, state, revision);
-      if (sent.length > 0 && sent.every((one) => ids.has(one))) return null;
+      if (sent.some((append) => append.every((one) => ids.has(one)))) return null;
       const at = new Date(clock.now()).toISOString();
       const decision = decide(state, command, at);
       if (decision.kind === 'refused') return decision.reason;
@@ -350,7 +350,7 @@ export class Workspaces {
         return null;
       } catch (fault) {
         if (fault instanceof OperatingError && !fault.retriable) throw fault;
-        sent = events.map((event) => event.id);
+        sent.push(events.map((event) => event.id));
         unanswered = fault;
         await sleep(20 * 2 ** attempt);
       }

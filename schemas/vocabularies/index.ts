@@ -11,22 +11,18 @@ export type { Vocabulary } from './vocabulary.ts';
 /** No two know the same event type. */
 export const vocabularies: readonly Vocabulary[] = [throughline, wxcc];
 
-const byName: ReadonlyMap<string, Vocabulary> = new Map(vocabularies.map((vocabulary) => [vocabulary.name, vocabulary]));
-
 /** Whether an id is a placeholder such as `0` or `unknown`: what bears it is not one interaction, and would tie strangers together. */
 function isPlaceholder(id: string): boolean {
   return isAnonymous(id.trim());
 }
 
 function withoutVocabulary(interaction: InteractionId): string {
-  const colon = interaction.indexOf(':');
-  return byName.has(interaction.slice(0, colon)) ? interaction.slice(colon + 1) : interaction;
+  return interaction.slice(interaction.indexOf(':') + 1);
 }
 
-function sayNothing(body: FactBody): boolean {
-  if (!('interaction' in body)) return false;
-  if (isPlaceholder(withoutVocabulary(body.interaction))) return true;
-  if (body.kind === 'linked') return isPlaceholder(withoutVocabulary(body.to)) || body.to === body.interaction;
+/** Whether a fact of an interaction with a real id has nothing to say, because what it names is a placeholder or itself. */
+function saysNothing(body: FactBody & { interaction: InteractionId }): boolean {
+  if (body.kind === 'linked') return body.to === body.interaction || isPlaceholder(withoutVocabulary(body.to));
   return body.kind === 'journey' && isPlaceholder(body.journeyId);
 }
 
@@ -46,15 +42,27 @@ export function interpret(recorded: RecordedCloudEvent): { vocabulary: string | 
   const at: Instant = recorded.event.time ?? vocabulary?.occurredAt?.(recorded) ?? recorded.recordedAt;
   const interactionFacts: InteractionFact[] = [];
   const customerFacts: CustomerFact[] = [];
+  const { eventId } = recorded;
+  // An event's facts mostly speak of one interaction: its id is looked at once.
+  let known: InteractionId | null = null;
+  let placeholder = false;
   let index = 0;
-  for (const body of [...previously(recorded), ...(vocabulary?.facts(recorded) ?? [])]) {
-    if (sayNothing(body)) continue;
-    const fact = { ...body, at, tie: body.tie ?? 0, eventId: recorded.eventId, index };
-    if ('interaction' in fact) interactionFacts.push(fact);
-    else customerFacts.push(fact);
+  const add = (body: FactBody): void => {
+    if ('interaction' in body) {
+      if (body.interaction !== known) {
+        known = body.interaction;
+        placeholder = isPlaceholder(withoutVocabulary(known));
+      }
+      if (placeholder || saysNothing(body)) return;
+      interactionFacts.push({ ...body, at, tie: body.tie ?? 0, eventId, index });
+    } else {
+      customerFacts.push({ ...body, at, tie: body.tie ?? 0, eventId, index });
+    }
     index += 1;
-  }
-  const { identity, eventId, recordedAt, event } = recorded;
+  };
+  previously(recorded).forEach(add);
+  vocabulary?.facts(recorded).forEach(add);
+  const { identity, recordedAt, event } = recorded;
   return {
     vocabulary: vocabulary?.name ?? null,
     interpreted: { eventId, identity, at, recordedAt, type: event.type, source: event.source, interactionFacts, customerFacts },

@@ -2,12 +2,12 @@
 // is its zod schema here; schemas/README.md shows the same as JSON Schema, made from these (test/schemas/readme.ts).
 //
 // Strict about what is needed, tolerant of the rest: unknown members are left aside, a null where nothing is said counts
-// as a missing member, and an id may be a number (kept as it is spelt, however long).
+// as a missing member, and a number where a text belongs is its digits (as they are spelt, however many).
 import { z } from 'zod';
 import type { FactBody, InteractionFactBody } from '../facts.ts';
 import type { RecordedCloudEvent } from '../recorded.ts';
 import type { Vocabulary } from './vocabulary.ts';
-import { MAX_ID_LENGTH, exactJson, interactionId, medium, members, unreadable } from './vocabulary.ts';
+import { MAX_ID_LENGTH, exactJson, interactionId, medium, unreadable } from './vocabulary.ts';
 
 const NAME = 'throughline';
 /** No honest event lists more; what one event may add to a view stays bounded. */
@@ -15,10 +15,11 @@ const MAX_ITEMS = 100;
 
 // ---- the parts that several types share ---------------------------------------------------------------------------------
 
-const optional = z.exactOptional;
+/** JSON has no undefined, so a member that is not there is all that "optional" can mean. Said to the types alone: zod's own `exactOptional` runs the inner schema on each absent member, which doubles the time of an event. */
+const optional = <T extends z.ZodType>(schema: T): z.ZodExactOptional<T> => z.optional(schema) as unknown as z.ZodExactOptional<T>;
 const word = z.string().max(1000);
 const maybe = optional(z.nullable(word));
-const id = z.union([z.string().max(MAX_ID_LENGTH), z.int().transform(String)]);
+const id = z.string().max(MAX_ID_LENGTH);
 const maybeId = z.nullable(id).default(null);
 const maybeWord = z.nullable(word).default(null);
 const list = <T extends z.ZodType>(item: T) => z.array(item).max(MAX_ITEMS);
@@ -50,10 +51,10 @@ const Destination = z.object({
   agents, queue: place, ringGroup: place, autoAttendant: place, channel: place, script: optional(z.nullable(Script)), externalNumber: maybe,
 });
 const Origin = z.object({ agents, queue: place, ringGroup: place });
-const Link = z.union([id, z.object({ platform: z.string().regex(/^[a-z0-9]{1,32}$/), interactionId: id })]);
+const platformName = z.string().regex(/^[a-z0-9]{1,32}$/);
 
-/** What every event of an interaction may say besides its own matter. */
-const interaction = { interactionId: id, journeyId: optional(id), linkedTo: optional(Link) };
+/** What every event of an interaction may say besides its own matter: `linkedTo` is another interaction's id, of this platform or of the vocabulary that `linkedPlatform` names. */
+const interaction = { interactionId: id, journeyId: optional(id), linkedTo: optional(id), linkedPlatform: optional(platformName) };
 
 // ---- the types ----------------------------------------------------------------------------------------------------------
 
@@ -65,19 +66,15 @@ interface EventType {
   readonly facts: (data: never) => readonly FactBody[];
 }
 
-function namespaced(link: z.output<typeof Link>): ReturnType<typeof interactionId> {
-  return typeof link === 'string' ? interactionId(NAME, link) : interactionId(link.platform, link.interactionId);
-}
-
 function ofInteraction<S extends z.ZodRawShape>(about: string, shape: S, say: (said: z.output<z.ZodObject<S>>) => InteractionFactBody | null): EventType {
-  const schema = z.object({ ...shape, ...interaction });
-  const facts = ({ interactionId: own, journeyId, linkedTo, ...said }: z.output<z.ZodObject<typeof interaction>>): readonly FactBody[] => {
+  const schema = z.object({ ...interaction, ...shape });
+  const facts = ({ interactionId: own, journeyId, linkedTo, linkedPlatform, ...said }: z.output<z.ZodObject<typeof interaction>>): readonly FactBody[] => {
     const to = interactionId(NAME, own);
     const found: FactBody[] = [];
     // The rest of an object that the schema made is exactly the type's own shape.
     const body = say(said as z.output<z.ZodObject<S>>);
     if (body !== null) found.push({ ...body, interaction: to });
-    if (linkedTo !== undefined) found.push({ kind: 'linked', to: namespaced(linkedTo), interaction: to });
+    if (linkedTo !== undefined) found.push({ kind: 'linked', to: interactionId(linkedPlatform ?? NAME, linkedTo), interaction: to });
     if (journeyId !== undefined) found.push({ kind: 'journey', journeyId, interaction: to });
     return found;
   };
@@ -103,7 +100,7 @@ export const TYPES: Readonly<Record<string, EventType>> = {
   ),
   'org.throughline.interaction.linked': ofInteraction(
     'The interaction belongs to the same journey as another one, of this platform or of another that Throughline knows.',
-    { linkedTo: Link }, () => null,
+    { linkedTo: id }, () => null,
   ),
   'org.throughline.interaction.script.entered': ofInteraction(
     'The customer is in IVR scripts or an auto attendant; schedules met on the way are said here too.',
@@ -199,7 +196,7 @@ export const TYPES: Readonly<Record<string, EventType>> = {
 
 /** By name, for the JSON Schemas of the README: shared parts are said once. */
 export const PARTS: Readonly<Record<string, z.ZodType>> = {
-  Agent, Place, Site, Group, Contact, Endpoint, Destination, Origin, Script, Schedule, PhoneCode, AiTool, Identifier, Link,
+  Agent, Place, Site, Group, Contact, Endpoint, Destination, Origin, Script, Schedule, PhoneCode, AiTool, Identifier,
 };
 
 // ---- reading ------------------------------------------------------------------------------------------------------------
@@ -214,12 +211,19 @@ function reasonOf(error: z.ZodError): string {
   return `${typeof at === 'string' ? at : 'data'}: ${issue?.code ?? 'invalid'}`;
 }
 
-/** Takes away the nulls that the schema stumbled over, so that a serialiser's `"medium": null` says the same as no member at all. */
-function withoutWrongNulls(data: unknown, error: z.ZodError): unknown {
+/**
+ * Mends, in a copy of its own, what producers get wrong harmlessly: a serialiser's `"medium": null` says the same as no
+ * member, and a number where a text belongs (an id, mostly) is the text of its digits.
+ */
+function mended(event: RecordedCloudEvent, error: z.ZodError): unknown {
+  const data = exactJson(event);
   for (const issue of error.issues) {
-    const owner = members(issue.path.slice(0, -1).reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key], data));
+    const owner = issue.path.slice(0, -1).reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key], data);
     const key = issue.path.at(-1);
-    if (owner !== null && typeof key === 'string' && owner[key] === null) Reflect.deleteProperty(owner, key);
+    if (typeof owner !== 'object' || owner === null || key === undefined) continue;
+    const value: unknown = Reflect.get(owner, key);
+    if (value === null && !Array.isArray(owner)) Reflect.deleteProperty(owner, key);
+    else if (typeof value === 'number' && issue.code === 'invalid_type' && issue.expected === 'string') Reflect.set(owner, key, String(value));
   }
   return data;
 }
@@ -228,8 +232,7 @@ function facts(event: RecordedCloudEvent): readonly FactBody[] {
   const type = BY_TYPE.get(event.event.type);
   if (type === undefined) return [];
   let read = type.schema.safeParse(event.json());
-  // Numbers past 2^53 and stray nulls are rare: only then is the data read once more, into a copy of its own.
-  if (!read.success) read = type.schema.safeParse(withoutWrongNulls(exactJson(event), read.error));
+  if (!read.success) read = type.schema.safeParse(mended(event, read.error));
   return read.success ? type.facts(read.data as never) : unreadable(reasonOf(read.error));
 }
 

@@ -333,9 +333,10 @@ function named(task: Task): readonly FactBody[] {
  * What a task's own event says beyond its matter: direction, medium, contact and entry point stand in every one of them, so
  * that a task whose `task:new` never came is still known for what it is. A recording's event has none of these.
  */
-function aboutTask(task: Task): readonly FactBody[] {
+function aboutTask(task: Task, tie: number): FactBody[] {
   if (task.event.event.type === 'capture:available') return [];
-  return [...identifiers(task), ...named(task), { ...started(task), interaction: task.interaction }];
+  const customer = [...identifiers(task), ...named(task)].map((body) => ({ ...body, tie }));
+  return [...customer, { ...started(task), interaction: task.interaction, tie }];
 }
 
 function facts(event: RecordedCloudEvent): readonly FactBody[] {
@@ -350,9 +351,9 @@ function facts(event: RecordedCloudEvent): readonly FactBody[] {
   const task = taskOf(event, data, id);
   if (say === undefined && task.agent === null && id.trim() !== '') return unreadable('agentId: no id');
   const tie = tieOf(event);
-  const matter = (say ?? ofState)(task).map((body) => ({ ...body, interaction: task.interaction }));
-  const found: readonly FactBody[] = say === undefined ? matter : [...aboutTask(task), ...matter];
-  return tie === 0 ? found : found.map((body) => ({ ...body, tie }));
+  const found: FactBody[] = say === undefined ? [] : aboutTask(task, tie);
+  for (const body of (say ?? ofState)(task)) found.push({ ...body, interaction: task.interaction, tie });
+  return found;
 }
 
 export const wxcc: Vocabulary = {

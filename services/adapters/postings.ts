@@ -172,7 +172,7 @@ export function* findRows<S extends Segment, T>(query: IndexQuery<S, T>, days: r
     for (const day of window) {
       const found = matches.get(day);
       total += found === undefined ? day.records.reduce((sum, segment) => sum + segment.alive, 0) : found.reduce((sum, words) => sum + popcount(words), 0);
-      if (found !== undefined && rows.length <= query.limit && !passed(query, day.day)) rows.push(...yield* takeRows(query, day, found, query.limit + 1 - rows.length));
+      if (found !== undefined && rows.length <= query.limit && !passed(query, day.day)) for (const row of yield* takeRows(query, day, found, query.limit + 1 - rows.length)) rows.push(row);
     }
   }
   return { rows: rows.slice(0, query.limit), total: query.total ?? total, more: rows.length > query.limit };
@@ -205,9 +205,8 @@ function* matchRecords<S extends Segment, T>(query: IndexQuery<S, T>, days: read
   const segments = days.flatMap((day) => day.records.filter((segment) => segment.alive > 0 && located.every((found) => found.has(segment))));
   const groups = yield* fetchGroups(segments, clauses);
   return days.map((day) => [day, day.records.map((segment) => {
-    const found = located.flatMap((each) => each.get(segment) ?? []).map((ordinals) => [{ kind: 'list', ordinals } as const]);
     const postings = groups.get(segment);
-    return postings === undefined ? null : combine([...found, ...postings], segment.size);
+    return postings === undefined ? null : combine([...located.map((found) => [{ kind: 'list', ordinals: found.get(segment)! } as const]), ...postings], segment.size);
   })]);
 }
 

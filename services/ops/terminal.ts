@@ -55,7 +55,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return `${[line(head), line(widths.map((width) => '-'.repeat(width))), ...cells.map(line)].join('\n')}\n`;
 }
 const NUMBER = /^(-?[\d,.]+( ?(ms|s|%|B|KiB|MiB|GiB))?|-|)$/;
-const widthOf = (text: string): number => [...text].length;
+const widthOf = (text: string): number => Array.from(text).length;
 /** Text of an event may hold what would drive a terminal; nothing of it gets there. */
 export function printable(text: string): string { return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '\u00b7'); }
 

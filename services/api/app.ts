@@ -1,0 +1,231 @@
+// The api as an Express application: who asks, whether they may, what they sent, what is answered, and one line in the log
+// of each. What it answers with is in routes.ts; nothing here knows an endpoint.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { eightByEight } from '../../schemas/apis/eightbyeight.ts';
+import { native } from '../../schemas/apis/native.ts';
+import { type Dialect, type Endpoint, type Format, MEDIA_TYPES } from '../../schemas/apis/openapi.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import { OperatingError } from '../errors.ts';
+import { formatOf, printPage } from './pages.ts';
+import { type ApiDeps, createRoutes, type Outcome, refusedBy, type Route, statusOf } from './routes.ts';
+import { type Opened, type Refused, refuse, Views } from './views.ts';
+
+/** Of a request in JSON; a publish has its own limit. */
+const QUERY_BYTES_MAX = 256 * 1024;
+/** Read and dropped of a body that is too large, so that its sender gets to read why. */
+const DRAINED_BYTES_MAX = 32 * 1024 * 1024;
+const EIGHT_BY_EIGHT_PREFIX = '/cidp/journey/api';
+
+const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+  'Cache-Control': 'no-store',
+  'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+  'X-Frame-Options': 'DENY',
+};
+
+/** What the log and the metrics may know of a request: never its URL. */
+interface Trace { route: string; dialect: Dialect; workspace?: string; keyId?: string }
+
+export function createApi(deps: ApiDeps): Express {
+  const views = new Views(deps);
+  const routes = createRoutes(deps, views);
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('etag', false);
+  const traces = new WeakMap<IncomingMessage, Trace>();
+  const traceOf = (request: IncomingMessage): Trace => traces.get(request) ?? { route: '(unknown)', dialect: native };
+  app.use((request, response, next) => {
+    traces.set(request, { route: '(unknown)', dialect: request.path.startsWith(EIGHT_BY_EIGHT_PREFIX) ? eightByEight : native });
+    response.setHeaders(new Map(Object.entries(SECURITY_HEADERS)));
+    record(deps, request, response, traceOf(request));
+    next();
+  });
+  const serve = (route: Route) => async (request: Request, response: Response): Promise<void> => {
+    const trace = traceOf(request);
+    trace.route = route.endpoint.path;
+    trace.dialect = route.endpoint.dialect;
+    const { outcome, opened } = await answer(deps, views, route, request, response, trace);
+    if (opened?.position !== undefined && opened.position !== null) response.setHeader('Throughline-Position', views.stated(opened.position));
+    send(outcome, route, request, response);
+  };
+  for (const [path, methods] of byPath(routes)) {
+    const allow = [...methods.keys()].flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).concat('OPTIONS').join(', ');
+    for (const [method, route] of methods) app[method === 'GET' ? 'get' : 'post'](path, serve(route));
+    app.all(path, (request, response) => {
+      const trace = traceOf(request);
+      trace.route = path.replace(/:(\w+)/g, '{$1}');
+      response.setHeader('Allow', allow);
+      if (request.method === 'OPTIONS') response.status(204).end();
+      else sendRefusal(refuse('methodNotAllowed'), trace.dialect, response);
+    });
+  }
+  app.use((request, response) => sendRefusal(refuse('unknownPath'), traceOf(request).dialect, response));
+  // Express knows an error handler by its four parameters.
+  app.use((fault: unknown, request: Request, response: Response, _next: NextFunction) => fail(deps, views, fault, request, response, traceOf(request)));
+  return app;
+}
+
+/** Express patterns, each with its methods. */
+function byPath(routes: readonly Route[]): ReadonlyMap<string, ReadonlyMap<Endpoint['method'], Route>> {
+  const paths = new Map<string, Map<Endpoint['method'], Route>>();
+  for (const route of routes) {
+    const path = route.endpoint.path.replace(/\{(\w+)\}/g, ':$1');
+    const methods = paths.get(path) ?? new Map<Endpoint['method'], Route>();
+    methods.set(route.endpoint.method, route);
+    paths.set(path, methods);
+  }
+  return paths;
+}
+
+// ---- a request -------------------------------------------------------------------------------------------------------
+
+interface Answered { readonly outcome: Outcome; readonly opened: Opened | null }
+
+/** Key, body, views, handler: the first that refuses answers. */
+async function answer(deps: ApiDeps, views: Views, route: Route, request: Request, response: Response, trace: Trace): Promise<Answered> {
+  const { endpoint } = route;
+  const keys = endpoint.access === 'open' ? null : authenticate(deps, request, trace);
+  if (keys?.kind === 'refused') return { outcome: keys, opened: null };
+  const body = endpoint.body.kind === 'none' ? NO_BODY : await readBody(request, response, endpoint.body.kind === 'json' ? QUERY_BYTES_MAX : deps.limits.maxBodyBytes);
+  if (body.kind === 'refused') return { outcome: body, opened: null };
+  const parsed = endpoint.body.kind === 'json' ? parseJson(request, body.bytes) : NO_JSON;
+  if (parsed.kind === 'refused') return { outcome: parsed, opened: null };
+  const opened = keys === null || endpoint.reads.length === 0 ? null : await views.open(endpoint.reads, keys.keys.id, header(request, 'throughline-min-position'));
+  if (opened?.kind === 'refused') return { outcome: opened, opened: null };
+  const { format: _format, ...query } = endpoint.list === null ? { ...request.query, format: undefined } : request.query;
+  const outcome = await route.run({
+    params: request.params, query: endpoint.list === null ? request.query : query, body: parsed.value, raw: { bytes: body.bytes, headers: request.headersDistinct },
+    get keys() {
+      if (keys === null) throw new Error('assertion: an open endpoint asks for no keys');
+      return keys.keys;
+    },
+    view: (group) => {
+      const view = opened?.views[group];
+      if (view === undefined) throw new Error(`assertion: ${endpoint.name} does not say that it reads ${group}`);
+      return view;
+    },
+    signal: signalOf(response),
+  });
+  return { outcome, opened };
+}
+
+const NO_BODY = { kind: 'body', bytes: new Uint8Array(0) } as const;
+const NO_JSON = { kind: 'json', value: undefined } as const;
+
+function header(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function authenticate({ workspaces }: ApiDeps, request: IncomingMessage, trace: Trace): { readonly kind: 'caller'; readonly keys: WorkspaceKeys } | Refused {
+  const token = header(request, 'x-api-key') ?? /^Bearer +(\S+) *$/i.exec(header(request, 'authorization') ?? '')?.[1];
+  const caller = token === undefined || token === '' ? null : workspaces.authenticate(token);
+  const keys = caller === null ? null : workspaces.keys(caller.workspace);
+  if (caller === null || keys === null) return refuse('unauthorized', {}, { 'WWW-Authenticate': 'Bearer' });
+  trace.workspace = caller.workspace;
+  trace.keyId = caller.keyId;
+  return { kind: 'caller', keys };
+}
+
+function signalOf(response: ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  response.once('close', () => controller.abort());
+  return controller.signal;
+}
+
+/** The body's bytes, or why not; what is too large is read to its end (within reason) and dropped. */
+async function readBody(request: IncomingMessage, response: ServerResponse, maxBytes: number): Promise<{ readonly kind: 'body'; readonly bytes: Uint8Array } | Refused> {
+  const encoding = header(request, 'content-encoding') ?? 'identity';
+  const unreadable = encoding.toLowerCase() === 'identity' ? null : refuse('unsupportedMediaType', { attribute: 'content-encoding' });
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Uint8Array>) {
+    size += chunk.length;
+    if (size > maxBytes + DRAINED_BYTES_MAX) break;
+    if (size <= maxBytes && unreadable === null) chunks.push(chunk);
+    else chunks.length = 0;
+  }
+  if (size <= maxBytes) return unreadable ?? { kind: 'body', bytes: Buffer.concat(chunks) };
+  response.setHeader('Connection', 'close');
+  return refuse('bodyTooLarge', { more: { maxBytes } });
+}
+
+function parseJson(request: IncomingMessage, bytes: Uint8Array): { readonly kind: 'json'; readonly value: unknown } | Refused {
+  const [type = ''] = (header(request, 'content-type') ?? '').split(';');
+  if (!/^application\/(?:[\w.-]+\+)?json$/i.test(type.trim())) return refuse('unsupportedMediaType', { attribute: 'content-type' });
+  try {
+    return { kind: 'json', value: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) };
+  } catch {
+    return refuse('malformedJson');
+  }
+}
+
+// ---- the answer ------------------------------------------------------------------------------------------------------
+
+function send(outcome: Outcome, route: Route, request: Request, response: Response): void {
+  switch (outcome.kind) {
+    case 'refused': return sendRefusal(outcome, route.endpoint.dialect, response);
+    case 'answer':
+      setHeaders(response, outcome.headers);
+      return sendText(response, outcome.status ?? 200, MEDIA_TYPES.json, JSON.stringify(outcome.value));
+    case 'text':
+      setHeaders(response, outcome.headers);
+      return sendText(response, 200, outcome.mediaType, outcome.text);
+    case 'page': {
+      const format: Format = formatOf(request.query['format'], header(request, 'accept'));
+      setHeaders(response, outcome.headers);
+      if (outcome.cursor !== null && format !== 'json') response.setHeader('Throughline-Next-Cursor', outcome.cursor);
+      if (outcome.total !== null && format !== 'json') response.setHeader('Throughline-Total', String(outcome.total));
+      response.setHeader('Vary', 'Accept');
+      return sendText(response, 200, MEDIA_TYPES[format], printPage(outcome, format, route.columns, route.endpoint.list?.explode));
+    }
+  }
+}
+
+function sendRefusal(refused: Refused, dialect: Dialect, response: Response): void {
+  setHeaders(response, refused.headers);
+  const problems = refused.problems.map((problem) => ({ ...problem, code: dialect.renamed[problem.code] ?? problem.code }));
+  sendText(response, statusOf(refused.code), MEDIA_TYPES.json, JSON.stringify(dialect.print(problems)));
+}
+
+function setHeaders(response: Response, headers: Readonly<Record<string, string>> | undefined): void {
+  for (const [name, value] of Object.entries(headers ?? {})) response.setHeader(name, value);
+}
+
+function sendText(response: Response, status: number, mediaType: string, text: string): void {
+  const bytes = Buffer.from(text);
+  response.writeHead(status, { 'Content-Type': mediaType.startsWith('text/') && !mediaType.includes('charset') ? `${mediaType}; charset=utf-8` : mediaType, 'Content-Length': bytes.length });
+  response.end(bytes);
+}
+
+/** Whatever was thrown: a passing fault says so, a bug says nothing to the caller and everything to the log. */
+function fail(deps: ApiDeps, views: Views, fault: unknown, request: Request, response: Response, trace: Trace): void {
+  if (response.headersSent || response.destroyed || (fault instanceof Error && fault.name === 'AbortError')) {
+    response.destroy();
+    return;
+  }
+  // Express decodes parameters itself, and says so with a status.
+  if (fault instanceof URIError || (fault instanceof Error && 'status' in fault && fault.status === 400)) {
+    sendRefusal(refuse('malformedUrl'), trace.dialect, response);
+    return;
+  }
+  views.forget();
+  const refused = fault instanceof OperatingError ? refusedBy(fault.code) : refuse('internal');
+  if (!(fault instanceof OperatingError) || !fault.retriable) deps.log.error('a request failed', { method: request.method, route: trace.route, fault });
+  sendRefusal(refused, trace.dialect, response);
+}
+
+/** One line and one measurement a request, once it is over; `499` where the caller went first. */
+function record(deps: ApiDeps, request: Request, response: Response, trace: Trace): void {
+  const started = deps.clock.now();
+  response.once('close', () => {
+    const ms = Math.max(0, deps.clock.now() - started);
+    const status = response.writableFinished ? response.statusCode : 499;
+    const { route, workspace, keyId } = trace;
+    deps.metrics.request(request.method, route, status, ms / 1000);
+    deps.log.info('request', { method: request.method, route, status, ms, ...(workspace === undefined ? {} : { workspace }), ...(keyId === undefined ? {} : { keyId }) });
+  });
+}

@@ -1,0 +1,137 @@
+// The one table of routes: an endpoint as its schema file describes it, and what answers it. Express, the 405s, the OpenAPI
+// and the tenancy test are made from it, so that nothing is served that is not described, and nothing described that is not served.
+import type { z } from 'zod';
+import { EIGHT_BY_EIGHT_ERRORS, eightByEightEndpoints, isEightByEightCode } from '../../schemas/apis/eightbyeight.ts';
+import { isNativeCode, NATIVE_CODES, nativeEndpoints } from '../../schemas/apis/native.ts';
+import { type Column, columnsOf, type Endpoint, type JsonSchema, openApi, type Problem } from '../../schemas/apis/openapi.ts';
+import { JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
+import { REJECTION_CODES } from '../../schemas/cloudevent.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import type { Door } from '../door.ts';
+import { ERROR_CODES, type ErrorCode } from '../errors.ts';
+import type { Clock, EventStore, View, ViewStore } from '../ports.ts';
+import { Customers } from './customers.ts';
+import { docsPage } from './docs.ts';
+import { Histories } from './history.ts';
+import type { Page } from './pages.ts';
+import { outcomesOf } from './outcomes.ts';
+import { publish } from './publish.ts';
+import { Searches } from './searches.ts';
+import { type Group, type Refused, refuse, type Views } from './views.ts';
+import { createZones } from './zones.ts';
+
+/** A JSON answer. */
+export interface Answer { readonly kind: 'answer'; readonly status?: number; readonly value: unknown; readonly headers?: Readonly<Record<string, string>> }
+export interface TextAnswer { readonly kind: 'text'; readonly mediaType: string; readonly text: string; readonly headers?: Readonly<Record<string, string>> }
+export type Outcome = Answer | TextAnswer | Page | Refused;
+
+/** A request, authenticated and parsed. */
+export interface Call<P, Q, B> {
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  /** The bytes of the body and all headers, for who decodes them himself. */
+  readonly raw: { readonly bytes: Uint8Array; readonly headers: Readonly<Record<string, string[] | undefined>> };
+  /** The caller's; an endpoint that is open has none and must not ask. */
+  readonly keys: WorkspaceKeys;
+  /** The view of a group that the endpoint says it reads. */
+  readonly view: (group: Group) => View;
+  /** Aborted when whoever asked has gone. */
+  readonly signal: AbortSignal;
+}
+export type RawCall = Call<unknown, unknown, unknown>;
+
+export interface Route {
+  readonly endpoint: Endpoint;
+  /** Columns of its CSV; empty where it is no list. */
+  readonly columns: readonly Column[];
+  /** Parses and answers. The parameters are as they came; every problem of theirs is in the refusal. */
+  readonly run: (raw: RawCall) => Promise<Outcome>;
+}
+
+export interface ApiDeps {
+  readonly events: EventStore;
+  readonly views: ViewStore;
+  readonly workspaces: { authenticate(token: string): { readonly workspace: string; readonly keyId: string } | null; keys(workspace: string): WorkspaceKeys | null };
+  /** Null where this process takes no events. */
+  readonly door: Pick<Door, 'receive' | 'dryRun'> | null;
+  readonly clock: Clock;
+  /** Resolves after so many milliseconds: between two looks at a view that has not come far enough. */
+  readonly wait: (ms: number) => Promise<unknown>;
+  readonly log: { info(message: string, fields: { method: string; route: string; status: number; ms: number; workspace?: string; keyId?: string }): void; error(message: string, fields: { method: string; route: string; fault: unknown }): void };
+  readonly metrics: { readonly contentType: string; text(): Promise<string>; request(method: string, route: string, status: number, seconds: number): void };
+  readonly limits: { readonly maxEventBytes: number; /** Of a publish, batches included. */ readonly maxBodyBytes: number };
+  readonly ready: () => { readonly ok: boolean; readonly reasons: readonly string[] } | Promise<{ readonly ok: boolean; readonly reasons: readonly string[] }>;
+  readonly version: string;
+}
+
+/** Binds an endpoint to its handler, with the types that the endpoint's schemas parse to. */
+function bind<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(endpoint: Endpoint<P, Q, B>, handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Outcome | Promise<Outcome>): Route {
+  const run = async (raw: RawCall): Promise<Outcome> => {
+    const params = endpoint.params.safeParse(raw.params);
+    const query = endpoint.query.safeParse(raw.query);
+    const body = endpoint.body.kind === 'json' ? endpoint.body.schema.safeParse(raw.body) : null;
+    const problems: Problem[] = [params, query, body].flatMap((parsed) => (parsed === null || parsed.success ? [] : endpoint.dialect.problemsOf(parsed.error)));
+    const [first] = problems;
+    if (first !== undefined) return { kind: 'refused', code: first.code, problems };
+    return handle({ ...raw, params: params.data as z.output<P>, query: query.data as z.output<Q>, body: body?.data as z.output<B> });
+  };
+  return { endpoint, columns: endpoint.list === null ? [] : columnsOf(endpoint.list), run };
+}
+
+export const API_FILTERS = { journeys: Object.keys(JOURNEY_FILTERS), transitions: Object.keys(TRANSITION_FILTERS) };
+
+export function createRoutes(deps: ApiDeps, views: Views): readonly Route[] {
+  const zones = createZones();
+  const searches = new Searches(zones);
+  const customers = new Customers({ histories: new Histories(deps.events), searches, zones, storeId: deps.events.storeId });
+  const e = { ...nativeEndpoints, ...eightByEightEndpoints(API_FILTERS) };
+  const page = docsPage();
+  const routes: readonly Route[] = [
+    bind(e.publishEvents, (call) => publish(deps, views, call, call.query.dryRun === 'true')),
+    bind(e.searchJourneys, (call) => searches.journeys(call)),
+    bind(e.searchTransitions, (call) => searches.transitions(call)),
+    bind(e.getJourney, (call) => searches.journey(call)),
+    bind(e.listJourneys, (call) => customers.journeys(call)),
+    bind(e.getHistory, (call) => customers.history(call)),
+    bind(e.getOutcomes, (call) => outcomesOf(call, zones)),
+    bind(e.findPerson, (call) => customers.find(call)),
+    bind(e.getPerson, (call) => customers.person(call)),
+    bind(e.getSources, (call) => sources(deps, views, call.keys.id)),
+    bind(e.getOpenApi, () => ({ kind: 'answer', value: document() })),
+    bind(e.getDocs, () => ({ kind: 'text', mediaType: 'text/html; charset=utf-8', text: page.html, headers: { 'Content-Security-Policy': page.policy } })),
+    bind(e.getHealth, () => ({ kind: 'answer', value: { status: 'ok' } })),
+    bind(e.getReadiness, async () => readiness(await deps.ready())),
+    bind(e.getMetrics, async () => ({ kind: 'text', mediaType: deps.metrics.contentType, text: await deps.metrics.text() })),
+  ];
+  let made: JsonSchema | null = null;
+  const document = (): JsonSchema => (made ??= openApi(routes.map(({ endpoint }) => endpoint), statusOf, deps.version));
+  return routes;
+}
+
+async function sources({ events, views: store }: ApiDeps, views: Views, workspace: string): Promise<Outcome> {
+  const rows = (await store.tallies(workspace)).map(({ workspace: _own, ...tally }) => ({ value: tally }));
+  const head = await events.head();
+  return { kind: 'page', rows, cursor: null, total: rows.length, ...(head === null ? {} : { headers: { 'Throughline-Head': views.stated(head) } }) };
+}
+
+function readiness({ ok, reasons }: { readonly ok: boolean; readonly reasons: readonly string[] }): Answer {
+  return { kind: 'answer', status: ok ? 200 : 503, value: { status: ok ? 'ok' : 'unready', reasons } };
+}
+
+const EVENT_STATUS: Readonly<Record<string, number>> = { tooLarge: 413, notACloudEvent: 415, unsupportedFormat: 415, unsupportedCharset: 415 };
+
+/** The HTTP status of every code there is. */
+export function statusOf(code: string): number {
+  if (isNativeCode(code)) return NATIVE_CODES[code].status;
+  if (isEightByEightCode(code)) return EIGHT_BY_EIGHT_ERRORS[code].status;
+  if (Object.hasOwn(REJECTION_CODES, code)) return EVENT_STATUS[code] ?? 400;
+  return 503;
+}
+
+/** What an operating error becomes: its code and whether to try again, never its message (that is the operator's, and in the log). */
+export function refusedBy(code: ErrorCode): Refused {
+  if (code === 'eventTooLarge') return refuse('bodyTooLarge');
+  const message = ERROR_CODES[code] ? 'The store cannot answer now; try again.' : 'The store cannot answer; the operator has been told.';
+  return { kind: 'refused', code, problems: [{ code, message }], ...(ERROR_CODES[code] ? { headers: { 'Retry-After': '1' } } : {}) };
+}

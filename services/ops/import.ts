@@ -1,0 +1,551 @@
+// `throughline import FILE`: CloudEvents from NDJSON or a JSON array, of any length, into a running server or straight
+// into a folder that nobody holds. What is no CloudEvent is told apart here and goes to a file beside the input, with its
+// line and the reason; the rest passes the door, there or here, so that importing twice records once.
+import { closeSync, createReadStream, openSync, rmSync, statSync, writeSync } from 'node:fs';
+import path from 'node:path';
+import { isUtf8 } from 'node:buffer';
+import { z } from 'zod';
+import { type CloudEvent, decodeStructured } from '../../schemas/cloudevent.ts';
+import { normaliseIdentity, type WorkspaceKeys } from '../../schemas/identity.ts';
+import type { Options } from '../config.ts';
+import { Door } from '../door.ts';
+import { OperatingError } from '../errors.ts';
+import { DEFAULT_WORKSPACE } from '../workspaces.ts';
+import { openFolder, openWorkspaces } from './folder.ts';
+import { count, explainFault, type Io, print, printJson, ProgressBar } from './terminal.ts';
+
+// ---- reading: bytes → elements --------------------------------------------------------------------------------------
+
+/** One JSON text of the input. `line` counts from 1. */
+export interface Element { readonly line: number; readonly bytes: Uint8Array }
+
+const LF = 0x0a;
+const QUOTE = 0x22;
+const COMMA = 0x2c;
+const BACKSLASH = 0x5c;
+const OPEN = 0x5b;
+const CLOSE = 0x5d;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+const BOM = Buffer.from([0xef, 0xbb, 0xbf]);
+const isSpace = (byte: number): boolean => byte === 0x20 || byte === LF || byte === 0x0d || byte === 0x09;
+
+/**
+ * Cuts a stream of bytes into its elements: the lines of NDJSON, or the elements of a top-level array, whichever begins.
+ * Looks at no more of JSON than its strings and brackets; whether an element is JSON the decoder says. Of an element
+ * longer than `limit` bytes only so many are kept: enough for the decoder to call it too large.
+ */
+export class Splitter {
+  readonly #limit: number;
+  #mode: 'start' | 'lines' | 'array' = 'start';
+  #line = 1;
+  /** The element being read: its first line, and what earlier chunks held of it. */
+  #startLine = 1;
+  #parts: Uint8Array[] = [];
+  #length = 0;
+  #depth = 0;
+  #inString = false;
+  #escaped = false;
+  /** In an array, something has to come: the value after a comma. */
+  #owed = false;
+  #first = true;
+
+  constructor(limit: number) { this.#limit = limit; }
+
+  push(chunk: Uint8Array): readonly Element[] {
+    const found: Element[] = [];
+    let at = this.#first && Buffer.from(chunk.subarray(0, 3)).equals(BOM) ? 3 : 0;
+    this.#first = false;
+    while (at < chunk.length) {
+      switch (this.#mode) {
+        case 'start': at = this.#begin(chunk, at); break;
+        case 'lines': at = this.#readLine(chunk, at, found); break;
+        case 'array': at = this.#readArray(chunk, at, found); break;
+      }
+    }
+    return found;
+  }
+
+  /** What is left at the end: a last line without its end, or an array that was cut off, which is never silent. */
+  end(): readonly Element[] {
+    const found: Element[] = [];
+    if (this.#mode === 'array') {
+      if (this.#length > 0) this.#emit(found);
+      this.#startLine = this.#line;
+      this.#emit(found, true);
+    } else if (this.#length > 0) this.#emit(found);
+    return found;
+  }
+
+  #begin(chunk: Uint8Array, from: number): number {
+    for (let at = from; at < chunk.length; at += 1) {
+      const byte = chunk[at] ?? 0;
+      if (byte === LF) this.#line += 1;
+      if (isSpace(byte)) continue;
+      this.#startLine = this.#line;
+      if (byte !== OPEN) { this.#mode = 'lines'; return at; }
+      this.#mode = 'array';
+      this.#depth = 0;
+      this.#owed = false;
+      return at + 1;
+    }
+    return chunk.length;
+  }
+
+  #readLine(chunk: Uint8Array, from: number, found: Element[]): number {
+    const end = chunk.indexOf(LF, from);
+    if (end < 0) {
+      this.#keep(chunk.subarray(from));
+      return chunk.length;
+    }
+    this.#keep(chunk.subarray(from, end));
+    this.#emit(found);
+    this.#line += 1;
+    this.#mode = 'start';
+    return end + 1;
+  }
+
+  #readArray(chunk: Uint8Array, from: number, found: Element[]): number {
+    let start = from;
+    for (let at = from; at < chunk.length; at += 1) {
+      const byte = chunk[at] ?? 0;
+      if (byte === LF) this.#line += 1;
+      if (this.#inString) {
+        if (this.#escaped) this.#escaped = false;
+        else if (byte === BACKSLASH) this.#escaped = true;
+        else if (byte === QUOTE) this.#inString = false;
+        continue;
+      }
+      if (isSpace(byte)) {
+        // Space before an element is no part of it.
+        if (this.#length === 0 && start === at) start = at + 1;
+        continue;
+      }
+      const closes = byte === CLOSE && this.#depth === 0;
+      if (closes || (byte === COMMA && this.#depth === 0)) {
+        this.#keep(chunk.subarray(start, at));
+        if (this.#length > 0 || this.#owed || !closes) this.#emit(found, true);
+        this.#owed = !closes;
+        start = at + 1;
+        if (!closes) continue;
+        this.#mode = 'start';
+        return start;
+      }
+      if (this.#length === 0 && start === at) this.#startLine = this.#line;
+      if (byte === QUOTE) this.#inString = true;
+      else if (byte === OPEN || byte === OPEN_OBJECT) this.#depth += 1;
+      else if (byte === CLOSE || byte === CLOSE_OBJECT) this.#depth = Math.max(0, this.#depth - 1);
+    }
+    this.#keep(chunk.subarray(start));
+    return chunk.length;
+  }
+
+  #keep(bytes: Uint8Array): void {
+    const room = this.#limit + 1 - this.#length;
+    if (bytes.length === 0 || room <= 0) return;
+    const kept = bytes.subarray(0, room);
+    this.#parts.push(kept);
+    this.#length += kept.length;
+  }
+
+  #emit(found: Element[], evenEmpty = false): void {
+    const [only] = this.#parts;
+    const bytes = this.#parts.length === 1 && only !== undefined ? only : Buffer.concat(this.#parts);
+    this.#parts = [];
+    this.#length = 0;
+    this.#inString = false;
+    this.#escaped = false;
+    this.#depth = 0;
+    if (evenEmpty || !bytes.every(isSpace)) found.push({ line: this.#startLine, bytes });
+  }
+}
+
+const READ_BYTES = 1024 * 1024;
+
+/** The elements of a file or, for `-`, of stdin; with every batch how many bytes have been read. Throws fileUnreadable. */
+export async function* elementsOf(file: string, io: Pick<Io, 'stdin'>, maxEventBytes: number): AsyncGenerator<{ readonly elements: readonly Element[]; readonly bytesRead: number }> {
+  // The longest spelling that the decoder still reads; see decodeStructured.
+  const splitter = new Splitter(8 * maxEventBytes + 4096);
+  let bytesRead = 0;
+  try {
+    const input: AsyncIterable<Uint8Array> = file === '-' ? io.stdin : createReadStream(file, { highWaterMark: READ_BYTES });
+    for await (const chunk of input) {
+      bytesRead += chunk.length;
+      yield { elements: splitter.push(chunk), bytesRead };
+    }
+  } catch (cause) {
+    if (!(cause instanceof Error && 'syscall' in cause)) throw cause;
+    throw new OperatingError('fileUnreadable', `${file} cannot be read${'code' in cause ? ` (${String(cause.code)})` : ''}`, { cause });
+  }
+  yield { elements: splitter.end(), bytesRead };
+}
+
+export function sizeOfFile(file: string): number | null {
+  return file === '-' ? null : statSync(file, { throwIfNoEntry: false })?.size ?? null;
+}
+
+// ---- the verb ---------------------------------------------------------------------------------------------------------
+
+interface Line { readonly element: Element; readonly event: CloudEvent }
+interface Counts { recorded: number; duplicate: number; rejected: number }
+
+/** Where accepted lines go. `put` answers with a promise when its caller must wait before the next. */
+interface Sink {
+  put(line: Line): Promise<void> | null;
+  /** Sends what waits wherever nothing is under way. */
+  kick(): void;
+  /** Everything put is durable or refused. */
+  finish(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Exit code 0 when all of the input was read and answered, rejected lines included; else 1. */
+export async function importVerb(options: Options<'import'>, io: Io): Promise<number> {
+  const startedMs = io.clock.now();
+  const counts: Counts = { recorded: 0, duplicate: 0, rejected: 0 };
+  const rejects = new Rejects(options.file);
+  const bar = new ProgressBar(io, `importing ${options.file === '-' ? 'stdin' : path.basename(options.file)}`, sizeOfFile(options.file));
+  let error: ReturnType<typeof explainFault> | null = null;
+  try {
+    const sink = await openSink(options, io, counts, rejects);
+    try {
+      await feed(options, io, sink, counts, rejects, bar);
+    } finally {
+      await sink.close();
+    }
+    if (io.signal.aborted) error = { code: 'interrupted', message: 'interrupted before the end of the input: start again, what is recorded is not recorded twice' };
+  } catch (fault) {
+    error = explainFault(fault);
+  }
+  bar.clear();
+  try {
+    rejects.close();
+  } catch (fault) {
+    error ??= explainFault(fault);
+  }
+  await report(options, io, { ...counts, seconds: (io.clock.now() - startedMs) / 1000, rejectedFile: counts.rejected > 0 ? rejects.file : null, error });
+  return error === null ? 0 : 1;
+}
+
+async function feed(options: Options<'import'>, io: Io, sink: Sink, counts: Counts, rejects: Rejects, bar: ProgressBar): Promise<void> {
+  const limits = { maxEventBytes: options.maxEventBytes };
+  for await (const { elements, bytesRead } of elementsOf(options.file, io, options.maxEventBytes)) {
+    for (const element of elements) {
+      const decoded = decodeStructured(element.bytes, limits);
+      if (decoded.kind === 'rejected') {
+        counts.rejected += 1;
+        rejects.add(element, decoded.rejection);
+        continue;
+      }
+      const full = sink.put({ element, event: decoded.event });
+      if (full !== null) await full;
+    }
+    sink.kick();
+    bar.show(bytesRead, counts.recorded + counts.duplicate + counts.rejected);
+    if (io.signal.aborted) break;
+  }
+  await sink.finish();
+}
+
+function openSink(options: Options<'import'>, io: Io, counts: Counts, rejects: Rejects): Promise<Sink> | Sink {
+  if (options.data !== null) return openFolderSink(options, options.data, io, counts, rejects);
+  if (options.to === null) throw new Error('assertion: an import goes to a server or into a folder');
+  if (options.apiKey === null) throw new OperatingError('serverRefused', `THROUGHLINE_API_KEY is not set: it is the key with which ${options.to} knows the workspace`);
+  return new ServerSink(options.to, options.apiKey, io, counts, rejects);
+}
+
+interface Summary extends Counts { readonly seconds: number; readonly rejectedFile: string | null; readonly error: ReturnType<typeof explainFault> | null }
+
+async function report(options: Options<'import'>, io: Io, summary: Summary): Promise<void> {
+  const { recorded, duplicate, rejected, seconds, rejectedFile, error } = summary;
+  if (options.json) {
+    await printJson(io.stdout, { file: options.file, recorded, duplicate, rejected, seconds, rejectedFile, complete: error === null, ...(error === null ? {} : { error }) });
+    return;
+  }
+  const all = recorded + duplicate + rejected;
+  await print(io.stdout, `${options.file}: ${count(recorded)} recorded, ${count(duplicate)} duplicate, ${count(rejected)} rejected in ${seconds.toFixed(1)} s (${count(Math.round(all / Math.max(seconds, 0.001)))}/s)\n`);
+  if (rejectedFile !== null) await print(io.stdout, `The rejected lines and why: ${rejectedFile}\n`);
+  if (error !== null) await print(io.stderr, `throughline import: ${error.message} (${error.code})\n`);
+}
+
+const REJECTS_BUFFER = 64 * 1024;
+
+/** The file of rejected lines, made anew by each run and only when there is one to write. */
+class Rejects {
+  readonly file: string;
+  #descriptor: number | null = null;
+  #buffered: string[] = [];
+  #length = 0;
+
+  constructor(input: string) {
+    this.file = `${input === '-' ? 'stdin' : input}.rejected.ndjson`;
+  }
+
+  add({ line, bytes }: Element, { code, attribute, reason }: { readonly code: string; readonly attribute: string | null; readonly reason: string }): void {
+    const raw = isUtf8(bytes) ? { raw: Buffer.from(bytes).toString('utf8') } : { raw_base64: Buffer.from(bytes).toString('base64') };
+    const text = `${JSON.stringify({ line, code, attribute, reason, ...raw })}\n`;
+    this.#buffered.push(text);
+    this.#length += text.length;
+    if (this.#length >= REJECTS_BUFFER) this.#write();
+  }
+
+  /** Writes what is left. A file of an earlier run, whose lines this one took, goes. */
+  close(): void {
+    if (this.#length > 0) this.#write();
+    if (this.#descriptor === null) rmSync(this.file, { force: true });
+    else closeSync(this.#descriptor);
+  }
+
+  #write(): void {
+    try {
+      this.#descriptor ??= openSync(this.file, 'w', 0o600);
+      writeSync(this.#descriptor, this.#buffered.join(''));
+    } catch (cause) {
+      throw new OperatingError('fileUnreadable', `${this.file}, where the rejected lines go, cannot be written`, { cause });
+    }
+    this.#buffered = [];
+    this.#length = 0;
+  }
+}
+
+// ---- into a server ----------------------------------------------------------------------------------------------------
+
+/** Requests in flight; each carries events of other identities, so that an identity's events stay in order. */
+const LANES = 4;
+const BATCH_EVENTS = 500;
+const BATCH_BYTES = 512 * 1024;
+const TRIES = 12;
+const WAIT_MAX_MS = 5000;
+const REQUEST_TIMEOUT_MS = 60_000;
+
+const answerSchema = z.object({
+  results: z.array(z.object({ index: z.number(), result: z.enum(['recorded', 'duplicate', 'rejected']), code: z.string().optional(), attribute: z.string().nullish(), message: z.string().optional() })),
+});
+const problemSchema = z.object({ errors: z.array(z.object({ code: z.string(), message: z.string().optional() })) });
+
+interface SendLane { waiting: Line[]; bytes: number; sending: Promise<void> | null }
+
+class ServerSink implements Sink {
+  readonly #url: string;
+  readonly #key: string;
+  readonly #io: Io;
+  readonly #counts: Counts;
+  readonly #rejects: Rejects;
+  readonly #lanes: readonly SendLane[] = Array.from({ length: LANES }, () => ({ waiting: [], bytes: 0, sending: null }));
+
+  constructor(url: string, key: string, io: Io, counts: Counts, rejects: Rejects) {
+    this.#url = url;
+    this.#key = key;
+    this.#io = io;
+    this.#counts = counts;
+    this.#rejects = rejects;
+  }
+
+  put(line: Line): Promise<void> | null {
+    const lane = this.#lanes[laneOf(line.event)];
+    if (lane === undefined) throw new Error('assertion: a lane for every event');
+    lane.waiting.push(line);
+    lane.bytes += line.element.bytes.length;
+    return lane.waiting.length >= BATCH_EVENTS || lane.bytes >= BATCH_BYTES ? this.#send(lane) : null;
+  }
+
+  kick(): void {
+    for (const lane of this.#lanes) if (lane.sending === null && lane.waiting.length > 0) void this.#send(lane);
+  }
+
+  async finish(): Promise<void> {
+    await Promise.all(this.#lanes.map(async (lane) => {
+      while (lane.waiting.length > 0) await this.#send(lane);
+      await lane.sending;
+    }));
+  }
+
+  /** Requests under way are waited for, so that what they say is counted; a failed one has been told already. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#lanes.flatMap(({ sending }) => (sending === null ? [] : [sending])));
+  }
+
+  /** Waits for the lane's request under way, then starts the next. Throws what the former one met. */
+  async #send(lane: SendLane): Promise<void> {
+    while (lane.sending !== null) await lane.sending;
+    if (lane.waiting.length === 0) return;
+    const lines = lane.waiting;
+    lane.waiting = [];
+    lane.bytes = 0;
+    const sending = this.#post(lines);
+    // A failed request stays: whoever comes to the lane next is told, and nothing behind it is sent.
+    lane.sending = sending.then(() => { lane.sending = null; });
+    lane.sending.catch(() => undefined);
+  }
+
+  async #post(lines: readonly Line[]): Promise<void> {
+    const body = batchOf(lines);
+    for (let tries = 1; ; tries += 1) {
+      const answer = await this.#request(body);
+      switch (answer.kind) {
+        case 'answered': this.#count(lines, answer.json); return;
+        case 'tooLarge':
+          if (lines.length === 1) throw new OperatingError('serverRefused', `${this.#url} takes no request of ${String(body.length)} bytes`);
+          await this.#post(lines.slice(0, lines.length / 2));
+          await this.#post(lines.slice(lines.length / 2));
+          return;
+        case 'later':
+          if (tries >= TRIES || this.#io.signal.aborted) throw new OperatingError('serverUnreachable', `${this.#url} ${answer.why}`, { cause: answer.cause });
+          await this.#io.sleep(Math.min(WAIT_MAX_MS, answer.afterMs ?? 100 * 2 ** (tries - 1)), this.#io.signal);
+      }
+    }
+  }
+
+  /** Sending again is safe, whatever became of the request: what is recorded is a duplicate then. */
+  async #request(body: Uint8Array<ArrayBuffer>): Promise<{ readonly kind: 'answered'; readonly json: unknown } | { readonly kind: 'tooLarge' } | { readonly kind: 'later'; readonly why: string; readonly afterMs: number | null; readonly cause?: unknown }> {
+    let status: number;
+    let retryAfter: string | null;
+    let text: string;
+    try {
+      const response = await this.#io.fetch(`${this.#url}/events`, {
+        method: 'POST', body, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS), redirect: 'error',
+        headers: { 'content-type': 'application/cloudevents-batch+json', 'x-api-key': this.#key },
+      });
+      status = response.status;
+      retryAfter = response.headers.get('retry-after');
+      text = await response.text();
+    } catch (cause) {
+      return { kind: 'later', why: 'cannot be reached: is it running?', afterMs: null, cause };
+    }
+    if (status === 200) return { kind: 'answered', json: jsonOf(text) };
+    if (status === 413) return { kind: 'tooLarge' };
+    if (status === 429 || status === 502 || status === 503 || status === 504) {
+      return { kind: 'later', why: `answers ${String(status)}`, afterMs: retryAfter !== null && /^\d{1,4}$/.test(retryAfter) ? Number(retryAfter) * 1000 : null };
+    }
+    if (status === 401) throw new OperatingError('serverRefused', `${this.#url} does not know this API key: set THROUGHLINE_API_KEY to one of its keys`);
+    const problem = problemSchema.safeParse(jsonOf(text)).data?.errors[0];
+    throw new OperatingError('serverRefused', `${this.#url} answers ${String(status)}${problem === undefined ? '' : `: ${problem.code} ${problem.message ?? ''}`.trimEnd()}`);
+  }
+
+  #count(lines: readonly Line[], json: unknown): void {
+    const answer = answerSchema.safeParse(json);
+    if (!answer.success || answer.data.results.length !== lines.length) throw new OperatingError('serverRefused', `${this.#url} does not answer as a Throughline does`);
+    for (const { index, result, code, attribute, message } of answer.data.results) {
+      const line = lines[index];
+      this.#counts[result] += 1;
+      if (result === 'rejected' && line !== undefined) this.#rejects.add(line.element, { code: code ?? 'unknown', attribute: attribute ?? null, reason: message ?? '' });
+    }
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The elements' own bytes as one JSON array. */
+function batchOf(lines: readonly Line[]): Buffer<ArrayBuffer> {
+  const comma = Buffer.from(',');
+  const parts: Uint8Array[] = [Buffer.from('[')];
+  lines.forEach(({ element }, i) => {
+    if (i > 0) parts.push(comma);
+    parts.push(element.bytes);
+  });
+  parts.push(Buffer.from(']'));
+  return Buffer.concat(parts);
+}
+
+/** By the identity as it is compared, since that decides the stream. FNV-1a. */
+function laneOf({ attributes }: CloudEvent): number {
+  const { identity, identitytype, subject } = attributes;
+  const { type, value } = identity === undefined ? normaliseIdentity('subject', String(subject ?? '')) : normaliseIdentity(String(identitytype ?? ''), String(identity));
+  const text = `${type} ${value}`;
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 16) % LANES;
+}
+
+// ---- into a folder ----------------------------------------------------------------------------------------------------
+
+/** Events a call of the door: one commit takes them all. */
+const CALL_EVENTS = 2000;
+const CALL_BYTES = 4 * 1024 * 1024;
+const CALLS = 2;
+
+async function openFolderSink(options: Options<'import'>, data: string, io: Io, counts: Counts, rejects: Rejects): Promise<Sink> {
+  const folder = await openFolder(data, 'alone', io);
+  try {
+    const workspaces = await openWorkspaces(data, folder, io, options.masterKey);
+    try {
+      if (options.workspace === DEFAULT_WORKSPACE) {
+        const first = await workspaces.firstStart({ token: options.apiKey, secret: options.workspaceSecret });
+        if (first.kind === 'made' && options.apiKey === null) await print(io.stderr, `Made workspace ${DEFAULT_WORKSPACE}. Its API key, shown this once: ${first.token}\n`);
+      }
+      const keys = workspaces.keys(options.workspace);
+      if (keys === null) throw new OperatingError('badConfiguration', `${data} has no workspace ${options.workspace}: make it with throughline workspaces create ${options.workspace} --data ${data}`);
+      const door = new Door({ store: folder.events, clock: io.clock, random: io.random, sleep: io.sleep, tallies: folder.views });
+      return new FolderSink(door, keys, counts, rejects, folder.close);
+    } finally {
+      await workspaces.close();
+    }
+  } catch (fault) {
+    await folder.close();
+    throw fault;
+  }
+}
+
+class FolderSink implements Sink {
+  readonly #door: Door;
+  readonly #keys: WorkspaceKeys;
+  readonly #counts: Counts;
+  readonly #rejects: Rejects;
+  readonly #closeFolder: () => Promise<void>;
+  #waiting: Line[] = [];
+  #bytes = 0;
+  /** Calls under way, oldest first. The door takes them in order, so none need wait for the one before. */
+  readonly #calls: Promise<void>[] = [];
+
+  constructor(door: Door, keys: WorkspaceKeys, counts: Counts, rejects: Rejects, closeFolder: () => Promise<void>) {
+    this.#door = door;
+    this.#keys = keys;
+    this.#counts = counts;
+    this.#rejects = rejects;
+    this.#closeFolder = closeFolder;
+  }
+
+  put(line: Line): Promise<void> | null {
+    this.#waiting.push(line);
+    this.#bytes += line.element.bytes.length;
+    return this.#waiting.length >= CALL_EVENTS || this.#bytes >= CALL_BYTES ? this.#send() : null;
+  }
+
+  kick(): void { if (this.#calls.length === 0 && this.#waiting.length > 0) void this.#send(); }
+
+  async finish(): Promise<void> {
+    if (this.#waiting.length > 0) await this.#send();
+    while (this.#calls.length > 0) await this.#calls.shift();
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#calls);
+    await this.#door.drain();
+    await this.#closeFolder();
+  }
+
+  async #send(): Promise<void> {
+    const lines = this.#waiting;
+    this.#waiting = [];
+    this.#bytes = 0;
+    const call = this.#receive(lines);
+    call.catch(() => undefined);
+    this.#calls.push(call);
+    while (this.#calls.length >= CALLS) await this.#calls.shift();
+  }
+
+  async #receive(lines: readonly Line[]): Promise<void> {
+    const receipts = await this.#door.receive(this.#keys, lines.map(({ event }) => ({ kind: 'event', event })));
+    receipts.forEach((receipt, i) => {
+      const line = lines[i];
+      this.#counts[receipt.kind] += 1;
+      if (receipt.kind === 'rejected' && line !== undefined) this.#rejects.add(line.element, receipt.rejection);
+    });
+  }
+}
