@@ -74,3 +74,9 @@ export interface NodeDocument {
   journey: string | null;
   [more: string]: unknown;
 }
+import type { WorkspaceKeys } from '../schemas/identity.ts';
+export interface Filter { field: string; sub: boolean; term: (keys: Pick<WorkspaceKeys, 'term'>, value: string) => string }
+const f = (field: string, sub: boolean): Filter => ({ field, sub, term: (keys, value) => keys.term(field, field === 'mediaTypes' ? value.toLowerCase() : value) });
+export const JOURNEY_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(['direction', 'outcome', 'mediaTypes', 'queues.name', 'agents.name', 'contact.phoneNumber', 'interactions.id', 'journeyId'].map((n) => [n, f(n, false)]));
+export const TRANSITION_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(['journeyId', 'transitions.name', 'transitions.agents.name'].map((n) => [n, f(n, n.startsWith('t'))]));
+export const journeys = { group: 'journeys', version: 'stub', ordered: ['o'], fields: { ...Object.fromEntries(Object.keys(JOURNEY_FILTERS).map((n) => [n, 'sparse'])), identity: 'sparse' }, subFields: { 'transitions.name': 'sparse', 'transitions.agents.name': 'sparse' } } as const;

@@ -1,7 +1,10 @@
 // Outcomes counted by quarter of an hour of the start × outcome × last queue × first medium × direction: each journey
 // once, moved by the difference between its old and its new row (design.md section 5). Histograms merge by addition.
-import type { Direction, Medium } from '../schemas/facts.ts';
-import type { Outcome } from './journeys.ts';
+import type { Direction, Instant, Medium } from '../schemas/facts.ts';
+import { msOf } from '../schemas/time.ts';
+import type { JourneyRow, Outcome } from './journeys.ts';
+import type { FoldContext } from './projection.ts';
+import type { LastState } from './transitions.ts';
 
 /** Counts by bucket index; bucket i counts durations at most BOUNDS_S[i] seconds and above the bound before; the last index is "longer". */
 export type Histogram = Record<number, number>;
@@ -17,4 +20,234 @@ export interface OutcomeCell {
   waiting: Histogram;
   talking: Histogram;
   hold: Histogram;
+}
+
+// ---- the outcome of one journey -----------------------------------------------------------------------------------------
+
+/**
+ * 8x8's newest ten values (journey-apis-facts.md 1.8), in the order in which its rules are given; provisional while the
+ * journey is open. Handled is sticky: once an agent talked or processed a voicemail, nothing that follows undoes it.
+ * `dials`: outbound dials that are over, since a callback was first asked for. `endedBy`: who ended the interaction of the
+ * last state.
+ */
+export function outcomeOf(said: { handled: boolean; callback: boolean; dials: number; finished: boolean; last: LastState | null; endedBy: 'customer' | 'agent' | 'system' | null }): Outcome {
+  if (said.handled) return 'Handled';
+  if (said.callback) return !said.finished ? 'CallbackRequested' : said.dials > 0 ? 'CallbackNoAnswer' : 'CallbackExpired';
+  if (said.last === 'VOICEMAIL' || said.last === 'FOLLOWUP_PENDING') return 'Voicemail';
+  if (said.last === 'EXTERNAL') return 'ForwardedToExternalNumber';
+  if (!said.finished) return 'UnknownOutcome';
+  if (said.last === 'WAITING' && said.endedBy !== 'agent' && said.endedBy !== 'system') return 'Abandoned';
+  return said.last === 'IN_SCRIPT' ? 'EndedInScript' : 'Other';
+}
+
+// ---- quarters -----------------------------------------------------------------------------------------------------------
+
+const QUARTER_S = 900;
+/** Seconds from 0000-01-01 to 1970, so that no key is negative. */
+const KEY_OFFSET_S = 62_167_219_200;
+
+/** Start of the quarter of an hour that a time (milliseconds since 1970) lies in, in seconds since 1970. */
+export function quarterOf(ms: number): number {
+  return Math.floor(ms / 1000 / QUARTER_S) * QUARTER_S;
+}
+
+/** Name of that quarter in the keys of cells: 12 digits, so that key order is time order. A scan of [from, to) goes from `o/<quarterKey(from)>/` to `o/<quarterKey(to)>/`. */
+export function quarterKey(ms: number): string {
+  return String(quarterOf(ms) + KEY_OFFSET_S).padStart(12, '0');
+}
+
+// ---- histograms ---------------------------------------------------------------------------------------------------------
+
+/** Upper bounds of the buckets, seconds, inclusive; what is longer than a day is counted above the last. A change needs a new version of the projection. */
+export const BOUNDS_S: readonly number[] = [
+  1, 2, 5, 10, 15, 20, 25, 30, 40, 45, 50, 60, 75, 90, 105, 120, 150, 180, 210, 240, 270, 300, 360, 420, 480, 540, 600, 720, 900, 1080, 1200, 1500, 1800,
+  2100, 2400, 2700, 3000, 3600, 4500, 5400, 7200, 9000, 10_800, 14_400, 18_000, 21_600, 28_800, 36_000, 43_200, 57_600, 72_000, 86_400,
+];
+
+/** Bucket of a duration in milliseconds. */
+export function bucketOf(ms: number): number {
+  let low = 0;
+  let high = BOUNDS_S.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((BOUNDS_S[middle] ?? Infinity) * 1000 < ms) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Adds `from`, `times` over, to `to`; a bucket that comes to zero goes. */
+function addHistogram(to: Histogram, from: Histogram, times = 1): void {
+  for (const [bucket, count] of Object.entries(from)) {
+    const now = (to[Number(bucket)] ?? 0) + count * times;
+    if (now === 0) Reflect.deleteProperty(to, bucket);
+    else to[Number(bucket)] = now;
+  }
+}
+
+/** How many durations it counts. */
+export function histogramCount(histogram: Histogram): number {
+  let count = 0;
+  for (const one of Object.values(histogram)) count += one;
+  return count;
+}
+
+/**
+ * The duration, in seconds, that at least the share `p` (0 to 1) of those counted do not exceed: the upper bound of its
+ * bucket, so never too low, and too high by less than the bucket is wide (at most 5 s up to 30 s, 33 % above that). Null when nothing
+ * is counted, or when it is past the last bound.
+ */
+export function percentile(histogram: Histogram, p: number): number | null {
+  const count = histogramCount(histogram);
+  const wanted = Math.max(1, Math.ceil(count * p));
+  let seen = 0;
+  for (let bucket = 0; bucket < BOUNDS_S.length && count > 0; bucket += 1) {
+    seen += histogram[bucket] ?? 0;
+    if (seen >= wanted) return BOUNDS_S[bucket] ?? null;
+  }
+  return null;
+}
+
+/** How many durations are at most `boundS` seconds, which must be one of BOUNDS_S: exact. Asserts the bound. */
+export function countWithin(histogram: Histogram, boundS: number): number {
+  const last = BOUNDS_S.indexOf(boundS);
+  if (last < 0) throw new Error('assertion: a service level is asked for at a bound of the histogram');
+  let count = 0;
+  for (let bucket = 0; bucket <= last; bucket += 1) count += histogram[bucket] ?? 0;
+  return count;
+}
+
+// ---- what readers ask -----------------------------------------------------------------------------------------------------
+
+/** What cells can be grouped by, besides time. */
+export const OUTCOME_GROUPINGS = ['outcome', 'queue', 'medium', 'direction'] as const;
+export type OutcomeGrouping = (typeof OUTCOME_GROUPINGS)[number];
+
+/** Cells counted together. Commutative and associative, so that any cut into parts gives the same. */
+export interface OutcomeTotals {
+  journeys: number;
+  handled: number;
+  abandoned: number;
+  waiting: Histogram;
+  talking: Histogram;
+  hold: Histogram;
+  /** The waits of journeys that were handled, for service levels. */
+  handledWaiting: Histogram;
+}
+
+export function mergeCells(cells: Iterable<OutcomeCell>): OutcomeTotals {
+  const totals: OutcomeTotals = { journeys: 0, handled: 0, abandoned: 0, waiting: {}, talking: {}, hold: {}, handledWaiting: {} };
+  for (const cell of cells) {
+    totals.journeys += cell.journeys;
+    if (cell.outcome === 'Handled') { totals.handled += cell.journeys; addHistogram(totals.handledWaiting, cell.waiting); }
+    if (cell.outcome === 'Abandoned') totals.abandoned += cell.journeys;
+    addHistogram(totals.waiting, cell.waiting);
+    addHistogram(totals.talking, cell.talking);
+    addHistogram(totals.hold, cell.hold);
+  }
+  return totals;
+}
+
+/** Share of handled and abandoned journeys that were handled after waiting at most `boundS` seconds (one of BOUNDS_S), not waiting at all included; null where there are none. */
+export function serviceLevel(totals: OutcomeTotals, boundS: number): number | null {
+  const asked = totals.handled + totals.abandoned;
+  if (asked === 0) return null;
+  const withoutWait = totals.handled - histogramCount(totals.handledWaiting);
+  return (withoutWait + countWithin(totals.handledWaiting, boundS)) / asked;
+}
+
+/** Value of a cell in one grouping: cells of equal values belong together (a queue by its id, else its name). */
+export function groupValue(cell: OutcomeCell, grouping: OutcomeGrouping): string | null {
+  if (grouping !== 'queue') return cell[grouping];
+  return cell.queue === null ? null : (cell.queue.id ?? cell.queue.name);
+}
+
+/** Cells by the values of the groupings, in a stable order. With no groupings: one group, of all. */
+export function groupCells(cells: Iterable<OutcomeCell>, groupings: readonly OutcomeGrouping[]): ReadonlyMap<string, readonly OutcomeCell[]> {
+  const groups = new Map<string, OutcomeCell[]>();
+  for (const cell of cells) {
+    const key = JSON.stringify(groupings.map((grouping) => groupValue(cell, grouping)));
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [cell]);
+    else group.push(cell);
+  }
+  return new Map([...groups].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+}
+
+// ---- the cells -------------------------------------------------------------------------------------------------------------
+
+/** What one journey adds to the one cell that counts it. */
+export interface Contribution {
+  readonly quarterMs: number;
+  readonly outcome: Outcome;
+  readonly queue: { readonly id: string | null; readonly name: string | null } | null;
+  readonly medium: Medium | null;
+  readonly direction: Direction | null;
+  /** Milliseconds; 0 is not counted. */
+  readonly waiting: number;
+  readonly talking: number;
+  readonly hold: number;
+}
+
+/** `queue`: the last one of the journey's transitions, as its row knows it. */
+export function contributionOf(row: JourneyRow, queue: { readonly id: string | null; readonly name?: string | null } | null): Contribution {
+  return {
+    quarterMs: quarterOf(msOf(row.at as Instant)) * 1000, outcome: row.outcome, queue: queue === null ? null : { id: queue.id, name: queue.name ?? null },
+    medium: row.mediaTypes[0] ?? null, direction: row.direction, waiting: row.waitingDuration, talking: row.talkingDuration, hold: row.holdDuration,
+  };
+}
+
+/** The difference that a batch makes to the cells: gathered per cell, so that each is loaded and written once. */
+export class OutcomeDelta {
+  readonly #context: FoldContext;
+  readonly #cells = new Map<string, OutcomeCell>();
+
+  constructor(context: FoldContext) {
+    this.#context = context;
+  }
+
+  /** A journey that contributed `before` now contributes `after`. Null: it is not there. */
+  move(before: Contribution | null, after: Contribution | null): void {
+    if (before !== null && after !== null && sameContribution(before, after)) return;
+    if (before !== null) this.#add(before, -1);
+    if (after !== null) this.#add(after, 1);
+  }
+
+  /** Keys of the cells that change, to be loaded. */
+  keys(): string[] {
+    return [...this.#cells].filter(([, delta]) => delta.journeys !== 0 || [delta.waiting, delta.talking, delta.hold].some((histogram) => Object.keys(histogram).length > 0)).map(([key]) => key);
+  }
+
+  /** The cell as it is to stand, null when it counts no journey any more. */
+  apply(key: string, stored: OutcomeCell | null): OutcomeCell | null {
+    const delta = this.#cells.get(key);
+    if (delta === undefined) return stored;
+    const cell = stored ?? { ...delta, journeys: 0, waiting: {}, talking: {}, hold: {} };
+    cell.journeys += delta.journeys;
+    addHistogram(cell.waiting, delta.waiting);
+    addHistogram(cell.talking, delta.talking);
+    addHistogram(cell.hold, delta.hold);
+    return cell.journeys === 0 ? null : cell;
+  }
+
+  #add(one: Contribution, times: 1 | -1): void {
+    const { outcome, queue, medium, direction } = one;
+    // The queue's name is one of the dimensions, so that a cell says the same whichever journey came last.
+    const key = `o/${quarterKey(one.quarterMs)}/${this.#context.hash('outcome', JSON.stringify([outcome, queue?.id ?? null, queue?.name ?? null, medium, direction]))}`;
+    let cell = this.#cells.get(key);
+    if (cell === undefined) {
+      cell = { quarter: one.quarterMs / 1000, outcome, queue: queue === null ? null : { id: queue.id, name: queue.name }, medium, direction, journeys: 0, waiting: {}, talking: {}, hold: {} };
+      this.#cells.set(key, cell);
+    }
+    cell.journeys += times;
+    if (one.waiting > 0) addHistogram(cell.waiting, { [bucketOf(one.waiting)]: 1 }, times);
+    if (one.talking > 0) addHistogram(cell.talking, { [bucketOf(one.talking)]: 1 }, times);
+    if (one.hold > 0) addHistogram(cell.hold, { [bucketOf(one.hold)]: 1 }, times);
+  }
+}
+
+function sameContribution(a: Contribution, b: Contribution): boolean {
+  return a.quarterMs === b.quarterMs && a.outcome === b.outcome && a.medium === b.medium && a.direction === b.direction
+    && a.queue?.id === b.queue?.id && a.queue?.name === b.queue?.name && (a.queue === null) === (b.queue === null)
+    && a.waiting === b.waiting && a.talking === b.talking && a.hold === b.hold;
 }

@@ -524,7 +524,8 @@ class Neighbourhood {
       if (pointed !== (person.id !== own)) documents.set(`a/${own}`, pointed ? null : { key: alias.key } satisfies PersonAlias);
     }
     const stored = this.#stored.get(person.id);
-    if (stored !== undefined && this.opened.has(person.id) && JSON.stringify(stored) === JSON.stringify(person)) documents.delete(`p/${person.id}`);
+    const alike = stored?.aliases.length === person.aliases.length && JSON.stringify(stored) === JSON.stringify(person);
+    if (alike) documents.delete(`p/${person.id}`);
     else documents.set(`p/${person.id}`, person);
   }
 

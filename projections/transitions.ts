@@ -49,6 +49,10 @@ const AGENTS_MAX = 100;
 /** Held intervals of one participant: the newest. The timeline has them all. */
 const HELD_MAX = 64;
 
+/** What may still be done for a customer who has left, and what makes no sense while nobody is there. */
+const FOLLOWS_UP: ReadonlySet<InteractionFact['kind']> = new Set(['dialling', 'voicemail', 'processing']);
+const HOLDS: ReadonlySet<InteractionFact['kind']> = new Set(['held', 'resumed']);
+
 /** The states that last; the other names are markers. EXTERNAL has no transition of its own: it follows a forward to an outside number. */
 type StateName = Exclude<TransitionName, 'STARTED' | 'FORWARD' | 'TRANSFER' | 'FINISHED'>;
 export type LastState = StateName | 'EXTERNAL';
@@ -213,6 +217,7 @@ export class Timeline {
   readonly #base: number;
   readonly #chunks: ReadonlyMap<number, Transition[]>;
   readonly #finished: Transition | null;
+  readonly #countBefore: number;
   readonly #rewritten = new Set<number>();
   readonly #subs = new Set<number>();
   readonly #byId = new Map<string, number>();
@@ -228,6 +233,7 @@ export class Timeline {
     this.#chunks = chunks;
     // FINISHED holds only while nothing follows, so it is not part of what is folded.
     this.#finished = this.#tail.at(-1)?.name === 'FINISHED' ? (this.#tail.pop() ?? null) : null;
+    this.#countBefore = this.#base + this.#tail.length;
     state.interactions.forEach(({ id }, number) => this.#byId.set(id, number));
   }
 
@@ -324,12 +330,9 @@ export class Timeline {
   }
 
   #markFinished(finished: Transition | null, count: number): void {
-    const before = this.#finished;
-    const chunk = Math.floor(count / CHUNK);
-    // Where nothing was added, FINISHED stands where it stood; what it is found by are its interaction and medium.
-    const grown = this.#subs.has(chunk) || count === this.#document.chunks * CHUNK;
-    if (!grown && before?.interactionId === finished?.interactionId && before?.mediaType === finished?.mediaType) return;
-    this.#subs.add(chunk);
+    // Where nothing was added, FINISHED stands where it stood; it is found by its interaction.
+    if (count === this.#countBefore && this.#finished?.interactionId === finished?.interactionId) return;
+    this.#subs.add(Math.floor(count / CHUNK));
   }
 
   // ---- transitions ----
@@ -437,7 +440,7 @@ export class Timeline {
    */
   #goesOn(i: InteractionState, kind: InteractionFact['kind']): boolean {
     if (i.end === null) return true;
-    if (i.end === 'closed' && i.pending === null && kind !== 'dialling' && kind !== 'voicemail' && kind !== 'processing') return false;
+    if (i.end === 'closed' && (i.pending === null ? !FOLLOWS_UP.has(kind) : HOLDS.has(kind))) return false;
     if (i.end === 'provisional' && i.open !== null && i.pending === null) this.#settle(i.open, null);
     i.end = null;
     i.endedAt = null;
@@ -662,10 +665,10 @@ export class Timeline {
       participant.held.push({ from: fact.at, to: null });
       if (participant.held.length > HELD_MAX) participant.held.shift();
     }
-    if (i.name === 'HOLD') { this.#amend(i, fact, this.#byIds(named)); return; }
-    if (i.name !== null && i.name !== 'TALKING') return;
+    if (i.name !== null && i.name !== 'TALKING' && i.name !== 'HOLD') return;
     const held = [...i.held, ...leg.filter((id) => !i.held.includes(id))];
     i.held = held;
+    if (i.name === 'HOLD') { this.#amend(i, fact, this.#byIds(named)); return; }
     // While another agent talks with the customer, only the one who holds has left the conversation.
     if (i.talkers.some((id) => !held.includes(id))) return;
     this.#enter(i, 'HOLD', fact, { agents: this.#byIds(leg) });
@@ -704,12 +707,11 @@ export class Timeline {
     const queue = callback ? onlyId(fact.queue) : this.#place(this.#row.queues, fact.queue);
     const open = this.#openAs(i, 'FOLLOWUP_PENDING');
     if (open !== null && i.pending === fact.reason && (!callback || queue === null || placeKey(open.queue) === placeKey(queue))) { this.#amend(i, fact, []); return; }
+    this.#enter(i, 'FOLLOWUP_PENDING', fact, { queue });
     if (callback && !this.#state.callback) {
       this.#state.callback = true;
-      this.#close(i, fact.at);
       this.#state.dialsBefore = this.#state.dials;
     }
-    this.#enter(i, 'FOLLOWUP_PENDING', fact, { queue });
     if (!callback) this.#placed(i, queue, null);
   }
 

@@ -74,17 +74,22 @@ function guarded<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const code = error instanceof Error ? codeOf(error) : undefined;
-    if (code === undefined) throw error;
-    throw new OperatingError(code, `${file}: ${(error as Error).message}`, { cause: error });
+    const code = codeOf(error);
+    throw code === undefined ? error : new OperatingError(code, `${file}: ${messageOf(error)}`, { cause: error });
   }
 }
 
-function codeOf(error: Error & { readonly errcode?: unknown; readonly code?: unknown; readonly syscall?: unknown }): ErrorCode | undefined {
-  if (typeof error.errcode === 'number') return CODES[error.errcode & 0xff];
-  if (typeof error.syscall !== 'string') return undefined;
+/** By shape, not by class: an error made by Node itself is no instance of a sandbox's Error. */
+function codeOf(error: unknown): ErrorCode | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  if ('errcode' in error && typeof error.errcode === 'number') return CODES[error.errcode & 0xff];
+  if (!('syscall' in error && 'code' in error)) return undefined;
   if (error.code === 'ENOSPC') return 'storeFull';
   return error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS' ? 'storeReadOnly' : 'storeUnavailable';
+}
+
+function messageOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
 }
 
 function corrupt(file: string, what: string): OperatingError {
@@ -293,7 +298,7 @@ class Writer {
       this.#db.exec('PRAGMA wal_checkpoint(RESTART)');
     } catch (error) {
       // The next commit's own checkpoint meets the same fault and reports it.
-      assert(error instanceof Error);
+      assert(codeOf(error) !== undefined, messageOf(error));
     }
   }
 }
@@ -356,7 +361,7 @@ export function serveWrites(port: MessagePort, options: WriterOptions): void {
       writer ??= new Writer(options);
       reply = { kind: 'done', outcomes: writer.write(unpack(parcel)) };
     } catch (error) {
-      reply = { kind: 'failed', code: error instanceof OperatingError ? error.code : null, message: error instanceof Error ? error.message : String(error) };
+      reply = { kind: 'failed', code: error instanceof OperatingError ? error.code : null, message: messageOf(error) };
     }
     port.postMessage(reply);
   });
@@ -387,12 +392,14 @@ class DirectWriting implements Writing {
 class ThreadWriting implements Writing {
   readonly ahead = 2;
   readonly #options: WriterOptions;
-  #worker: Worker | null = null;
+  #worker: Worker | null;
   /** Groups at the writer, oldest first. */
-  #sent: { resolve(outcomes: readonly Outcome[]): void; reject(error: Error): void }[] = [];
+  readonly #sent: { resolve(outcomes: readonly Outcome[]): void; reject(error: Error): void }[] = [];
 
   constructor(options: WriterOptions) {
     this.#options = options;
+    // Now and not with the first append, which would wait for it.
+    this.#worker = this.#start();
   }
 
   write(appends: readonly Append[]): Promise<readonly Outcome[]> {
@@ -413,7 +420,7 @@ class ThreadWriting implements Writing {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./sqlite-events-writer.ts', import.meta.url), { workerData: this.#options });
+    const worker = new Worker(new URL('./sqlite-events-writer.ts', import.meta.url), { workerData: this.#options, execArgv: [] });
     worker.on('message', (reply: Reply) => this.#answered(reply));
     // A thread that dies takes its groups with it: their outcome is unknown. The next group starts another thread.
     let cause: unknown = null;

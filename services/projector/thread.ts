@@ -6,6 +6,8 @@ import type { FromProjector, ProjectorWorkerData } from './worker.ts';
 
 export interface ProjectorThread {
   progress(): readonly GroupProgress[];
+  /** Whether it ended without being asked to. */
+  failed(): boolean;
   /** Asks it to end after the commit under way, and waits until it has. */
   stop(): Promise<void>;
   /** Settles when it ends: rejects when that was not asked for. */
@@ -16,6 +18,7 @@ export function startProjectorThread(data: ProjectorWorkerData, onFault: (messag
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data });
   let groups: readonly GroupProgress[] = [];
   let stopping = false;
+  let failed = false;
   const ended = new Promise<void>((resolve, reject) => {
     worker.on('message', (message: FromProjector) => {
       switch (message.kind) {
@@ -32,9 +35,10 @@ export function startProjectorThread(data: ProjectorWorkerData, onFault: (messag
     });
   });
   // Whoever starts it also listens to `ended`; this keeps a rejection before that from ending the process unexplained.
-  ended.catch(() => undefined);
+  ended.catch(() => { failed = true; });
   return {
     progress: () => groups,
+    failed: () => failed,
     ended,
     stop: async () => {
       stopping = true;

@@ -91,8 +91,9 @@ function kinds(keys: WorkspaceKeys): readonly Kind[] {
 
 export async function searchRows(folder: string): Promise<Row[]> {
   const all = [...generate(COUNT)];
-  if (!isWorkspaceId('bench')) throw new Error('not a workspace id');
-  const keys = workspaceKeys('bench', new Uint8Array(32).fill(7));
+  const workspace: string = 'bench';
+  if (!isWorkspaceId(workspace)) throw new Error('not a workspace id');
+  const keys = workspaceKeys(workspace, new Uint8Array(32).fill(7));
   const views = await openSqliteViewStore({ folder });
   const generation = await views.createGeneration({ group: 'journeys', version: 'bench', shards: 1, storeId: 'bench', target: null, fields: journeys.fields, subFields: journeys.subFields, ordered: journeys.ordered });
   await views.promote('journeys', null, generation.id);
