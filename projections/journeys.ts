@@ -1,6 +1,19 @@
 // The group `journeys`: interactions, the journeys that they form, their rows and index terms.
-import type { Agent, AiTool, Contact, Direction, Endpoint, Instant, Medium, PhoneCode, Place, Role, Schedule } from '../schemas/facts.ts';
-import type { Transition } from './transitions.ts';
+//
+// Interactions and explicit journey ids are nodes of one graph; a journey is a connected component of it that holds an
+// interaction. Every document is a function of the set of events alone: facts stand in the order of compareFacts, other
+// lists in an order of their own values, and whether a fact was appended or everything was folded anew cannot be told
+// from the JSON text.
+import assert from 'node:assert';
+import type { Agent, AiTool, Contact, Direction, Endpoint, Instant, InteractionFact, InteractionId, Interpreted, Medium, PhoneCode, Place, Role, Schedule } from '../schemas/facts.ts';
+import { RANK } from '../schemas/facts.ts';
+import { nodeKey } from '../schemas/identity.ts';
+import { msOf } from '../schemas/time.ts';
+import type { Contribution, OutcomeCell } from './outcomes.ts';
+import { contributionOf, OutcomeDelta } from './outcomes.ts';
+import type { FieldKind, Fold, FoldContext, Json, Projection, RecordChange, RecordState, SubRecord } from './projection.ts';
+import type { TimelineChange, TimelineState, Transition } from './transitions.ts';
+import { chunksNeeded, newRow, newTimelineState, placeKey, Timeline } from './transitions.ts';
 
 /** 8x8's newest ten (journey-apis-facts.md 1.8). */
 export type Outcome =
@@ -16,6 +29,8 @@ export interface Participant {
   /** Closed intervals and at most one open one (`to: null`). */
   held: { from: Instant; to: Instant | null }[];
   dropped: Instant | null;
+  /** The agent behind the participant, where it is one that is known. */
+  agentId: string | null;
 }
 
 /** What a journey answers with: the fields of 8x8's newest revision plus our own. */
@@ -72,11 +87,917 @@ export interface JourneyDocument {
 /** Document `n/<node key>`: an interaction, an explicit journey id, or both. `journey` is the key of the journey that holds it now. Readers resolve a journey id by `nodeKey(id)` → this → `j/<journey>`. */
 export interface NodeDocument {
   journey: string | null;
-  [more: string]: unknown;
+  /** Its id where it is known as an interaction; as an explicit journey id. */
+  interaction: InteractionId | null;
+  explicitId: string | null;
+  /** It would link too many: none of its edges counts, and none is kept. For ever, since edges only come. */
+  over: boolean;
+  /** Keys of linked nodes, sorted. Edges to nodes that are `over` stand here and do not count. */
+  neighbours: string[];
+  /** Explicit ids said of this interaction, with the earliest time of each; sorted by id. */
+  explicit: [id: string, at: Instant][];
+  /** `orderKey` of the first and the last fact kept. */
+  first: string | null;
+  last: string | null;
+  /** Facts past the limit were left out. */
+  truncated: boolean;
+  /** How many full chunks of facts `f/<node key>/0 …` stand before `facts`. */
+  chunks: number;
+  /** Facts in order, each as text: going on from here needs none of them, so that none is read apart with every event. */
+  facts: string[];
 }
-import type { WorkspaceKeys } from '../schemas/identity.ts';
-export interface Filter { field: string; sub: boolean; term: (keys: Pick<WorkspaceKeys, 'term'>, value: string) => string }
-const f = (field: string, sub: boolean): Filter => ({ field, sub, term: (keys, value) => keys.term(field, field === 'mediaTypes' ? value.toLowerCase() : value) });
-export const JOURNEY_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(['direction', 'outcome', 'mediaTypes', 'queues.name', 'agents.name', 'contact.phoneNumber', 'interactions.id', 'journeyId'].map((n) => [n, f(n, false)]));
-export const TRANSITION_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(['journeyId', 'transitions.name', 'transitions.agents.name'].map((n) => [n, f(n, n.startsWith('t'))]));
-export const journeys = { group: 'journeys', version: 'stub', ordered: ['o'], fields: { ...Object.fromEntries(Object.keys(JOURNEY_FILTERS).map((n) => [n, 'sparse'])), identity: 'sparse' }, subFields: { 'transitions.name': 'sparse', 'transitions.agents.name': 'sparse' } } as const;
+
+// ---- filters and index terms ----------------------------------------------------------------------------------------------
+
+/** How a filter of the 8x8 API is indexed and asked for: made once here, used by the fold and by the API. */
+export interface Filter {
+  readonly field: string;
+  /** Of transitions (they must meet in one) instead of the journey. */
+  readonly sub: boolean;
+  readonly kind: FieldKind;
+  readonly term: (keys: Pick<FoldContext, 'term'>, value: string) => string;
+}
+type Value = string | null | undefined;
+type RecordField = readonly [name: string, kind: FieldKind, values: (document: JourneyDocument) => readonly Value[]];
+type SubField = readonly [name: string, kind: Exclude<FieldKind, 'keyed'>, values: (transition: Transition) => readonly Value[]];
+
+const ofAgents = (value: (agent: Agent) => Value): RecordField[2] => ({ row }) => row.agents.map(value);
+const ofEntryPoint = (value: (endpoint: Endpoint) => Value): RecordField[2] => ({ row }) => (row.entryPoint === null ? [] : [value(row.entryPoint)]);
+const ofOrigin = (value: (endpoint: Endpoint) => Value): RecordField[2] => ({ row }) => (row.origin === null ? [] : [value(row.origin)]);
+const ofQueues = (value: (place: Place) => Value): RecordField[2] => ({ row }) => row.queues.map(value);
+const ofRingGroups = (value: (place: Place) => Value): RecordField[2] => ({ row }) => row.ringGroups.map(value);
+
+/** journey-apis-facts.md 1.4: the seed's 28 and the newest revision's 23. */
+const RECORD_FIELDS: readonly RecordField[] = [
+  ['agents.group.id', 'sparse', ofAgents((agent) => agent.group?.id)],
+  ['agents.group.name', 'sparse', ofAgents((agent) => agent.group?.name)],
+  ['agents.name', 'sparse', ofAgents((agent) => agent.name)],
+  ['agents.department', 'sparse', ofAgents((agent) => agent.department)],
+  ['agents.email', 'sparse', ofAgents((agent) => agent.email)],
+  ['agents.site.id', 'sparse', ofAgents((agent) => agent.site?.id)],
+  ['agents.site.name', 'sparse', ofAgents((agent) => agent.site?.name)],
+  ['agents.type', 'dense', ofAgents((agent) => agent.type)],
+  ['aiAgentInformation.toolsUsedSuccessfully.name', 'sparse', ({ row }) => (row.aiAgentInformation?.toolsUsedSuccessfully ?? []).map(({ name }) => name)],
+  ['contact.email', 'keyed', ({ row }) => [row.contact.email]],
+  ['contact.name', 'keyed', ({ row }) => [row.contact.name]],
+  ['contact.phoneNumber', 'keyed', ({ row }) => [row.contact.phoneNumber]],
+  ['direction', 'dense', ({ row }) => [row.direction]],
+  ['entryPoint.extension', 'sparse', ofEntryPoint((endpoint) => endpoint.extension)],
+  ['entryPoint.id', 'sparse', ofEntryPoint((endpoint) => endpoint.id)],
+  ['entryPoint.name', 'sparse', ofEntryPoint((endpoint) => endpoint.name)],
+  ['entryPoint.phoneNumber', 'sparse', ofEntryPoint((endpoint) => endpoint.phoneNumber)],
+  ['entryPoint.type', 'dense', ofEntryPoint((endpoint) => endpoint.type)],
+  ['entryPoint.department', 'sparse', ofEntryPoint((endpoint) => endpoint.department)],
+  ['entryPoint.email', 'sparse', ofEntryPoint((endpoint) => endpoint.email)],
+  ['entryPoint.site.id', 'sparse', ofEntryPoint((endpoint) => endpoint.site?.id)],
+  ['entryPoint.site.name', 'sparse', ofEntryPoint((endpoint) => endpoint.site?.name)],
+  ['interactions.id', 'keyed', ({ row }) => row.interactions.map(({ id }) => id)],
+  // Every id that resolves to the journey, not only the one that it shows.
+  ['journeyId', 'keyed', (document) => stateOf(document).ids],
+  ['mediaTypes', 'dense', ({ row }) => row.mediaTypes],
+  ['origin.extension', 'sparse', ofOrigin((endpoint) => endpoint.extension)],
+  ['origin.id', 'sparse', ofOrigin((endpoint) => endpoint.id)],
+  ['origin.name', 'sparse', ofOrigin((endpoint) => endpoint.name)],
+  ['origin.phoneNumber', 'sparse', ofOrigin((endpoint) => endpoint.phoneNumber)],
+  ['origin.type', 'dense', ofOrigin((endpoint) => endpoint.type)],
+  ['origin.department', 'sparse', ofOrigin((endpoint) => endpoint.department)],
+  ['origin.email', 'sparse', ofOrigin((endpoint) => endpoint.email)],
+  ['origin.site.id', 'sparse', ofOrigin((endpoint) => endpoint.site?.id)],
+  ['origin.site.name', 'sparse', ofOrigin((endpoint) => endpoint.site?.name)],
+  ['outboundPhoneCodes.listName', 'sparse', ({ row }) => row.outboundPhoneCodes.map(({ listName }) => listName)],
+  ['outboundPhoneCodes.name', 'sparse', ({ row }) => row.outboundPhoneCodes.map(({ name }) => name)],
+  ['outboundPhoneCodes.shortCode', 'sparse', ({ row }) => row.outboundPhoneCodes.map(({ shortCode }) => shortCode)],
+  ['outcome', 'dense', ({ row }) => [row.outcome]],
+  ['pbxNames', 'dense', ({ row }) => row.pbxNames],
+  ['queues.extension', 'sparse', ofQueues((queue) => queue.extension)],
+  ['queues.id', 'sparse', ofQueues((queue) => queue.id)],
+  ['queues.name', 'sparse', ofQueues((queue) => queue.name)],
+  ['queues.site.id', 'sparse', ofQueues((queue) => queue.site?.id)],
+  ['queues.site.name', 'sparse', ofQueues((queue) => queue.site?.name)],
+  ['ringGroups.extension', 'sparse', ofRingGroups((group) => group.extension)],
+  ['ringGroups.id', 'sparse', ofRingGroups((group) => group.id)],
+  ['ringGroups.name', 'sparse', ofRingGroups((group) => group.name)],
+  ['ringGroups.site.id', 'sparse', ofRingGroups((group) => group.site?.id)],
+  ['ringGroups.site.name', 'sparse', ofRingGroups((group) => group.site?.name)],
+  ['tenantIds', 'dense', ({ row }) => row.tenantIds],
+  ['wrapUpCodes', 'sparse', ({ row }) => row.wrapUpCodes],
+];
+
+function placeFields(name: string, place: (transition: Transition) => Place | null): readonly SubField[] {
+  return [
+    [`transitions.${name}.extension`, 'sparse', (transition) => [place(transition)?.extension]],
+    [`transitions.${name}.id`, 'sparse', (transition) => [place(transition)?.id]],
+    [`transitions.${name}.name`, 'sparse', (transition) => [place(transition)?.name]],
+    [`transitions.${name}.site.id`, 'sparse', (transition) => [place(transition)?.site?.id]],
+    [`transitions.${name}.site.name`, 'sparse', (transition) => [place(transition)?.site?.name]],
+  ];
+}
+
+function agentFields(name: string, agents: (transition: Transition) => readonly Agent[]): readonly SubField[] {
+  return [
+    [`transitions.${name}.name`, 'sparse', (transition) => agents(transition).map((agent) => agent.name)],
+    [`transitions.${name}.site.id`, 'sparse', (transition) => agents(transition).map((agent) => agent.site?.id)],
+    [`transitions.${name}.site.name`, 'sparse', (transition) => agents(transition).map((agent) => agent.site?.name)],
+    [`transitions.${name}.type`, 'dense', (transition) => agents(transition).map((agent) => agent.type)],
+  ];
+}
+
+/** journey-apis-facts.md 1.5, but for the three that are of the journey. */
+const SUB_FIELDS: readonly SubField[] = [
+  ...agentFields('agents', ({ agents }) => agents),
+  ...agentFields('previousAgents', ({ previousAgents }) => previousAgents),
+  ['transitions.interactionId', 'sparse', ({ interactionId }) => [interactionId]],
+  ['transitions.name', 'dense', ({ name }) => [name]],
+  ...placeFields('queue', ({ queue }) => queue),
+  ...placeFields('previousQueue', ({ previousQueue }) => previousQueue),
+  ...placeFields('ringGroup', ({ ringGroup }) => ringGroup),
+  ...placeFields('previousRingGroup', ({ previousRingGroup }) => previousRingGroup),
+  ...placeFields('autoAttendant', ({ autoAttendant }) => autoAttendant),
+];
+const OF_JOURNEY = ['journeyId', 'pbxNames', 'tenantIds'];
+
+/** Exact and case-sensitive, but for mediaTypes, since the seed's own example asks for `phone` where the data says `Phone` (journey-apis-facts.md 1.10 #7). */
+function termOf(field: string, keys: Pick<FoldContext, 'term'>, value: string): string {
+  return keys.term(field, field === 'mediaTypes' ? value.toLowerCase() : value);
+}
+
+function filter(field: string, sub: boolean, kind: FieldKind): Filter {
+  return { field, sub, kind, term: (keys, value) => termOf(field, keys, value) };
+}
+
+/** Name in a request's `filters` → how it is asked for. */
+export const JOURNEY_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(RECORD_FIELDS.map(([name, kind]) => [name, filter(name, false, kind)]));
+export const TRANSITION_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries([
+  ...RECORD_FIELDS.filter(([name]) => OF_JOURNEY.includes(name)).map(([name, kind]) => [name, filter(name, false, kind)] as const),
+  ...SUB_FIELDS.map(([name, kind]) => [name, filter(name, true, kind)] as const),
+]);
+
+/** The field of a journey's identities (keys of evidence): not a filter of the API, but how a customer's journeys are found. */
+const IDENTITY_FIELD: RecordField = ['identity', 'keyed', ({ row }) => row.identities];
+const ALL_RECORD_FIELDS: readonly RecordField[] = [...RECORD_FIELDS, IDENTITY_FIELD];
+
+function addTerms(to: Record<string, string[]>, context: FoldContext, field: string, values: readonly Value[]): void {
+  let terms: string[] | undefined;
+  for (let i = 0; i < values.length; i += 1) {
+    const value = values[i];
+    if (value === null || value === undefined || values.indexOf(value) < i) continue;
+    const term = termOf(field, context, value);
+    if (terms === undefined) to[field] = terms = [term];
+    // Two spellings of a medium are one term.
+    else if (field !== 'mediaTypes' || !terms.includes(term)) terms.push(term);
+  }
+}
+
+function recordOf(document: JourneyDocument, context: FoldContext): RecordState {
+  const terms: Record<string, string[]> = {};
+  for (const [field, , values] of ALL_RECORD_FIELDS) addTerms(terms, context, field, values(document));
+  return { time: msOf(document.row.at), id: document.row.journeyId, terms };
+}
+
+function subRecordOf(transition: Transition, context: FoldContext): SubRecord {
+  const terms: Record<string, string[]> = {};
+  for (const [field, , values] of SUB_FIELDS) addTerms(terms, context, field, values(transition));
+  return terms;
+}
+
+// ---- order and storage of facts -------------------------------------------------------------------------------------------
+
+/** What a projection keeps at most; tests make it small. */
+export interface JourneyLimits {
+  /** Facts of an interaction; facts that a journey folds (design.md section 4). */
+  readonly interactionFacts: number;
+  readonly journeyFacts: number;
+  /** Facts of a chunk `f/<node key>/<n>`; transitions of a chunk `t/<journey key>/<n>`. */
+  readonly factChunk: number;
+  readonly transitionChunk: number;
+  /** Interactions that one id may link. */
+  readonly neighbours: number;
+}
+export const LIMITS: JourneyLimits = { interactionFacts: 5000, journeyFacts: 5000, factChunk: 32, transitionChunk: 64, neighbours: 100 };
+
+/** A fact with its place in the order, and the key of its event's identity where that is evidence. */
+interface Placed { readonly order: string; readonly fact: InteractionFact; readonly identity: string | null }
+
+/** Ties are whole milliseconds of either sign: moved, so that their digits sort as the numbers do. */
+const TIE_OFFSET = 2 ** 52;
+
+/** A text whose order is that of compareFacts. A space ends the event id, since no character that ids are made of comes before it. */
+function orderKey({ at, tie, kind, eventId, index }: InteractionFact): string {
+  const moved = tie === 0 ? '4503599627370496' : String(Math.trunc(tie) + TIE_OFFSET).padStart(16, '0');
+  return `${at}${moved}${RANK[kind]}${eventId} ${index < 10 ? `00${index}` : String(index).padStart(3, '0')}`;
+}
+
+function encode({ fact, identity }: Placed): string {
+  // The node says the interaction.
+  return JSON.stringify([identity, { ...fact, interaction: undefined }]);
+}
+
+function decode(text: string, interaction: InteractionId): Placed {
+  const [identity, rest] = JSON.parse(text) as [string | null, Omit<InteractionFact, 'interaction'>];
+  const fact = { ...rest, interaction } as InteractionFact;
+  return { order: orderKey(fact), fact, identity };
+}
+
+// ---- a journey's own state -------------------------------------------------------------------------------------------------
+
+type First = readonly [order: string, key: string];
+type Named = readonly [order: string, at: Instant, id: string];
+
+interface JourneyState {
+  /** Facts folded, and the order of the last of them. */
+  count: number;
+  last: string | null;
+  /** Every id that resolves to this journey, sorted: explicit ones and the derived ids of its interactions. */
+  ids: string[];
+  /** Its earliest interaction, and the earliest one that has an explicit id. */
+  first: First;
+  named: Named | null;
+  timeline: TimelineState;
+}
+
+function stateOf(document: JourneyDocument): JourneyState {
+  return document.state as JourneyState;
+}
+
+function lesser<T extends readonly string[]>(a: T | null, b: T | null): T | null {
+  if (a === null || b === null) return a ?? b;
+  for (let i = 0; i < a.length; i += 1) {
+    const [x, y] = [a[i] ?? '', b[i] ?? ''];
+    if (x !== y) return x < y ? a : b;
+  }
+  return a;
+}
+
+/** Inserts into a sorted list; false when it was there. */
+function insertSorted(list: string[], item: string): boolean {
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((list[middle] ?? '') < item) low = middle + 1;
+    else high = middle;
+  }
+  if (list[low] === item) return false;
+  list.splice(low, 0, item);
+  return true;
+}
+
+// ---- the fold of a batch ---------------------------------------------------------------------------------------------------
+
+/** A node as this batch sees it. */
+interface Node {
+  readonly key: string;
+  readonly document: NodeDocument;
+  /** To be written. */
+  changed: boolean;
+  /** It had facts before this batch. */
+  readonly stored: boolean;
+  /** What this batch brought, in order, no fact twice; and what of it is new and was kept. */
+  arrived: Placed[];
+  accepted: Placed[];
+  /** A fact was left out, or fell out. */
+  cut: boolean;
+  /** Its first fact or its explicit ids changed, by which journeys are named. */
+  renamed: boolean;
+  /** Chunks of its facts that are at hand. */
+  readonly chunks: Map<number, string[]>;
+}
+
+interface OldJourney { readonly document: JourneyDocument; readonly chunks: number; readonly contribution: Contribution; claimed: boolean }
+
+/** Nodes that belong together from now on. */
+interface Group {
+  /** Keys of the journeys that go into it whole. */
+  readonly journeys: Set<string>;
+  /** Nodes of no journey yet, or of one that fell apart. */
+  readonly loose: Node[];
+  /** Nodes of those journeys that this batch speaks of. */
+  readonly touched: Node[];
+}
+/** What becomes of a group. */
+interface Plan {
+  readonly group: Group;
+  readonly key: string;
+  readonly id: string;
+  readonly first: First;
+  readonly named: Named | null;
+  /** The stored journey that goes on, when all that is new sorts after what it folded; else everything is folded anew. */
+  readonly extend: OldJourney | null;
+  members: Node[];
+  facts: Placed[];
+}
+
+type Loading<T> = Generator<readonly string[], T, ReadonlyMap<string, Json>>;
+
+function emptyNode(): NodeDocument {
+  return { journey: null, interaction: null, explicitId: null, over: false, neighbours: [], explicit: [], first: null, last: null, truncated: false, chunks: 0, facts: [] };
+}
+
+class JourneyBatch {
+  readonly #context: FoldContext;
+  readonly #limits: JourneyLimits;
+  readonly #nodes = new Map<string, Node>();
+  readonly #keys = new Map<string, string>();
+  readonly #old = new Map<string, OldJourney>();
+  readonly #arrived = new Map<string, Placed[]>();
+  /** Keys of nodes → how this batch names them. */
+  readonly #interactions = new Map<string, InteractionId>();
+  readonly #explicit = new Map<string, string>();
+  readonly #edges: (readonly [Node, Node])[] = [];
+  /** Nodes that this batch brought over the limit of links, with the neighbours that they had. */
+  readonly #burst = new Map<Node, readonly string[]>();
+  readonly #documents = new Map<string, Json>();
+  readonly #records: RecordChange[] = [];
+  readonly #outcomes: OutcomeDelta;
+
+  constructor(context: FoldContext, limits: JourneyLimits) {
+    this.#context = context;
+    this.#limits = limits;
+    this.#outcomes = new OutcomeDelta(context);
+  }
+
+  *run(events: readonly Interpreted[]): Fold {
+    this.#gather(events);
+    if (this.#arrived.size > 0) {
+      yield* this.#loadNodes([...this.#interactions.keys(), ...this.#explicit.keys()]);
+      this.#name();
+      yield* this.#acceptFacts();
+      this.#connect();
+      const plans = yield* this.#plan(yield* this.#group());
+      yield* this.#loadMembers(plans);
+      yield* this.#loadFacts(plans);
+      yield* this.#foldAll(plans);
+      yield* this.#count();
+      for (const node of this.#nodes.values()) if (node.changed) this.#put(`n/${node.key}`, node.document);
+    }
+    return { documents: this.#documents, records: this.#records };
+  }
+
+  // ---- reading what arrived ----
+
+  #gather(events: readonly Interpreted[]): void {
+    for (const { identity, interactionFacts } of events) {
+      for (const fact of interactionFacts) {
+        const key = this.#keyOf(fact.interaction);
+        this.#interactions.set(key, fact.interaction);
+        const placed: Placed = { order: orderKey(fact), fact, identity: identity.evidence ? identity.key : null };
+        const arrived = this.#arrived.get(key);
+        if (arrived === undefined) this.#arrived.set(key, [placed]);
+        else arrived.push(placed);
+        if (fact.kind === 'linked') this.#interactions.set(this.#keyOf(fact.to), fact.to);
+        else if (fact.kind === 'journey') this.#explicit.set(this.#keyOf(fact.journeyId), fact.journeyId);
+      }
+    }
+  }
+
+  #keyOf(id: string): string {
+    const known = this.#keys.get(id);
+    if (known !== undefined) return known;
+    const key = nodeKey(this.#context, id);
+    this.#keys.set(id, key);
+    return key;
+  }
+
+  *#loadNodes(keys: Iterable<string>): Loading<void> {
+    const missing = [...new Set(keys)].filter((key) => !this.#nodes.has(key));
+    if (missing.length === 0) return;
+    const found = yield missing.map((key) => `n/${key}`);
+    for (const key of missing) {
+      const document = (found.get(`n/${key}`) ?? null) as unknown as NodeDocument | null;
+      this.#nodes.set(key, {
+        key, document: document ?? emptyNode(), changed: document === null, stored: document !== null && document.first !== null,
+        arrived: sortPlaced(this.#arrived.get(key) ?? []), accepted: [], cut: false, renamed: false, chunks: new Map(),
+      });
+    }
+  }
+
+  #node(key: string): Node {
+    const node = this.#nodes.get(key);
+    assert(node !== undefined, 'a node that is not at hand');
+    return node;
+  }
+
+  /** What each node is. */
+  #name(): void {
+    for (const [key, id] of this.#interactions) {
+      const node = this.#node(key);
+      if (node.document.interaction === null) { node.document.interaction = id; node.changed = true; }
+    }
+    for (const [key, id] of this.#explicit) {
+      const node = this.#node(key);
+      if (node.document.explicitId === null) { node.document.explicitId = id; node.changed = true; }
+    }
+  }
+
+  // ---- facts of each interaction ----
+
+  *#acceptFacts(): Loading<void> {
+    const nodes = [...this.#arrived.keys()].map((key) => this.#node(key));
+    const early: Node[] = [];
+    for (const node of nodes) {
+      const { facts, chunks, last, interaction } = node.document;
+      const order = node.arrived[0]?.order ?? '';
+      if (last === null || order > last || chunks === 0 || interaction === null) continue;
+      const inline = facts[0];
+      if (inline === undefined || order < decode(inline, interaction).order) early.push(node);
+    }
+    yield* this.#loadChunks(early.map((node) => [node, 0, node.document.chunks]));
+    for (const node of nodes) {
+      const { last } = node.document;
+      if (last === null || (node.arrived[0]?.order ?? '') > last) this.#append(node);
+      else this.#insert(node);
+      const first = node.accepted[0]?.order;
+      if (first === undefined || (node.document.first !== null && first >= node.document.first)) continue;
+      node.document.first = first;
+      node.renamed = true;
+    }
+  }
+
+  *#loadChunks(wanted: readonly (readonly [node: Node, from: number, to: number])[]): Loading<void> {
+    const missing: { node: Node; chunk: number; key: string }[] = [];
+    for (const [node, from, to] of wanted) {
+      for (let chunk = from; chunk < to; chunk += 1) if (!node.chunks.has(chunk)) missing.push({ node, chunk, key: `f/${node.key}/${chunk}` });
+    }
+    if (missing.length === 0) return;
+    const found = yield missing.map(({ key }) => key);
+    for (const { node, chunk, key } of missing) {
+      const texts = (found.get(key) ?? null) as string[] | null;
+      assert(texts !== null, 'a chunk of facts that should be there');
+      node.chunks.set(chunk, texts);
+    }
+  }
+
+  /** All that arrived sorts after what is stored, so nothing of that is looked at. */
+  #append(node: Node): void {
+    const { document } = node;
+    for (const placed of node.arrived) {
+      if (document.chunks * this.#limits.factChunk + document.facts.length >= this.#limits.interactionFacts) { this.#cutOff(node); break; }
+      document.facts.push(encode(placed));
+      document.last = placed.order;
+      node.accepted.push(placed);
+      node.changed = true;
+      if (document.facts.length === this.#limits.factChunk) this.#closeChunk(node);
+    }
+  }
+
+  #closeChunk(node: Node): void {
+    const { document } = node;
+    node.chunks.set(document.chunks, document.facts);
+    this.#documents.set(`f/${node.key}/${document.chunks}`, document.facts);
+    document.chunks += 1;
+    document.facts = [];
+  }
+
+  #cutOff(node: Node): void {
+    node.cut = true;
+    if (node.document.truncated) return;
+    node.document.truncated = true;
+    node.changed = true;
+  }
+
+  /** Some of what arrived sorts before what is stored, or is stored already. Rewrites from the first place that changes. */
+  #insert(node: Node): void {
+    const { document } = node;
+    const { factChunk, interactionFacts } = this.#limits;
+    const { interaction } = document;
+    assert(interaction !== null);
+    // Either all chunks are at hand, or nothing arrived that sorts before the inline facts.
+    const from = node.chunks.size === document.chunks ? 0 : document.chunks;
+    const texts = from === 0 ? [...Array.from({ length: document.chunks }, (_, chunk) => node.chunks.get(chunk) ?? []).flat(), ...document.facts] : document.facts;
+    const known = texts.map((text) => ({ order: decode(text, interaction).order, text }));
+    const orders = new Set(known.map(({ order }) => order));
+    const fresh = node.arrived.filter(({ order }) => !orders.has(order));
+    if (fresh.length === 0) return;
+    const room = interactionFacts - from * factChunk;
+    const merged = [...known, ...fresh.map((placed) => ({ order: placed.order, text: encode(placed) }))].sort((a, b) => (a.order < b.order ? -1 : 1));
+    if (merged.length > room) this.#cutOff(node);
+    const kept = merged.slice(0, room);
+    const last = kept.at(-1)?.order ?? '';
+    node.accepted = fresh.filter(({ order }) => order <= last);
+    if (node.accepted.length === 0) return;
+    node.changed = true;
+    document.last = last;
+    const unchanged = Math.floor(kept.findIndex(({ order }) => !orders.has(order)) / factChunk);
+    const full = Math.floor(kept.length / factChunk);
+    for (let chunk = unchanged; chunk < full; chunk += 1) {
+      const part = kept.slice(chunk * factChunk, (chunk + 1) * factChunk).map(({ text }) => text);
+      node.chunks.set(from + chunk, part);
+      this.#documents.set(`f/${node.key}/${from + chunk}`, part);
+    }
+    document.chunks = from + full;
+    document.facts = kept.slice(full * factChunk).map(({ text }) => text);
+  }
+
+  // ---- the graph ----
+
+  /** Links and explicit ids count wherever their fact stands, also past the limit of facts, so that the graph is a function of the set of events. */
+  #connect(): void {
+    for (const key of this.#arrived.keys()) {
+      const node = this.#node(key);
+      for (const { fact } of node.arrived) {
+        if (fact.kind === 'linked') this.#addEdge(node, this.#node(this.#keyOf(fact.to)));
+        else if (fact.kind === 'journey') {
+          this.#addExplicit(node, fact.journeyId, fact.at);
+          this.#addEdge(node, this.#node(this.#keyOf(fact.journeyId)));
+        }
+      }
+    }
+  }
+
+  #addExplicit(node: Node, id: string, at: Instant): void {
+    const { document } = node;
+    if (document.over) return;
+    const known = document.explicit.find(([one]) => one === id);
+    if (known !== undefined && known[1] <= at) return;
+    if (known === undefined) { document.explicit.push([id, at]); document.explicit.sort(([a], [b]) => (a < b ? -1 : 1)); } else known[1] = at;
+    node.changed = true;
+    node.renamed = true;
+  }
+
+  #addEdge(a: Node, b: Node): void {
+    if (a === b) return;
+    const added = [this.#addNeighbour(a, b.key), this.#addNeighbour(b, a.key)];
+    if (added.includes(true)) this.#edges.push([a, b]);
+  }
+
+  #addNeighbour(node: Node, key: string): boolean {
+    const { document } = node;
+    if (document.over || !insertSorted(document.neighbours, key)) return false;
+    node.changed = true;
+    if (document.neighbours.length <= this.#limits.neighbours) return true;
+    this.#burst.set(node, document.neighbours);
+    document.over = true;
+    document.neighbours = [];
+    document.explicit = [];
+    node.renamed = true;
+    return true;
+  }
+
+  /** Visits nodes along edges that count, in rounds; `enter` says whether a node is gone into. */
+  *#walk(starts: Iterable<string>, enter: (node: Node, from: string) => boolean): Loading<void> {
+    let frontier = [...starts].map((key) => [key, key] as const);
+    while (frontier.length > 0) {
+      yield* this.#loadNodes(frontier.map(([key]) => key));
+      const next: (readonly [string, string])[] = [];
+      for (const [key, from] of frontier) {
+        const node = this.#node(key);
+        if (enter(node, from)) for (const neighbour of node.document.neighbours) next.push([neighbour, key]);
+      }
+      frontier = next;
+    }
+  }
+
+  /** Nodes of this batch, by what they are connected to from now on. Journeys stand for all of their nodes, unless they fall apart. */
+  *#group(): Loading<Group[]> {
+    const fallen = new Set<string>();
+    for (const { document } of this.#burst.keys()) if (document.journey !== null) fallen.add(document.journey);
+    const loose = yield* this.#nodesOf(fallen);
+    const forest = new Forest();
+    const elementOf = ({ key, document: { journey } }: Node): string => (journey === null || fallen.has(journey) ? `n${key}` : `j${journey}`);
+    const join = (a: Node, b: Node): void => { if (!a.document.over && !b.document.over) forest.join(elementOf(a), elementOf(b)); };
+    for (const [a, b] of this.#edges) join(a, b);
+    for (const node of loose) for (const neighbour of node.document.neighbours) join(node, this.#node(neighbour));
+    const groups = new Map<string, Group>();
+    const add = (node: Node): void => {
+      const element = elementOf(node);
+      const root = forest.root(element);
+      let group = groups.get(root);
+      if (group === undefined) groups.set(root, group = { journeys: new Set(), loose: [], touched: [] });
+      if (element.startsWith('n')) { group.loose.push(node); return; }
+      group.touched.push(node);
+      if (node.document.journey !== null) group.journeys.add(node.document.journey);
+    };
+    // Those that were only looked at, to see whether an edge counts, belong to nothing that changes.
+    const spokenOf = new Set<Node>([...this.#interactions.keys(), ...this.#explicit.keys()].map((key) => this.#node(key)));
+    for (const node of new Set([...spokenOf, ...loose])) add(node);
+    return [...groups.values()].filter(({ journeys, loose: some, touched }) => journeys.size !== 1 || some.length > 0 || touched.some(({ accepted, cut, renamed }) => accepted.length > 0 || cut || renamed));
+  }
+
+  /** All nodes of journeys that fall apart, with the neighbours of each at hand. */
+  *#nodesOf(fallen: ReadonlySet<string>): Loading<Set<Node>> {
+    const found = new Set<Node>();
+    if (fallen.size === 0) return found;
+    const starts = [...this.#burst].flatMap(([node, neighbours]) => [node.key, ...neighbours]);
+    yield* this.#walk(starts, (node) => {
+      const { journey } = node.document;
+      if (journey === null || !fallen.has(journey) || found.has(node)) return false;
+      found.add(node);
+      return true;
+    });
+    return found;
+  }
+
+  // ---- which journeys there are from now on ----
+
+  *#plan(groups: readonly Group[]): Loading<Plan[]> {
+    const naming: string[] = [];
+    const journeys = new Set<string>();
+    for (const { journeys: some, loose, touched } of groups) {
+      for (const key of some) journeys.add(key);
+      for (const { document: { journey, explicit } } of [...loose, ...touched]) {
+        if (journey !== null) journeys.add(journey);
+        for (const [id] of explicit) naming.push(this.#keyOf(id));
+      }
+    }
+    yield* this.#loadNodes(naming);
+    yield* this.#loadJourneys(journeys);
+    const plans: Plan[] = [];
+    for (const group of groups) {
+      const plan = this.#planOf(group);
+      if (plan !== null) plans.push(plan);
+      else for (const node of group.loose) this.#setJourney(node, null);
+    }
+    return plans;
+  }
+
+  *#loadJourneys(keys: ReadonlySet<string>): Loading<void> {
+    if (keys.size === 0) return;
+    const found = yield [...keys].map((key) => `j/${key}`);
+    for (const key of keys) {
+      const document = (found.get(`j/${key}`) ?? null) as unknown as JourneyDocument | null;
+      assert(document !== null, 'a journey that its nodes name');
+      this.#old.set(key, { document, chunks: document.chunks, contribution: contribution(document), claimed: false });
+    }
+  }
+
+  #planOf(group: Group): Plan | null {
+    const whole = [...group.journeys].map((key) => this.#oldJourney(key));
+    let first: First | null = null;
+    let named: Named | null = null;
+    for (const { document } of whole) {
+      first = lesser<First>(first, stateOf(document).first);
+      named = lesser<Named>(named, stateOf(document).named);
+    }
+    for (const { key, document } of [...group.loose, ...group.touched]) {
+      if (document.first === null) continue;
+      first = lesser<First>(first, [document.first, key]);
+      for (const [id, at] of document.explicit) {
+        const name = this.#node(this.#keyOf(id));
+        if (!name.document.over) named = lesser<Named>(named, [document.first, at, id]);
+      }
+    }
+    if (first === null) return null;
+    const id = named === null ? first[1] : named[2];
+    const key = this.#keyOf(id);
+    return { group, key, id, first, named, extend: this.#extends(group, key), members: [], facts: [] };
+  }
+
+  #oldJourney(key: string): OldJourney {
+    const old = this.#old.get(key);
+    assert(old !== undefined, 'a journey that is not at hand');
+    return old;
+  }
+
+  #extends({ journeys, loose, touched }: Group, key: string): OldJourney | null {
+    if (journeys.size !== 1 || !journeys.has(key) || loose.some(({ stored }) => stored)) return null;
+    const old = this.#oldJourney(key);
+    const { last } = stateOf(old.document);
+    const isLater = ({ accepted }: Node): boolean => last === null || (accepted[0]?.order ?? '~') > last;
+    return loose.every(isLater) && touched.every(isLater) ? old : null;
+  }
+
+  #setJourney(node: Node, journey: string | null): void {
+    if (node.document.journey === journey) return;
+    node.document.journey = journey;
+    node.changed = true;
+  }
+
+  // ---- what is to be folded ----
+
+  /** All nodes of the journeys that are folded anew. */
+  *#loadMembers(plans: readonly Plan[]): Loading<void> {
+    const planOf = new Map<string, Plan>();
+    for (const plan of plans) {
+      const { loose, touched } = plan.group;
+      if (plan.extend !== null) plan.members = loose;
+      else for (const { key } of [...loose, ...touched]) planOf.set(key, plan);
+    }
+    const entered = new Set<Node>();
+    yield* this.#walk([...planOf.keys()], (node, from) => {
+      if (entered.has(node)) return false;
+      // A node over the limit is alone: it is a start, or it is not gone into.
+      if (node.document.over && from !== node.key) return false;
+      const plan = planOf.get(from);
+      assert(plan !== undefined);
+      entered.add(node);
+      planOf.set(node.key, plan);
+      plan.members.push(node);
+      return true;
+    });
+  }
+
+  *#loadFacts(plans: readonly Plan[]): Loading<void> {
+    const streams: Stream[] = [];
+    for (const plan of plans) {
+      const nodes = plan.extend === null ? plan.members : [...plan.group.loose, ...plan.group.touched];
+      if (plan.extend !== null) plan.facts = sortPlaced(nodes.flatMap(({ accepted }) => accepted));
+      else streams.push(new Stream(plan, nodes.filter(({ document }) => document.first !== null), this.#limits));
+    }
+    for (let open = streams; open.length > 0; open = open.filter((stream) => !stream.done)) {
+      yield* this.#loadChunks(open.flatMap((stream) => stream.wanted()));
+      for (const stream of open) stream.take();
+    }
+  }
+
+  // ---- folding ----
+
+  *#foldAll(plans: readonly Plan[]): Loading<void> {
+    const chunks = new Map<Plan, Map<number, Transition[]>>();
+    const wanted: { plan: Plan; chunk: number; key: string }[] = [];
+    for (const plan of plans) {
+      if (plan.extend === null || plan.facts.length === 0) continue;
+      const { document } = plan.extend;
+      const interactions = new Set(plan.facts.map(({ fact }) => fact.interaction));
+      for (const chunk of chunksNeeded(document, stateOf(document).timeline, interactions, this.#limits.transitionChunk)) wanted.push({ plan, chunk, key: `t/${plan.key}/${chunk}` });
+    }
+    const found: ReadonlyMap<string, Json> = wanted.length === 0 ? new Map<string, Json>() : yield wanted.map(({ key }) => key);
+    for (const { plan, chunk, key } of wanted) {
+      const transitions = (found.get(key) ?? null) as unknown as Transition[] | null;
+      assert(transitions !== null, 'a chunk of transitions that should be there');
+      const some = chunks.get(plan) ?? new Map<number, Transition[]>();
+      chunks.set(plan, some.set(chunk, transitions));
+    }
+    for (const plan of plans) this.#fold(plan, chunks.get(plan) ?? new Map<number, Transition[]>());
+    for (const [key, old] of this.#old) if (!old.claimed) this.#remove(key, old);
+  }
+
+  #fold(plan: Plan, chunks: ReadonlyMap<number, Transition[]>): void {
+    const { key, extend, facts, members } = plan;
+    const document = extend?.document ?? newDocument(plan);
+    const state = stateOf(document);
+    const timeline = new Timeline(document, state.timeline, chunks, this.#limits.transitionChunk);
+    for (const { order, fact, identity } of facts) {
+      if (state.count === this.#limits.journeyFacts) { timeline.truncate(); break; }
+      timeline.apply(fact, identity);
+      state.count += 1;
+      state.last = order;
+    }
+    const spokenOf = extend === null ? members : [...plan.group.loose, ...plan.group.touched];
+    if (spokenOf.some(({ document: { truncated } }) => truncated)) timeline.truncate();
+    const change = timeline.finish();
+    let named = false;
+    for (const node of spokenOf) {
+      for (const id of idsOf(node)) if (insertSorted(state.ids, id)) named = true;
+    }
+    state.first = plan.first;
+    state.named = plan.named;
+    for (const node of members) this.#setJourney(node, key);
+    this.#store(plan, document, change, named || change.terms);
+  }
+
+  #store({ key, extend }: Plan, document: JourneyDocument, change: TimelineChange, terms: boolean): void {
+    const old = this.#old.get(key) ?? null;
+    if (old !== null) old.claimed = true;
+    this.#put(`j/${key}`, document);
+    for (const [chunk, transitions] of change.chunks) this.#documents.set(`t/${key}/${chunk}`, transitions as unknown as Json);
+    const subs = new Map<number, readonly SubRecord[] | null>();
+    for (const chunk of change.subs) subs.set(chunk, this.#subsOf(document, change, chunk));
+    if (extend === null && old !== null) {
+      for (let chunk = document.chunks; chunk < old.chunks; chunk += 1) this.#documents.set(`t/${key}/${chunk}`, null);
+      for (let chunk = document.chunks; chunk <= old.chunks; chunk += 1) if (!subs.has(chunk)) subs.set(chunk, null);
+    }
+    if (extend === null || terms) this.#records.push({ key, state: recordOf(document, this.#context), ...(subs.size > 0 ? { subs } : {}) });
+    else if (subs.size > 0) this.#records.push({ key, subs });
+    this.#outcomes.move(old?.contribution ?? null, contribution(document));
+  }
+
+  #subsOf(document: JourneyDocument, change: TimelineChange, chunk: number): readonly SubRecord[] | null {
+    const transitions = chunk === document.chunks ? document.transitions : change.chunks.get(chunk);
+    assert(transitions !== undefined, 'a changed chunk is at hand');
+    return transitions.length === 0 ? null : transitions.map((transition) => subRecordOf(transition, this.#context));
+  }
+
+  #remove(key: string, { chunks, contribution: before }: OldJourney): void {
+    this.#documents.set(`j/${key}`, null);
+    for (let chunk = 0; chunk < chunks; chunk += 1) this.#documents.set(`t/${key}/${chunk}`, null);
+    this.#records.push({ key, state: null });
+    this.#outcomes.move(before, null);
+  }
+
+  *#count(): Loading<void> {
+    const keys = this.#outcomes.keys();
+    if (keys.length === 0) return;
+    const found = yield keys;
+    for (const key of keys) this.#documents.set(key, this.#outcomes.apply(key, (found.get(key) ?? null) as unknown as OutcomeCell | null) as unknown as Json);
+  }
+
+  #put(key: string, document: NodeDocument | JourneyDocument): void {
+    this.#documents.set(key, document as unknown as Json);
+  }
+}
+
+function sortPlaced(placed: Placed[]): Placed[] {
+  if (placed.length < 2) return placed;
+  placed.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
+  return placed.filter(({ order }, i) => order !== placed[i - 1]?.order);
+}
+
+/** Ids by which a node can be asked for. */
+function idsOf({ key, document: { interaction, explicitId } }: Node): string[] {
+  return [...(interaction === null ? [] : [key]), ...(explicitId === null ? [] : [explicitId])];
+}
+
+function contribution(document: JourneyDocument): Contribution {
+  const last = stateOf(document).timeline.lastQueue;
+  return contributionOf(document.row, last === null ? null : (document.row.queues.find((queue) => placeKey(queue) === last) ?? null));
+}
+
+function newDocument({ id, first, named }: Plan): JourneyDocument {
+  const row = newRow();
+  row.journeyId = id;
+  const state: JourneyState = { count: 0, last: null, ids: [], first, named, timeline: newTimelineState() };
+  return { row, participants: [], chunks: 0, transitions: [], state };
+}
+
+/** The first facts of a journey's interactions, in order: of each, no more chunks are read than the limit needs. */
+class Stream {
+  readonly #plan: Plan;
+  readonly #limit: number;
+  readonly #parts: { readonly node: Node; next: number; readonly facts: Placed[] }[];
+  #size: number;
+  /** Order of the last fact within the limit, of what has been read. */
+  #bound: string | null = null;
+
+  constructor(plan: Plan, nodes: readonly Node[], limits: JourneyLimits) {
+    this.#plan = plan;
+    this.#limit = limits.journeyFacts;
+    this.#parts = nodes.map((node) => ({ node, next: 0, facts: [] }));
+    const total = nodes.reduce((sum, { document }) => sum + document.chunks * limits.factChunk + document.facts.length, 0);
+    // As a rule all of it is wanted, in one round; past the limit the portions double.
+    this.#size = total <= limits.journeyFacts ? Infinity : 1;
+  }
+
+  get done(): boolean {
+    return this.#open().length === 0;
+  }
+
+  /** Those of which more is to be read: what comes next may sort within the limit. Chunk `chunks` stands for the inline facts. */
+  #open(): { readonly node: Node; next: number; readonly facts: Placed[] }[] {
+    const bound = this.#bound;
+    return this.#parts.filter(({ node: { document }, next, facts }) => next <= document.chunks && (bound === null || (facts.at(-1)?.order ?? document.first ?? '') <= bound));
+  }
+
+  wanted(): (readonly [Node, number, number])[] {
+    return this.#open().map(({ node, next }) => [node, next, Math.min(node.document.chunks, next + this.#size)]);
+  }
+
+  take(): void {
+    for (const part of this.#open()) {
+      const { document, chunks, stored, accepted } = part.node;
+      const { interaction } = document;
+      assert(interaction !== null);
+      if (!stored) {
+        part.facts.push(...accepted);
+        part.next = document.chunks + 1;
+        continue;
+      }
+      const end = Math.min(document.chunks + 1, part.next + this.#size);
+      for (; part.next < end; part.next += 1) {
+        const texts = part.next === document.chunks ? document.facts : (chunks.get(part.next) ?? []);
+        for (const text of texts) part.facts.push(decode(text, interaction));
+      }
+    }
+    this.#size *= 2;
+    const facts = this.#parts.flatMap((part) => part.facts);
+    const first = facts.length > this.#limit || this.#parts.length > 1 ? sortPlaced(facts) : facts;
+    this.#bound = first[this.#limit - 1]?.order ?? null;
+    // One more than the limit, so that the fold sees that there are more.
+    this.#plan.facts = first.slice(0, this.#limit + 1);
+  }
+}
+
+/** Which elements belong together (union by name, with path halving). */
+class Forest {
+  readonly #parents = new Map<string, string>();
+
+  root(element: string): string {
+    let at = element;
+    for (let parent = this.#parents.get(at); parent !== undefined; parent = this.#parents.get(at)) {
+      const above = this.#parents.get(parent);
+      if (above !== undefined) this.#parents.set(at, above);
+      at = parent;
+    }
+    return at;
+  }
+
+  join(a: string, b: string): void {
+    const [x, y] = [this.root(a), this.root(b)];
+    if (x !== y) this.#parents.set(x, y);
+  }
+}
+
+// ---- the projection --------------------------------------------------------------------------------------------------------
+
+/** The projection with limits of one's own, for tests. */
+export function journeysWithin(limits: JourneyLimits): Projection {
+  return {
+    group: 'journeys',
+    version: '1',
+    ordered: ['o'],
+    fields: Object.fromEntries(ALL_RECORD_FIELDS.map(([name, kind]) => [name, kind])),
+    subFields: Object.fromEntries(SUB_FIELDS.map(([name, kind]) => [name, kind])),
+    fold: (events, context) => new JourneyBatch(context, limits).run(events),
+  };
+}
+
+export const journeys: Projection = journeysWithin(LIMITS);

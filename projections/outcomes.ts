@@ -1,6 +1,6 @@
 // Outcomes counted by quarter of an hour of the start × outcome × last queue × first medium × direction: each journey
 // once, moved by the difference between its old and its new row (design.md section 5). Histograms merge by addition.
-import type { Direction, Instant, Medium } from '../schemas/facts.ts';
+import type { Direction, Medium } from '../schemas/facts.ts';
 import { msOf } from '../schemas/time.ts';
 import type { JourneyRow, Outcome } from './journeys.ts';
 import type { FoldContext } from './projection.ts';
@@ -76,20 +76,15 @@ export function bucketOf(ms: number): number {
   return low;
 }
 
-/** Adds `from`, `times` over, to `to`; a bucket that comes to zero goes. */
-function addHistogram(to: Histogram, from: Histogram, times = 1): void {
-  for (const [bucket, count] of Object.entries(from)) {
-    const now = (to[Number(bucket)] ?? 0) + count * times;
-    if (now === 0) Reflect.deleteProperty(to, bucket);
-    else to[Number(bucket)] = now;
-  }
+/** Merges: adds `from`, `times` over, to `to`; a bucket that comes to zero goes. Commutative and associative, so that any cut into parts gives the same. */
+export function addHistogram(to: Histogram, from: Histogram, times = 1): void {
+  for (const [bucket, count] of Object.entries(from)) bump(to, Number(bucket), count * times);
 }
 
-/** How many durations it counts. */
-export function histogramCount(histogram: Histogram): number {
-  let count = 0;
-  for (const one of Object.values(histogram)) count += one;
-  return count;
+function bump(histogram: Histogram, bucket: number, by: number): void {
+  const now = (histogram[bucket] ?? 0) + by;
+  if (now === 0) Reflect.deleteProperty(histogram, bucket);
+  else histogram[bucket] = now;
 }
 
 /**
@@ -97,8 +92,9 @@ export function histogramCount(histogram: Histogram): number {
  * bucket, so never too low, and too high by less than the bucket is wide (at most 5 s up to 30 s, 33 % above that). Null when nothing
  * is counted, or when it is past the last bound.
  */
-export function percentile(histogram: Histogram, p: number): number | null {
-  const count = histogramCount(histogram);
+export function quantile(histogram: Histogram, p: number): number | null {
+  let count = 0;
+  for (const one of Object.values(histogram)) count += one;
   const wanted = Math.max(1, Math.ceil(count * p));
   let seen = 0;
   for (let bucket = 0; bucket < BOUNDS_S.length && count > 0; bucket += 1) {
@@ -106,72 +102,6 @@ export function percentile(histogram: Histogram, p: number): number | null {
     if (seen >= wanted) return BOUNDS_S[bucket] ?? null;
   }
   return null;
-}
-
-/** How many durations are at most `boundS` seconds, which must be one of BOUNDS_S: exact. Asserts the bound. */
-export function countWithin(histogram: Histogram, boundS: number): number {
-  const last = BOUNDS_S.indexOf(boundS);
-  if (last < 0) throw new Error('assertion: a service level is asked for at a bound of the histogram');
-  let count = 0;
-  for (let bucket = 0; bucket <= last; bucket += 1) count += histogram[bucket] ?? 0;
-  return count;
-}
-
-// ---- what readers ask -----------------------------------------------------------------------------------------------------
-
-/** What cells can be grouped by, besides time. */
-export const OUTCOME_GROUPINGS = ['outcome', 'queue', 'medium', 'direction'] as const;
-export type OutcomeGrouping = (typeof OUTCOME_GROUPINGS)[number];
-
-/** Cells counted together. Commutative and associative, so that any cut into parts gives the same. */
-export interface OutcomeTotals {
-  journeys: number;
-  handled: number;
-  abandoned: number;
-  waiting: Histogram;
-  talking: Histogram;
-  hold: Histogram;
-  /** The waits of journeys that were handled, for service levels. */
-  handledWaiting: Histogram;
-}
-
-export function mergeCells(cells: Iterable<OutcomeCell>): OutcomeTotals {
-  const totals: OutcomeTotals = { journeys: 0, handled: 0, abandoned: 0, waiting: {}, talking: {}, hold: {}, handledWaiting: {} };
-  for (const cell of cells) {
-    totals.journeys += cell.journeys;
-    if (cell.outcome === 'Handled') { totals.handled += cell.journeys; addHistogram(totals.handledWaiting, cell.waiting); }
-    if (cell.outcome === 'Abandoned') totals.abandoned += cell.journeys;
-    addHistogram(totals.waiting, cell.waiting);
-    addHistogram(totals.talking, cell.talking);
-    addHistogram(totals.hold, cell.hold);
-  }
-  return totals;
-}
-
-/** Share of handled and abandoned journeys that were handled after waiting at most `boundS` seconds (one of BOUNDS_S), not waiting at all included; null where there are none. */
-export function serviceLevel(totals: OutcomeTotals, boundS: number): number | null {
-  const asked = totals.handled + totals.abandoned;
-  if (asked === 0) return null;
-  const withoutWait = totals.handled - histogramCount(totals.handledWaiting);
-  return (withoutWait + countWithin(totals.handledWaiting, boundS)) / asked;
-}
-
-/** Value of a cell in one grouping: cells of equal values belong together (a queue by its id, else its name). */
-export function groupValue(cell: OutcomeCell, grouping: OutcomeGrouping): string | null {
-  if (grouping !== 'queue') return cell[grouping];
-  return cell.queue === null ? null : (cell.queue.id ?? cell.queue.name);
-}
-
-/** Cells by the values of the groupings, in a stable order. With no groupings: one group, of all. */
-export function groupCells(cells: Iterable<OutcomeCell>, groupings: readonly OutcomeGrouping[]): ReadonlyMap<string, readonly OutcomeCell[]> {
-  const groups = new Map<string, OutcomeCell[]>();
-  for (const cell of cells) {
-    const key = JSON.stringify(groupings.map((grouping) => groupValue(cell, grouping)));
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [cell]);
-    else group.push(cell);
-  }
-  return new Map([...groups].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
 }
 
 // ---- the cells -------------------------------------------------------------------------------------------------------------
@@ -192,7 +122,7 @@ export interface Contribution {
 /** `queue`: the last one of the journey's transitions, as its row knows it. */
 export function contributionOf(row: JourneyRow, queue: { readonly id: string | null; readonly name?: string | null } | null): Contribution {
   return {
-    quarterMs: quarterOf(msOf(row.at as Instant)) * 1000, outcome: row.outcome, queue: queue === null ? null : { id: queue.id, name: queue.name ?? null },
+    quarterMs: quarterOf(msOf(row.at)) * 1000, outcome: row.outcome, queue: queue === null ? null : { id: queue.id, name: queue.name ?? null },
     medium: row.mediaTypes[0] ?? null, direction: row.direction, waiting: row.waitingDuration, talking: row.talkingDuration, hold: row.holdDuration,
   };
 }
@@ -240,9 +170,9 @@ export class OutcomeDelta {
       this.#cells.set(key, cell);
     }
     cell.journeys += times;
-    if (one.waiting > 0) addHistogram(cell.waiting, { [bucketOf(one.waiting)]: 1 }, times);
-    if (one.talking > 0) addHistogram(cell.talking, { [bucketOf(one.talking)]: 1 }, times);
-    if (one.hold > 0) addHistogram(cell.hold, { [bucketOf(one.hold)]: 1 }, times);
+    if (one.waiting > 0) bump(cell.waiting, bucketOf(one.waiting), times);
+    if (one.talking > 0) bump(cell.talking, bucketOf(one.talking), times);
+    if (one.hold > 0) bump(cell.hold, bucketOf(one.hold), times);
   }
 }
 

@@ -39,8 +39,6 @@ export interface Transition {
   events: string[];
 }
 
-/** Transitions of a chunk `t/<journey>/<n>`; sub-records of chunk n are those of transitions 64 n to 64 n + 63, whether they are stored there or inline. */
-export const CHUNK = 64;
 const EVENTS_MAX = 10;
 /** Entries of any list of a row, so that a hostile journey's document stays bounded; past it the row says `truncated`. */
 const LIST_MAX = 500;
@@ -199,11 +197,11 @@ export interface TimelineChange {
 }
 
 /** Chunks that `apply` may have to change for facts of these interactions: those that hold a state not yet over. */
-export function chunksNeeded(document: JourneyDocument, state: TimelineState, interactions: ReadonlySet<string>): number[] {
+export function chunksNeeded(document: JourneyDocument, state: TimelineState, interactions: ReadonlySet<string>, size: number): number[] {
   if (document.chunks === 0) return [];
   const needed = new Set<number>();
   for (const { id, open, pending } of state.interactions) {
-    if (open !== null && open < document.chunks * CHUNK && (pending !== null || interactions.has(id))) needed.add(Math.floor(open / CHUNK));
+    if (open !== null && open < document.chunks * size && (pending !== null || interactions.has(id))) needed.add(Math.floor(open / size));
   }
   return [...needed];
 }
@@ -215,6 +213,8 @@ export class Timeline {
   /** Transitions from number `#base` on; cut into chunks at the end. */
   readonly #tail: Transition[];
   readonly #base: number;
+  /** Transitions of a chunk. Sub-records of chunk n are those of transitions n × size and on, whether they are stored in `t/…/n` or inline. */
+  readonly #size: number;
   readonly #chunks: ReadonlyMap<number, Transition[]>;
   readonly #finished: Transition | null;
   readonly #countBefore: number;
@@ -224,12 +224,13 @@ export class Timeline {
   #terms = false;
 
   /** `chunks` holds those of `chunksNeeded`. The document is changed in place, and complete after `finish`. */
-  constructor(document: JourneyDocument, state: TimelineState, chunks: ReadonlyMap<number, Transition[]>) {
+  constructor(document: JourneyDocument, state: TimelineState, chunks: ReadonlyMap<number, Transition[]>, size: number) {
     this.#document = document;
     this.#row = document.row;
     this.#state = state;
     this.#tail = document.transitions;
-    this.#base = document.chunks * CHUNK;
+    this.#size = size;
+    this.#base = document.chunks * size;
     this.#chunks = chunks;
     // FINISHED holds only while nothing follows, so it is not part of what is folded.
     this.#finished = this.#tail.at(-1)?.name === 'FINISHED' ? (this.#tail.pop() ?? null) : null;
@@ -245,26 +246,26 @@ export class Timeline {
     const i = this.#state.interactions[number];
     assert(i !== undefined);
     switch (fact.kind) {
-      case 'started': return this.#started(i, number, fact);
-      case 'joined': return this.#joined(i, fact);
-      case 'dialling': return this.#dialling(i, fact);
-      case 'script': return this.#script(i, fact);
-      case 'waiting': return this.#waiting(i, fact);
-      case 'forwarded': return this.#moved(i, fact, 'FORWARD');
-      case 'transferred': return this.#moved(i, fact, 'TRANSFER');
-      case 'talking': return this.#talking(i, number, fact);
-      case 'held': return this.#held(i, fact);
-      case 'resumed': return this.#resumed(i, fact);
-      case 'voicemail': return this.#voicemail(i, fact);
-      case 'followUp': return this.#followUp(i, fact);
-      case 'processing': return this.#processing(i, fact);
-      case 'dropped': return this.#dropped(i, fact);
-      case 'wrappedUp': return this.#wrappedUp(i, fact);
-      case 'phoneCodes': return this.#phoneCodes(fact.codes);
-      case 'aiAgent': return this.#aiAgent(fact);
-      case 'described': return this.#described(fact);
-      case 'ended': return this.#ended(i, number, fact);
-      case 'linked': case 'journey': return;
+      case 'started': this.#started(i, number, fact); break;
+      case 'joined': this.#joined(i, fact); break;
+      case 'dialling': this.#dialling(i, fact); break;
+      case 'script': this.#script(i, fact); break;
+      case 'waiting': this.#waiting(i, fact); break;
+      case 'forwarded': this.#moved(i, fact, 'FORWARD'); break;
+      case 'transferred': this.#moved(i, fact, 'TRANSFER'); break;
+      case 'talking': this.#talking(i, number, fact); break;
+      case 'held': this.#held(i, fact); break;
+      case 'resumed': this.#resumed(i, fact); break;
+      case 'voicemail': this.#voicemail(i, fact); break;
+      case 'followUp': this.#followUp(i, fact); break;
+      case 'processing': this.#processing(i, fact); break;
+      case 'dropped': this.#dropped(i, fact); break;
+      case 'wrappedUp': this.#wrappedUp(i, fact); break;
+      case 'phoneCodes': this.#phoneCodes(fact.codes); break;
+      case 'aiAgent': this.#aiAgent(fact); break;
+      case 'described': this.#described(fact); break;
+      case 'ended': this.#ended(i, number, fact); break;
+      case 'linked': case 'journey': break;
     }
   }
 
@@ -315,8 +316,8 @@ export class Timeline {
       const chunk = this.#chunks.get(number);
       if (chunk !== undefined) chunks.set(number, chunk);
     }
-    while (this.#tail.length >= CHUNK) {
-      chunks.set(this.#document.chunks, this.#tail.splice(0, CHUNK));
+    while (this.#tail.length >= this.#size) {
+      chunks.set(this.#document.chunks, this.#tail.splice(0, this.#size));
       this.#document.chunks += 1;
     }
     return chunks;
@@ -332,7 +333,7 @@ export class Timeline {
   #markFinished(finished: Transition | null, count: number): void {
     // Where nothing was added, FINISHED stands where it stood; it is found by its interaction.
     if (count === this.#countBefore && this.#finished?.interactionId === finished?.interactionId) return;
-    this.#subs.add(Math.floor(count / CHUNK));
+    this.#subs.add(Math.floor(count / this.#size));
   }
 
   // ---- transitions ----
@@ -352,21 +353,21 @@ export class Timeline {
   }
 
   #at(number: number): Transition {
-    const found = number >= this.#base ? this.#tail[number - this.#base] : this.#chunks.get(Math.floor(number / CHUNK))?.[number % CHUNK];
+    const found = number >= this.#base ? this.#tail[number - this.#base] : this.#chunks.get(Math.floor(number / this.#size))?.[number % this.#size];
     assert(found !== undefined, 'a transition that is not at hand');
     return found;
   }
 
   /** To be called for every transition that is changed. `terms`: in what it is found by. */
   #touch(number: number, terms: boolean): void {
-    if (number < this.#base) this.#rewritten.add(Math.floor(number / CHUNK));
-    if (terms) this.#subs.add(Math.floor(number / CHUNK));
+    if (number < this.#base) this.#rewritten.add(Math.floor(number / this.#size));
+    if (terms) this.#subs.add(Math.floor(number / this.#size));
   }
 
   #push(i: InteractionState, name: TransitionName, fact: InteractionFact, parts: Parts, duration: number | null): number {
     const number = this.#base + this.#tail.length;
     this.#tail.push(transition(fact.at, name, i.id, parts, duration, i.medium, fact.eventId));
-    this.#subs.add(Math.floor(number / CHUNK));
+    this.#subs.add(Math.floor(number / this.#size));
     i.begun = true;
     this.#count(i, parts, name);
     return number;
@@ -406,7 +407,7 @@ export class Timeline {
     const made = transition(fact.at, name, i.id, parts, null, i.medium, old.events[0] ?? fact.eventId);
     addEvent(made, fact.eventId);
     if (number >= this.#base) this.#tail[number - this.#base] = made;
-    else { const chunk = this.#chunks.get(Math.floor(number / CHUNK)); if (chunk !== undefined) chunk[number % CHUNK] = made; }
+    else { const chunk = this.#chunks.get(Math.floor(number / this.#size)); if (chunk !== undefined) chunk[number % this.#size] = made; }
     this.#touch(number, true);
     this.#count(i, parts, name);
   }

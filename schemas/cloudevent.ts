@@ -276,7 +276,7 @@ function checkJson(bytes: Uint8Array): 'valid' | 'invalid' | 'tooDeep' {
 
 /** One event in the CloudEvents JSON format. A byte order mark before it is passed over. */
 export function decodeStructured(body: Uint8Array, options: DecodeOptions): Decoded {
-  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+  const bytes = Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   // A JSON spelling has at most six bytes for one of ours (\u0041): what is longer need not be read.
   if (bytes.length > 8 * options.maxEventBytes + 4096) return refuse('tooLarge', null, tooLarge(options));
   return new Envelope(bytes).decode(options);
@@ -311,6 +311,7 @@ class Envelope {
   /** Raw slice of `data`, -1 when there is none. */
   #dataStart = -1;
   #dataEnd = -1;
+  #hasBase64 = false;
   #base64: string | null = null;
 
   constructor(bytes: Buffer) {
@@ -366,17 +367,21 @@ class Envelope {
   #member(name: string): boolean {
     const scanner = this.#scanner;
     const start = scanner.at;
-    if (!scanner.value()) return false;
-    const isNew = this.#draft.first(name);
+    // Most values are strings, and need none of what a nested value does.
+    if (!(this.#bytes[start] === 0x22 ? scanner.string() : scanner.value())) return false;
     switch (name) {
       case 'data':
-        if (isNew) [this.#dataStart, this.#dataEnd] = [start, scanner.at];
+        if (this.#dataStart >= 0) this.#draft.twice(name);
+        this.#dataStart = start;
+        this.#dataEnd = scanner.at;
         return true;
       case 'data_base64':
-        if (isNew) this.#readBase64(start);
+        if (this.#hasBase64) this.#draft.twice(name);
+        this.#hasBase64 = true;
+        this.#readBase64(start);
         return true;
       default:
-        if (isNew) this.#attribute(name, start);
+        if (this.#draft.isNew(name)) this.#attribute(name, start);
         return true;
     }
   }
@@ -464,7 +469,7 @@ const MEDIA_TYPE = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+\/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \
 class Draft {
   readonly attributes: Record<string, AttributeValue> = {};
   #problem: Rejection | null = null;
-  /** Names that were given without a value: members that are null, and those that are no attributes. */
+  /** Names that were given without a value to keep: null ones, and those with a problem. */
   #others: Set<string> | null = null;
   #bytes = 0;
 
@@ -478,13 +483,14 @@ class Draft {
   }
 
   /** Whether the name comes for the first time; if not, that is the problem. */
-  first(name: string): boolean {
-    if (!Object.hasOwn(this.attributes, name) && this.#others?.has(name) !== true) {
-      if (name === 'data' || name === 'data_base64') this.#take(name);
-      return true;
-    }
-    this.problem('duplicateAttribute', printableName(name), 'the name is given more than once');
+  isNew(name: string): boolean {
+    if (!Object.hasOwn(this.attributes, name) && this.#others?.has(name) !== true) return true;
+    this.twice(name);
     return false;
+  }
+
+  twice(name: string): void {
+    this.problem('duplicateAttribute', printableName(name), 'the name is given more than once');
   }
 
   /** The member is null: as good as left out (JSON format 2.2), but its name is taken. */
@@ -542,7 +548,7 @@ class Draft {
   }
 
   #checkName(name: string): boolean {
-    if (isKnownName(name)) return true;
+    if (KNOWN.has(name)) return true;
     if (NAME.test(name) && name.length <= MAX_ATTRIBUTE_NAME) return true;
     this.problem('attributeName', printableName(name), `an attribute name is a-z and 0-9, at most ${MAX_ATTRIBUTE_NAME} characters`);
     this.#take(name);
@@ -587,11 +593,7 @@ const KNOWN_NAMES = [
 ] as const;
 const KNOWN_BY_LENGTH: readonly (readonly { readonly name: string; readonly bytes: Uint8Array }[])[] = Array.from({ length: 21 }, (_, length) =>
   KNOWN_NAMES.filter((name) => name.length === length).map((name) => ({ name, bytes: Buffer.from(name) })));
-const KNOWN: ReadonlySet<string> = new Set(KNOWN_NAMES.filter((name) => name !== 'data_base64'));
-
-function isKnownName(name: string): boolean {
-  return KNOWN.has(name);
-}
+const KNOWN: ReadonlySet<string> = new Set(KNOWN_NAMES.filter((name) => !name.startsWith('data_') && name !== 'data'));
 
 function knownName(bytes: Uint8Array, start: number, end: number): string | null {
   for (const known of KNOWN_BY_LENGTH[end - start] ?? []) {
@@ -632,6 +634,7 @@ class Scanner {
     const bytes = this.#bytes;
     for (;;) {
       const byte = bytes[this.at];
+      if (byte === undefined || byte > 0x20) return;
       if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return;
       this.at += 1;
     }
@@ -693,26 +696,22 @@ class Scanner {
     const bytes = this.#bytes;
     const end = bytes.length;
     if (bytes[this.at] !== 0x22) return false;
-    let at = this.at + 1;
-    let seen = 0;
     let plain = true;
-    for (; at < end; at += 1) {
+    for (let at = this.at + 1; at < end; at += 1) {
       const byte = bytes[at]!;
+      if (ORDINARY[byte] === 1) continue;
       if (byte === 0x22) {
         this.at = at + 1;
-        this.plain = plain && seen < 0x80;
-        if (seen >= 0x80) this.high = true;
+        this.plain = plain;
         return true;
       }
       if (byte < 0x20) return false;
-      seen |= byte;
-      if (byte === 0x7f) plain = false;
-      if (byte === 0x5c) {
-        plain = false;
-        const length = this.#escape(at + 1);
-        if (length === 0) return false;
-        at += length;
-      }
+      plain = false;
+      if (byte >= 0x80) this.high = true;
+      if (byte !== 0x5c) continue;
+      const length = this.#escape(at + 1);
+      if (length === 0) return false;
+      at += length;
     }
     return false;
   }
@@ -766,6 +765,8 @@ class Scanner {
   }
 }
 
+/** 1 for the bytes that mean themselves in a string: printable ASCII but for the quote and the backslash. */
+const ORDINARY = Uint8Array.from({ length: 256 }, (_, byte) => (byte >= 0x20 && byte < 0x7f && byte !== 0x22 && byte !== 0x5c ? 1 : 0));
 const TRUE = Buffer.from('true');
 const FALSE = Buffer.from('false');
 const NULL = Buffer.from('null');

@@ -173,7 +173,7 @@ function splitArguments(verb: Verb, argv: readonly string[]): Given {
     const flag = verb.flags.find((one) => dash(one) === dashed && !isSecret(one));
     const inline = equals < 0 ? null : argument.slice(equals + 1);
     const next = argv[i + 1];
-    const takesNext = inline === null && next !== undefined && !next.startsWith('--') && (flag === undefined ? dashed in SERVERS : FLAGS[flag].value !== null);
+    const takesNext = inline === null && next !== undefined && !next.startsWith('--') && takesValue(verb, dashed);
     if (takesNext) i += 1;
     if (flag === undefined) { problems.push(unknownFlag(verb, dashed)); continue; }
     const value = inline ?? (takesNext ? next : FLAGS[flag].value === null ? 'true' : null);
@@ -182,6 +182,12 @@ function splitArguments(verb: Verb, argv: readonly string[]): Given {
     else flags.set(flag, value);
   }
   return { words, flags, problems };
+}
+
+/** Also of a flag that is refused: its value, a secret perhaps, is no word of its own then. */
+function takesValue(verb: Verb, dashed: string): boolean {
+  const flag = verb.flags.find((one) => dash(one) === dashed);
+  return flag === undefined ? isServer(dashed) : FLAGS[flag].value !== null;
 }
 
 function unknownFlag(verb: Verb, dashed: string): string {

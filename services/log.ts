@@ -76,6 +76,6 @@ function toStderr(line: string): void {
   try {
     writeSync(STDERR, line);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && (error.code === 'EAGAIN' || error.code === 'EPIPE'))) throw error;
+    if (!(typeof error === 'object' && error !== null && 'code' in error && (error.code === 'EAGAIN' || error.code === 'EPIPE'))) throw error;
   }
 }

@@ -4,7 +4,7 @@
 import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { apiKeyId, hashApiKey, isWorkspaceId, makeApiKey, sameHash, unwrapSecret, type WorkspaceId, workspaceKeys, type WorkspaceKeys, workspaceOfStream, wrapSecret } from '../schemas/identity.ts';
+import { anonymousStreams, apiKeyId, hashApiKey, isWorkspaceId, makeApiKey, sameHash, unwrapSecret, type WorkspaceId, workspaceKeys, type WorkspaceKeys, workspaceOfStream, wrapSecret } from '../schemas/identity.ts';
 import { OperatingError } from './errors.ts';
 import type { Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent } from './ports.ts';
 
@@ -122,7 +122,7 @@ export async function folderMasterKey(folder: string, options: { readonly given:
   const file = path.join(folder, MASTER_KEY_FILE);
   const found = await readMasterKey(file);
   if (found !== null) return found;
-  if (!options.mayMake) throw new OperatingError('badMasterKey', `${folder} holds events, but its ${MASTER_KEY_FILE} is gone: put it back from a backup, or set THROUGHLINE_MASTER_KEY to what it held`);
+  if (!options.mayMake) throw new OperatingError('badMasterKey', `${folder} has no ${MASTER_KEY_FILE}, which opens the secrets of its workspaces: put it back from a backup, or set THROUGHLINE_MASTER_KEY to what it held`);
   await makeMasterKey(folder, file, options.random);
   const made = await readMasterKey(file);
   if (made === null) throw new OperatingError('badMasterKey', `${file} was just made and is gone again`);
@@ -168,15 +168,16 @@ async function makeMasterKey(folder: string, file: string, random: RandomBytes):
   }
 }
 
-const isCode = (error: unknown, code: string): boolean => error instanceof Error && 'code' in error && error.code === code;
+const isCode = (error: unknown, code: string): boolean => typeof error === 'object' && error !== null && 'code' in error && error.code === code;
 
-function unwrap(state: WorkspaceState, masterKey: Uint8Array): WorkspaceKeys {
+function secretOf(state: WorkspaceState, masterKey: Uint8Array): Uint8Array {
   const secret = unwrapSecret(state.secret, masterKey);
   if (secret === null) {
     throw new OperatingError('badMasterKey', `the master key does not open the secret of workspace ${state.id}: set THROUGHLINE_MASTER_KEY, or put back the ${MASTER_KEY_FILE}, with which the workspace was made`);
   }
-  return workspaceKeys(state.id, secret);
+  return secret;
 }
+function unwrap(state: WorkspaceState, masterKey: Uint8Array): WorkspaceKeys { return workspaceKeys(state.id, secretOf(state, masterKey)); }
 
 // ---- reading one ------------------------------------------------------------------------------------------------------
 
@@ -281,6 +282,12 @@ export class Workspaces {
       this.#options.onFault?.(fault);
       return null;
     }
+  }
+
+  /** Where the events of anonymous values stand; none for an unknown workspace. */
+  anonymousStreams(workspace: string): readonly string[] {
+    const state = this.#states.get(workspace)?.state ?? null;
+    return state === null || this.#options.masterKey === null ? [] : anonymousStreams(state.id, secretOf(state, this.#options.masterKey));
   }
 
   list(): readonly WorkspaceListed[] {

@@ -227,7 +227,7 @@ const REFUSALS: readonly EightByEightCode[] = [
 ];
 export const EIGHT_BY_EIGHT_PATH = '/cidp/journey/api/v1';
 
-function search<T extends z.ZodType>(of: { name: string; path: string; summary: string; description: string; filterNames: readonly string[]; row: T; explode?: string; filter: { name: string; values: string[] } }) {
+function search(of: { name: string; path: string; summary: string; description: string; filterNames: readonly string[]; row: z.ZodType; explode?: string; filter: { name: string; values: string[] } }) {
   const body = searchRequest(of.filterNames);
   return endpoint({
     name: of.name, method: 'POST', path: `${EIGHT_BY_EIGHT_PATH}/${of.path}/search`, tag: '8x8 End-to-End Journey API', summary: of.summary, description: of.description,

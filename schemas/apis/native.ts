@@ -1,7 +1,7 @@
 // Our own endpoints: publish, journeys of a customer, history, outcomes, sources, persons, and what operators' tools read.
 // Codes, requests and answers as data; the handlers are in services/api/.
 import { z } from 'zod';
-import { agentAnswer, isTimezone, journeyAnswer, OUTCOMES, pageOf, transitionAnswer } from './eightbyeight.ts';
+import { isTimezone, journeyAnswer, OUTCOMES, pageOf, transitionAnswer } from './eightbyeight.ts';
 import { type Dialect, endpoint, type Problem } from './openapi.ts';
 import { parseInstant } from '../time.ts';
 
@@ -20,7 +20,7 @@ export const NATIVE_CODES = {
   invalidTimezone: { status: 400, message: 'Not the name of an IANA timezone.' },
   invalidRange: { status: 400, message: 'from must be before to.' },
   rangeTooLong: { status: 400, message: 'The range is longer than 400 days.' },
-  tooManyRows: { status: 400, message: 'The answer would have more than 50,000 rows: ask for a shorter range, longer periods or fewer groups.' },
+  tooManyRows: { status: 400, message: 'The answer would have more than 10,000 rows: ask for a shorter range, longer periods or fewer groups.' },
   invalidCursor: { status: 400, message: 'The cursor was not given by this query.' },
   cursorAndSortMismatch: { status: 400, message: 'The cursor belongs to another sort order.' },
   badPosition: { status: 400, message: 'Throughline-Min-Position is not a position as Throughline-Position states it.' },
@@ -232,7 +232,6 @@ export const nativeEndpoints = {
   }),
 } as const;
 
-export type AgentAnswer = z.output<typeof agentAnswer>;
 export type JourneyDetail = z.output<typeof journeyDetail>;
 export type OutcomeRow = z.output<typeof outcomeRow>;
 export type PersonAnswer = z.output<typeof personAnswer>;

@@ -65,8 +65,8 @@ export type JsonSchema = Record<string, unknown>;
 
 /** JSON Schema 2020-12 of what a schema takes in (or gives out), without the `$schema` line that OpenAPI already implies. */
 export function jsonSchemaOf(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
-  const { $schema: _dialect, ...rest } = z.toJSONSchema(schema, { target: 'draft-2020-12', io, unrepresentable: 'any' }) as JsonSchema;
-  return rest;
+  const made = z.toJSONSchema(schema, { target: 'draft-2020-12', io, unrepresentable: 'any' }) as JsonSchema;
+  return Object.fromEntries(Object.entries(made).filter(([name]) => name !== '$schema'));
 }
 
 /** Status of every code that an endpoint may refuse with; needed to sort its refusals under their statuses. */

@@ -196,7 +196,7 @@ export const TYPES: Readonly<Record<string, EventType>> = {
 
 /** By name, for the JSON Schemas of the README: shared parts are said once. */
 export const PARTS: Readonly<Record<string, z.ZodType>> = {
-  Agent, Place, Site, Group, Contact, Endpoint, Destination, Origin, Script, Schedule, PhoneCode, AiTool, Identifier,
+  Interaction: z.object(interaction), Agent, Place, Site, Group, Contact, Endpoint, Destination, Origin, Script, Schedule, PhoneCode, AiTool, Identifier,
 };
 
 // ---- reading ------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,10 @@ const PAGE_SIZE = 8192;
 const CHECKPOINT_PAGES = 10_000;
 /** Past this the WAL is emptied by force: readers that overlap without end would otherwise keep a checkpoint from ever finishing. */
 const WAL_LIMIT_BYTES = 4 * CHECKPOINT_PAGES * PAGE_SIZE;
+const WAL_LOOK_COMMITS = 16;
+const WAL_WAIT_MS = 500;
+/** While some reader holds on to an old state (a backup), waiting for it again and again would hold up every append. */
+const WAL_RETRY_COMMITS = 4_096;
 const GROUP_EVENTS = 2_000;
 const GROUP_BYTES = 8 * 1024 * 1024;
 /** A second message is sent ahead to a busy writer once this much waits: it then never idles, and small loads still share one fsync. */
@@ -32,7 +36,7 @@ const AHEAD_EVENTS = 256;
 const READ_ROWS = 1_000;
 const BATCH_BYTES = 8 * 1024 * 1024;
 /** A subscription that finds nothing hands over its position at least this often. */
-const SCAN_ROWS = 50 * READ_ROWS;
+const SCAN_ROWS = 5 * READ_ROWS;
 const POLL_MS = 50;
 const KNOWN_STREAMS = 50_000;
 
@@ -174,6 +178,7 @@ interface Tail { id: number; revision: number }
 
 class Writer {
   readonly #file: string;
+  readonly #busyTimeoutMs: number;
   readonly #db: DatabaseSync;
   readonly #channel: BroadcastChannel;
   readonly #sql: Readonly<Record<'version' | 'head' | 'lastStream' | 'tail' | 'find' | 'insert' | 'undo' | 'newStream', StatementSync>>;
@@ -182,10 +187,13 @@ class Writer {
   #head = 0;
   #lastStream = 0;
   #version = -1;
-  #commits = 0;
+  /** Commits until the WAL's size is looked at. */
+  #look = WAL_LOOK_COMMITS;
+  #fault: unknown = null;
 
   constructor(options: WriterOptions) {
     this.#file = options.file;
+    this.#busyTimeoutMs = options.busyTimeoutMs;
     this.#db = guarded(options.file, () => connectWriter(options.file, options));
     this.#channel = new BroadcastChannel(options.channel);
     this.#channel.unref();
@@ -204,6 +212,7 @@ class Writer {
   /** One transaction for all; each append stands or falls by itself. Returns when it is durable. A throw: nothing is known of any of them. */
   write(appends: readonly Append[]): readonly Outcome[] {
     return guarded(this.#file, () => {
+      this.#raiseFault();
       try {
         this.#db.exec('BEGIN IMMEDIATE');
         this.#noticeOthers();
@@ -289,17 +298,28 @@ class Writer {
     return found;
   }
 
-  /** Tells the readers of this process, and keeps the WAL bounded. What fails here fails no append: they are durable. */
+  /** Tells the readers of this process, and keeps the WAL bounded. What was committed is durable, so nothing here fails it. */
   #committed(): void {
     this.#channel.postMessage(0);
-    this.#commits += 1;
-    if (this.#commits % 256 !== 0 || sizeOf(`${this.#file}-wal`) < WAL_LIMIT_BYTES) return;
+    this.#look -= 1;
+    if (this.#look > 0) return;
+    this.#look = WAL_LOOK_COMMITS;
+    if (sizeOf(`${this.#file}-wal`) < WAL_LIMIT_BYTES) return;
     try {
-      this.#db.exec('PRAGMA wal_checkpoint(RESTART)');
+      this.#db.exec(`PRAGMA busy_timeout = ${WAL_WAIT_MS}`);
+      if (this.#db.prepare('PRAGMA wal_checkpoint(RESTART)').get()!['busy'] !== 0) this.#look = WAL_RETRY_COMMITS;
     } catch (error) {
-      // The next commit's own checkpoint meets the same fault and reports it.
-      assert(codeOf(error) !== undefined, messageOf(error));
+      this.#fault = error;
+    } finally {
+      this.#db.exec(`PRAGMA busy_timeout = ${this.#busyTimeoutMs}`);
     }
+  }
+
+  /** SQLite keeps silent when the checkpoint of a commit fails (a file that can no longer be written), and the WAL grows. What ours met is told to the next group, once. */
+  #raiseFault(): void {
+    const fault = this.#fault;
+    this.#fault = null;
+    if (fault !== null) throw fault as Error;
   }
 }
 
@@ -534,8 +554,8 @@ function recordedOf([position, revision, id, type, stream, metadataLength, dataL
 }
 
 type Way = 'all' | 'beside' | 'forward' | 'backward';
-/** What one read gave: the events of the streams that were wanted, how many rows it saw, the last one's position, and the bytes of all. */
-interface Rows { readonly events: readonly RecordedEvent[]; readonly rows: number; readonly last: number; readonly bytes: number }
+/** What one read gave: the events of the streams that were wanted, how many rows it saw, the last one's position, the bytes of all, and whether it may have left some. */
+interface Rows { readonly events: readonly RecordedEvent[]; readonly rows: number; readonly last: number; readonly bytes: number; readonly more: boolean }
 
 /** One batch as read: `place` is how far it looked. */
 interface Page { readonly events: readonly RecordedEvent[]; readonly place: number; readonly caughtUp: boolean }
@@ -588,12 +608,12 @@ class Reader {
     return guarded(this.#file, () => Number(this.#sql.version.get()!['data_version']));
   }
 
-  /** The next events of a stream from a revision on, as many as one read takes; none is the end. */
-  stream(name: string, direction: 'forward' | 'backward', from: number, limit: number): readonly RecordedEvent[] {
-    const { events } = this.#read(direction, [name, from], limit, () => true);
+  /** The next events of a stream from a revision on, as many as one read takes; `more` when it stopped before the stream's end. */
+  stream(name: string, direction: 'forward' | 'backward', from: number, limit: number): { readonly events: readonly RecordedEvent[]; readonly more: boolean } {
+    const { events, more } = this.#read(direction, [name, from], limit, limit, () => true);
     const step = direction === 'forward' ? 1 : -1;
     if (events.some(({ revision }, index) => revision !== events[0]!.revision + step * index)) throw corrupt(this.#file, `an event of stream ${name} is missing`);
-    return events;
+    return { events, more };
   }
 
   /** The next events after a place; bounded by their number, their bytes and the rows looked at. */
@@ -603,15 +623,20 @@ class Reader {
     const keep = (name: string): boolean => prefixes.length === 0 || prefixes.some((prefix) => name.startsWith(prefix));
     const beside = prefixes.length > 0 && prefixes.every((prefix) => !prefix.startsWith(BULK) && !BULK.startsWith(prefix));
     const events: RecordedEvent[] = [];
-    const started = after;
     let place = after;
     let bytes = 0;
-    while (place < head && events.length < maxBatch && bytes < BATCH_BYTES && place - started < SCAN_ROWS) {
-      const read = beside ? this.#read('beside', [place, head], maxBatch - events.length, keep) : this.#window(place, Math.min(head, place + maxBatch - events.length), keep);
+    let rows = 0;
+    let width = maxBatch;
+    while (place < head && events.length < maxBatch && bytes < BATCH_BYTES && rows < SCAN_ROWS) {
+      const wanted = maxBatch - events.length;
+      const read = beside ? this.#read('beside', [place, head], width, wanted, keep) : this.#window(place, Math.min(head, place + width), wanted, keep);
       events.push(...read.events);
       bytes += read.bytes;
-      // Nothing more stands in the index beside: all the rest is of the other category.
-      place = read.rows === 0 ? head : read.last;
+      rows += read.rows;
+      // Where little gets through, reads widen; where all does, none reads what it will not hand over.
+      width = 2 * read.events.length < read.rows ? Math.min(2 * width, READ_ROWS) : maxBatch - events.length;
+      // When the index beside holds nothing more, all the rest is of the other category.
+      place = beside && !read.more ? head : read.last;
     }
     return { events, place, caughtUp: place === head };
   }
@@ -621,31 +646,36 @@ class Reader {
   }
 
   /** The first events after `from` up to `to`. Every position is there, or the file is damaged. */
-  #window(from: number, to: number, keep: (stream: string) => boolean): Rows {
-    const read = this.#read('all', [from, to], to - from, keep);
+  #window(from: number, to: number, wanted: number, keep: (stream: string) => boolean): Rows {
+    const read = this.#read('all', [from, to], to - from, wanted, keep);
     if (read.rows === 0 || read.last !== from + read.rows) throw corrupt(this.#file, `an event after position ${from} is missing`);
     return read;
   }
 
-  /** One read: at most READ_ROWS rows and, but for the first, BATCH_BYTES; of them the events of the streams to keep. */
-  #read(way: Way, where: readonly (string | number)[], limit: number, keep: (stream: string) => boolean): Rows {
+  /** One read: at most READ_ROWS rows and, but for the first, BATCH_BYTES; of them the events of the streams to keep, until there are as many as wanted. */
+  #read(way: Way, where: readonly (string | number)[], limit: number, wanted: number, keep: (stream: string) => boolean): Rows {
     return guarded(this.#file, () => {
       // One snapshot for both statements: between them somebody may append.
       this.#sql.begin.run();
       try {
-        const found = this.#reads[way].rows.all(...where, Math.min(limit, READ_ROWS)) as unknown as readonly Row[];
+        const most = Math.min(limit, READ_ROWS);
+        const found = this.#reads[way].rows.all(...where, most) as unknown as readonly Row[];
         const { count, length } = fitting(found);
         const bytes = count === 0 ? new Uint8Array() : (this.#reads[way].bytes.get(...where, count)!['bytes'] as Uint8Array);
         if (bytes.length !== length) throw corrupt(this.#file, 'events are shorter than they were');
         const events: RecordedEvent[] = [];
         let offset = 0;
-        for (const row of found.slice(0, count)) {
+        let rows = 0;
+        while (rows < count && events.length < wanted) {
+          const row = found[rows]!;
           if (keep(row[4])) events.push(recordedOf(row, bytes, offset));
           offset += row[5] + row[6];
+          rows += 1;
         }
-        return { events, rows: count, last: found[count - 1]?.[0] ?? 0, bytes: length };
+        return { events, rows, last: found[rows - 1]?.[0] ?? 0, bytes: length, more: found.length === most || rows < found.length };
       } finally {
-        this.#sql.end.run();
+        // After some faults SQLite has ended it already.
+        if (this.#db.isTransaction) this.#sql.end.run();
       }
     });
   }
@@ -660,10 +690,14 @@ class Reader {
       if (version > SCHEMA_VERSION) throw new OperatingError('storeTooNew', `${this.#file} was written by a newer Throughline (schema ${version}, this one reads ${SCHEMA_VERSION})`);
       const id = values.get('store_id');
       if (version !== SCHEMA_VERSION || typeof id !== 'string') throw corrupt(this.#file, 'its description cannot be read');
-      // By path alone: opening the file ourselves and closing it again would drop this process's locks on it (POSIX), and with them SQLite's safety.
       const pages = Number(this.#db.prepare('PRAGMA page_count').get()!['page_count']);
-      const bytes = sizeOf(this.#file) + sizeOf(`${this.#file}-wal`);
-      if (bytes + 65_536 < pages * PAGE_SIZE) throw corrupt(this.#file, `${pages} pages are meant to be there, ${bytes} bytes are`);
+      // In this order, so that another process's checkpoint in between raises no alarm: what is not in the WAL when that is
+      // looked at is in the file when that is looked at, which never shrinks. A WAL may hold a page or not, so with one the
+      // bound is loose (SQLite's own, 64 KiB included). And by path alone: to open and close the file ourselves would drop
+      // this process's locks on it (POSIX), which are SQLite's.
+      const wal = sizeOf(`${this.#file}-wal`);
+      const bytes = sizeOf(this.#file);
+      if (bytes + (wal === 0 ? 0 : wal + 65_536) < pages * PAGE_SIZE) throw corrupt(this.#file, `it should have ${pages} pages and has ${bytes} bytes`);
       return id;
     });
   }
@@ -673,8 +707,8 @@ class Reader {
     const head = this.head();
     for (let index = 1; index <= 16 && head > 0; index += 1) {
       const place = Math.ceil((head * index) / 16);
-      const event = this.#window(place - 1, place, () => true).events[0]!;
-      const [same] = this.stream(event.stream, 'forward', event.revision, 1);
+      const event = this.#window(place - 1, place, 1, () => true).events[0]!;
+      const [same] = this.stream(event.stream, 'forward', event.revision, 1).events;
       if (same?.position !== event.position) throw corrupt(this.#file, `position ${place} is not where its stream has it`);
     }
   }
@@ -810,9 +844,9 @@ class SqliteEventStore implements EventStore {
     while (events.length < limit) {
       this.#open();
       const page = this.#reader.stream(name, direction, from, limit - events.length);
-      events.push(...page);
-      if (page.length === 0) break;
-      from = page.at(-1)!.revision + (direction === 'forward' ? 1 : -1);
+      events.push(...page.events);
+      if (!page.more || events.length === limit) break;
+      from = events.at(-1)!.revision + (direction === 'forward' ? 1 : -1);
       await turn();
     }
     return events;
@@ -868,7 +902,8 @@ class SqliteEventStore implements EventStore {
   }
 }
 
-/** Opens the store of a folder; `write` and `direct` make it where there is none. Errors: storeCorrupt, storeTooNew, storeReadOnly, storeUnavailable, storeBusy. */
+/** Close it when done: its writing thread keeps the process alive. Events that come in one page share one buffer, so whoever keeps a few of many copies them.
+ *  Opens the store of a folder; `write` and `direct` make it where there is none. Errors: storeCorrupt, storeTooNew, storeReadOnly, storeUnavailable, storeBusy. */
 export async function openSqliteEventStore(options: SqliteEventStoreOptions): Promise<EventStore> {
   const busyTimeoutMs = options.busyTimeoutMs ?? 5_000;
   if (options.mode !== 'read') guarded(options.folder, () => makeFolder(options.folder));

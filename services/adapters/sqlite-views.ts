@@ -10,6 +10,7 @@ import assert from 'node:assert';
 import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import { type ErrorCode, OperatingError } from '../errors.ts';
 import type { Clause, Clock, Commit, CommitResult, Generation, Position, SearchQuery, SearchResult, Tally, View, ViewStore } from '../ports.ts';
@@ -34,6 +35,8 @@ const FORMAT = 1;
 const PAGE_SIZE = 8192;
 const CONTROL_WAIT_MS = 5_000;
 const READ_WAIT_MS = 5_000;
+const LOCK_WAIT_MS = 250;
+const CACHE_BYTES = 64 * 1024 * 1024;
 const CHECKPOINT_PAGES = 4_000;
 /** Names of terms that are remembered per view and process. */
 const NAMES_MAX = 200_000;
@@ -236,11 +239,10 @@ export class SqliteViewStore implements ViewStore {
       if (stored === null) throw new OperatingError('viewMissing', `generation ${generation} of ${group} does not exist`);
       assert(shard >= 0 && shard < stored.shards, `generation ${generation} of ${group} has no shard ${shard}`);
       if (!existsSync(file)) guarded(file, () => makeView(file));
-      return stored;
+      return new SqliteView(file, stored, shard, () => this.#status(group, generation), this.#options);
     });
-    const view = new SqliteView(file, found, shard, () => this.#status(group, generation), this.#options);
-    this.#views.set(file, view);
-    return view;
+    this.#views.set(file, found);
+    return found;
   }
 
   async addTallies(tallies: readonly Tally[]): Promise<void> {
@@ -304,6 +306,16 @@ function makeView(file: string): void {
   renameSync(draft, file);
 }
 
+/** Never makes the file: one that is gone was dropped. */
+function openExisting(file: string, options: { readonly readOnly: boolean; readonly timeout: number }, pragmas: string): DatabaseSync {
+  const url = pathToFileURL(file);
+  url.searchParams.set('mode', options.readOnly ? 'ro' : 'rw');
+  const db = new DatabaseSync(url, options);
+  db.exec(pragmas);
+  checkFormat(file, db);
+  return db;
+}
+
 // ---- a view ----------------------------------------------------------------------------------------------------------
 
 /** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
@@ -323,7 +335,7 @@ export class SqliteView implements View {
   readonly #options: SqliteViewOptions;
   /** Shared by reader and writer, which never run at the same time in one thread; forgotten when a commit fails, since it may have named what was not kept. */
   readonly #names = new Names();
-  #reader: IndexReader | null = null;
+  readonly #reader: IndexReader;
   #writer: Connection | null = null;
   #closed = false;
 
@@ -333,6 +345,11 @@ export class SqliteView implements View {
     this.#file = file;
     this.#status = status;
     this.#options = options;
+    // Opened at once: a reader keeps its files even when the generation is dropped.
+    this.#reader = guarded(file, () => {
+      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -16384'));
+      return new IndexReader(file, connection, this.#names, generation, new Cache(options.cacheBytes ?? CACHE_BYTES), this.work);
+    });
   }
 
   async position(): Promise<Position | null> {
@@ -369,7 +386,11 @@ export class SqliteView implements View {
   async commit(commit: Commit): Promise<CommitResult> {
     checkCommit(this.generation, commit);
     return guarded(this.#file, () => {
-      const writer = this.#openWriter();
+      this.#assertOpen();
+      // The file of a dropped generation may be gone: only one that stands is opened for writing.
+      const { live, stands } = this.#status();
+      if (!stands) return { kind: 'moved', position: this.#read(({ state }) => state.position), live };
+      const writer = this.#writer ??= this.#openWriter();
       // A promotion holds the live file's write lock. Once this commit has the lock, no promotion is under way, and the
       // pointer that it reads after that stands until it is done: the next promotion must take the lock first.
       try {
@@ -391,9 +412,11 @@ export class SqliteView implements View {
   }
 
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
-    if (this.#reader?.connection.db.isOpen === true) this.#reader.connection.db.close();
-    if (this.#writer?.db.isOpen === true) this.#writer.db.close();
+    this.#reader.connection.db.close();
+    // The writer last: the last one to leave empties the WAL into the file, and only a writer can.
+    this.#writer?.db.close();
   }
 
   #write(writer: Connection, commit: Commit): CommitResult {
@@ -412,28 +435,16 @@ export class SqliteView implements View {
   /** One snapshot: nothing of another commit is seen until `work` returns. It must not wait for anything. */
   #read<T>(work: (snapshot: { reader: IndexReader; state: StateRow }) => T): T {
     return guarded(this.#file, () => {
-      const reader = this.#openReader();
-      return reader.connection.transaction('BEGIN', () => work({ reader, state: reader.connection.get<StateRow>(READ_STATE)! }));
+      this.#assertOpen();
+      const { connection } = this.#reader;
+      return connection.transaction('BEGIN', () => work({ reader: this.#reader, state: connection.get<StateRow>(READ_STATE)! }));
     });
   }
 
-  #openReader(): IndexReader {
-    this.#assertOpen();
-    if (this.#reader !== null) return this.#reader;
-    const db = new DatabaseSync(this.#file, { readOnly: true, timeout: READ_WAIT_MS });
-    db.exec('PRAGMA cache_size = -16384');
-    checkFormat(this.#file, db);
-    return this.#reader = new IndexReader(this.#file, new Connection(db), this.#names, this.generation, new Cache(this.#options.cacheBytes ?? 64 * 1024 * 1024), this.work);
-  }
-
   #openWriter(): Connection {
-    this.#assertOpen();
-    if (this.#writer !== null) return this.#writer;
-    const db = new DatabaseSync(this.#file, { timeout: this.#options.lockWaitMs ?? 250 });
-    db.exec(`PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE}`);
-    if (this.#options.maxPages !== undefined) db.exec(`PRAGMA max_page_count = ${this.#options.maxPages}`);
-    checkFormat(this.#file, db);
-    return this.#writer = new Connection(db);
+    const { lockWaitMs, maxPages } = this.#options;
+    return new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
+      PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE}; ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`));
   }
 
   #assertOpen(): void {

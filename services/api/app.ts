@@ -63,8 +63,12 @@ export function createApi(deps: ApiDeps): Express {
     });
   }
   app.use((request, response) => sendRefusal(refuse('unknownPath'), traceOf(request).dialect, response));
-  // Express knows an error handler by its four parameters.
-  app.use((fault: unknown, request: Request, response: Response, _next: NextFunction) => fail(deps, views, fault, request, response, traceOf(request)));
+  // Express knows an error handler by its four parameters. Once an answer has begun, or nobody waits for it, all that is
+  // left is to end the connection, which Express does.
+  app.use((fault: unknown, request: Request, response: Response, next: NextFunction) => {
+    if (response.headersSent || response.destroyed) next();
+    else fail(deps, views, fault, request, response, traceOf(request));
+  });
   return app;
 }
 
@@ -95,9 +99,10 @@ async function answer(deps: ApiDeps, views: Views, route: Route, request: Reques
   if (parsed.kind === 'refused') return { outcome: parsed, opened: null };
   const opened = keys === null || endpoint.reads.length === 0 ? null : await views.open(endpoint.reads, keys.keys.id, header(request, 'throughline-min-position'));
   if (opened?.kind === 'refused') return { outcome: opened, opened: null };
-  const { format: _format, ...query } = endpoint.list === null ? { ...request.query, format: undefined } : request.query;
+  // `format` is every list's own parameter, and no endpoint's.
+  const query = Object.fromEntries(Object.entries(request.query).filter(([name]) => endpoint.list === null || name !== 'format'));
   const outcome = await route.run({
-    params: request.params, query: endpoint.list === null ? request.query : query, body: parsed.value, raw: { bytes: body.bytes, headers: request.headersDistinct },
+    params: request.params, query, body: parsed.value, raw: { bytes: body.bytes, headers: request.headersDistinct },
     get keys() {
       if (keys === null) throw new Error('assertion: an open endpoint asks for no keys');
       return keys.keys;
@@ -167,20 +172,25 @@ function parseJson(request: IncomingMessage, bytes: Uint8Array): { readonly kind
 
 function send(outcome: Outcome, route: Route, request: Request, response: Response): void {
   switch (outcome.kind) {
-    case 'refused': return sendRefusal(outcome, route.endpoint.dialect, response);
+    case 'refused':
+      sendRefusal(outcome, route.endpoint.dialect, response);
+      return;
     case 'answer':
       setHeaders(response, outcome.headers);
-      return sendText(response, outcome.status ?? 200, MEDIA_TYPES.json, JSON.stringify(outcome.value));
+      sendText(response, outcome.status ?? 200, MEDIA_TYPES.json, JSON.stringify(outcome.value));
+      return;
     case 'text':
       setHeaders(response, outcome.headers);
-      return sendText(response, 200, outcome.mediaType, outcome.text);
+      sendText(response, 200, outcome.mediaType, outcome.text);
+      return;
     case 'page': {
       const format: Format = formatOf(request.query['format'], header(request, 'accept'));
       setHeaders(response, outcome.headers);
       if (outcome.cursor !== null && format !== 'json') response.setHeader('Throughline-Next-Cursor', outcome.cursor);
       if (outcome.total !== null && format !== 'json') response.setHeader('Throughline-Total', String(outcome.total));
       response.setHeader('Vary', 'Accept');
-      return sendText(response, 200, MEDIA_TYPES[format], printPage(outcome, format, route.columns, route.endpoint.list?.explode));
+      sendText(response, 200, MEDIA_TYPES[format], printPage(outcome, format, route.columns, route.endpoint.list?.explode));
+      return;
     }
   }
 }
@@ -203,10 +213,6 @@ function sendText(response: Response, status: number, mediaType: string, text: s
 
 /** Whatever was thrown: a passing fault says so, a bug says nothing to the caller and everything to the log. */
 function fail(deps: ApiDeps, views: Views, fault: unknown, request: Request, response: Response, trace: Trace): void {
-  if (response.headersSent || response.destroyed || (fault instanceof Error && fault.name === 'AbortError')) {
-    response.destroy();
-    return;
-  }
   // Express decodes parameters itself, and says so with a status.
   if (fault instanceof URIError || (fault instanceof Error && 'status' in fault && fault.status === 400)) {
     sendRefusal(refuse('malformedUrl'), trace.dialect, response);

@@ -12,61 +12,54 @@ import type { Period, Zone, Zones } from './zones.ts';
 
 const QUARTER_MS = 900_000;
 const RANGE_MAX_MS = 400 * 86_400_000;
-const ROWS_MAX = 50_000;
+const ROWS_MAX = 10_000;
 const SCAN = 1000;
 
 interface Asked { readonly from: string; readonly to: string; readonly by?: Period | undefined; readonly timezone?: string | undefined; readonly group?: string | undefined }
 
-/** What a row adds up. */
-interface Sum {
-  readonly from: number;
-  readonly to: number;
-  /** The groups' values, of the first cell: the others have the same. */
-  readonly cell: Pick<OutcomeCell, 'outcome' | 'queue' | 'medium' | 'direction'>;
+interface Totals {
   journeys: number;
   handled: number;
   abandoned: number;
-  /** Waiting of the handled ones alone: what a service level counts. */
-  handledWaiting: Histogram;
-  waiting: Histogram;
-  talking: Histogram;
-  hold: Histogram;
+  readonly waiting: Histogram;
+  readonly talking: Histogram;
+  readonly hold: Histogram;
+  /** The waits of journeys that were handled, which service levels count. */
+  readonly handledWaiting: Histogram;
 }
+interface Span { readonly from: number; readonly to: number }
+/** A row while it is added up; the cell is the first of its group, for the values that the group goes by. */
+interface Sum extends Span { readonly cell: OutcomeCell; readonly totals: Totals }
 
 export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unknown>, zones: Zones): Promise<Outcome> {
   const [first, last] = [parseInstant(query.from), parseInstant(query.to)];
   if (first === null || last === null) throw new Error('assertion: the range has been checked');
-  const from = Math.floor(msOf(first) / QUARTER_MS) * QUARTER_MS;
-  // The millisecond is floored: what is left of it counts.
-  const to = Math.ceil((msOf(last) + (last.endsWith('000000Z') ? 0 : 1)) / QUARTER_MS) * QUARTER_MS;
   if (first >= last) return refuse('invalidRange');
-  if (to - from > RANGE_MAX_MS) return refuse('rangeTooLong');
+  // A millisecond is floored: what is left of it raises the end as well.
+  const range: Span = { from: Math.floor(msOf(first) / QUARTER_MS) * QUARTER_MS, to: Math.ceil((msOf(last) + (last.endsWith('000000Z') ? 0 : 1)) / QUARTER_MS) * QUARTER_MS };
+  if (range.to - range.from > RANGE_MAX_MS) return refuse('rangeTooLong');
   const zone = zones(query.timezone ?? 'UTC');
   const groups = GROUPINGS.filter((name) => query.group?.split(',').includes(name) ?? false);
   const sums = new Map<string, Sum>();
-  let all: Sum | null = null;
-  for await (const cell of cells(view('journeys'), keys.id, from, to)) {
-    const start = cell.quarter * 1000;
-    const period = zone.period(query.by ?? 'day', start);
-    const key = JSON.stringify([period.from, ...groups.map((group) => dimensionOf(cell, group))]);
-    add(sums, key, { from: Math.max(period.from, from), to: Math.min(period.to, to) }, cell);
-    all = sumOf(all ?? empty({ from, to }, cell), cell);
+  const total = noTotals();
+  for await (const cell of cellsOf(view('journeys'), keys.id, range)) {
+    const period = zone.period(query.by ?? 'day', cell.quarter * 1000);
+    const key = JSON.stringify([period.from, ...groups.map((group) => groupValue(cell, group))]);
+    const sum = sums.get(key) ?? { from: Math.max(period.from, range.from), to: Math.min(period.to, range.to), cell, totals: noTotals() };
+    sums.set(key, sum);
+    addCell(sum.totals, cell);
+    addCell(total, cell);
     if (sums.size > ROWS_MAX) return refuse('tooManyRows');
   }
-  const total = all ?? empty({ from, to }, { outcome: 'UnknownOutcome', queue: null, medium: null, direction: null });
-  const rows = [...sums].sort(([a, one], [b, other]) => one.from - other.from || (a < b ? -1 : 1)).map(([, sum]): ListRow => ({ value: rowOf(sum, groups, zone) }));
-  return { kind: 'page', rows, cursor: null, total: rows.length, after: { total: rowOf(total, [], zone) } };
-}
-
-/** A queue is one by its id, whatever it was called meanwhile; the name shown is the first one. */
-function dimensionOf(cell: OutcomeCell, group: Grouping): string | null {
-  return group === 'queue' ? cell.queue === null ? null : `${cell.queue.id === null ? 'name' : 'id'}:${cell.queue.id ?? cell.queue.name ?? ''}` : cell[group];
+  const sorted = [...sums].sort(([a, one], [b, other]) => one.from - other.from || (a < b ? -1 : 1));
+  const rows = sorted.map(([, sum]): ListRow => ({ value: rowOf(sum, sum.totals, dimensionsOf(sum.cell, groups), zone) }));
+  return { kind: 'page', rows, cursor: null, total: rows.length, after: { total: rowOf(range, total, {}, zone) } };
 }
 
 /** The cells of a range, in order of their quarters; in pages, between which others get their turn. */
-async function* cells(view: View, workspace: string, from: number, to: number): AsyncGenerator<OutcomeCell> {
-  const end = `${workspace}/o/${quarterKey(to)}`;
-  for (let next = `${workspace}/o/${quarterKey(from)}`; ;) {
+async function* cellsOf(view: View, workspace: string, { from, to }: Span): AsyncGenerator<OutcomeCell> {
+  const end = `${workspace}/o/${quarterKey(to)}/`;
+  for (let next = `${workspace}/o/${quarterKey(from)}/`; ;) {
     const page = await view.scan(next, end, SCAN);
     for (const { value } of page) yield JSON.parse(value) as OutcomeCell;
     const last = page.at(-1);
@@ -77,51 +70,50 @@ async function* cells(view: View, workspace: string, from: number, to: number): 
   }
 }
 
-function empty(period: { readonly from: number; readonly to: number }, { outcome, queue, medium, direction }: Sum['cell']): Sum {
-  return { ...period, cell: { outcome, queue, medium, direction }, journeys: 0, handled: 0, abandoned: 0, handledWaiting: {}, waiting: {}, talking: {}, hold: {} };
-}
+function noTotals(): Totals { return { journeys: 0, handled: 0, abandoned: 0, waiting: {}, talking: {}, hold: {}, handledWaiting: {} }; }
 
-function add(sums: Map<string, Sum>, key: string, period: { readonly from: number; readonly to: number }, cell: OutcomeCell): void {
-  sums.set(key, sumOf(sums.get(key) ?? empty(period, cell), cell));
-}
-
-function sumOf(sum: Sum, cell: OutcomeCell): Sum {
-  sum.journeys += cell.journeys;
-  if (cell.outcome === 'Handled') {
-    sum.handled += cell.journeys;
-    addHistogram(sum.handledWaiting, cell.waiting);
+function addCell(totals: Totals, { outcome, journeys, waiting, talking, hold }: OutcomeCell): void {
+  totals.journeys += journeys;
+  if (outcome === 'Abandoned') totals.abandoned += journeys;
+  if (outcome === 'Handled') {
+    totals.handled += journeys;
+    addHistogram(totals.handledWaiting, waiting);
   }
-  if (cell.outcome === 'Abandoned') sum.abandoned += cell.journeys;
-  addHistogram(sum.waiting, cell.waiting);
-  addHistogram(sum.talking, cell.talking);
-  addHistogram(sum.hold, cell.hold);
-  return sum;
+  addHistogram(totals.waiting, waiting);
+  addHistogram(totals.talking, talking);
+  addHistogram(totals.hold, hold);
 }
 
-function rowOf(sum: Sum, groups: readonly Grouping[], zone: Zone): OutcomeRow {
-  const { journeys, handled, abandoned, cell } = sum;
+/** What tells a row from the others of its period: a queue is one by its id, whatever it was called meanwhile. */
+function groupValue(cell: OutcomeCell, group: Grouping): string | null {
+  if (group !== 'queue') return cell[group];
+  return cell.queue === null ? null : cell.queue.id === null ? `name:${cell.queue.name ?? ''}` : `id:${cell.queue.id}`;
+}
+
+/** The values that a row stands for, those asked for alone; a queue's name is the first that it had in the period. */
+function dimensionsOf({ outcome, queue, medium, direction }: OutcomeCell, groups: readonly Grouping[]): Partial<OutcomeRow> {
+  const all = { outcome, queue, medium, direction };
+  return Object.fromEntries(groups.map((group) => [group, all[group]]));
+}
+
+function rowOf({ from, to }: Span, totals: Totals, dimensions: Partial<OutcomeRow>, zone: Zone): OutcomeRow {
+  const { journeys, handled, abandoned } = totals;
   const offered = handled + abandoned;
-  const has = (group: Grouping): boolean => groups.includes(group);
   return {
-    from: zone.printMs(sum.from), to: zone.printMs(sum.to),
-    ...(has('outcome') ? { outcome: cell.outcome } : {}), ...(has('queue') ? { queue: cell.queue } : {}), ...(has('medium') ? { medium: cell.medium } : {}), ...(has('direction') ? { direction: cell.direction } : {}),
-    journeys, handled, abandoned,
+    from: zone.printMs(from), to: zone.printMs(to), ...dimensions, journeys, handled, abandoned,
     abandonmentRate: offered === 0 ? null : rounded(abandoned / offered),
-    serviceLevels: offered === 0 ? null : serviceLevels(sum, offered),
-    waiting: quantiles(sum.waiting), talking: quantiles(sum.talking), hold: quantiles(sum.hold),
+    serviceLevels: offered === 0 ? null : serviceLevels(totals, offered),
+    waiting: quantiles(totals.waiting), talking: quantiles(totals.talking), hold: quantiles(totals.hold),
   };
 }
 
-/** A handled journey that never waited is in no bucket, and was answered within every bound. */
-function serviceLevels({ handled, handledWaiting }: Sum, offered: number): Record<string, number> {
-  const waited = Object.values(handledWaiting).reduce((all, count) => all + count, 0);
-  const levels: Record<string, number> = {};
-  let within = handled - waited;
-  BOUNDS_S.forEach((bound, i) => {
-    within += handledWaiting[i] ?? 0;
-    levels[String(bound)] = rounded(within / offered);
-  });
-  return levels;
+/** At every bound, in one pass. A handled journey that never waited is in no bucket, and was answered within every bound. */
+function serviceLevels({ handled, handledWaiting }: Totals, offered: number): Record<string, number> {
+  let within = handled - Object.values(handledWaiting).reduce((all, count) => all + count, 0);
+  return Object.fromEntries(BOUNDS_S.map((bound, bucket) => {
+    within += handledWaiting[bucket] ?? 0;
+    return [String(bound), rounded(within / offered)];
+  }));
 }
 
 function quantiles(histogram: Histogram): OutcomeRow['waiting'] { return { p50: quantile(histogram, 0.5), p90: quantile(histogram, 0.9) }; }

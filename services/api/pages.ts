@@ -120,7 +120,7 @@ function cellOf(value: unknown, path: readonly string[], at: number): string {
   if (Array.isArray(value)) return value.map((item) => cellOf(item, path, at)).join('; ');
   const name = path[at];
   if (name !== undefined) return typeof value === 'object' ? cellOf((value as Readonly<Record<string, unknown>>)[name], path, at + 1) : '';
-  return typeof value === 'object' ? JSON.stringify(value) : String(value as string | number | boolean);
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 /**

@@ -2,7 +2,7 @@
 // and the tenancy test are made from it, so that nothing is served that is not described, and nothing described that is not served.
 import type { z } from 'zod';
 import { EIGHT_BY_EIGHT_ERRORS, eightByEightEndpoints, isEightByEightCode } from '../../schemas/apis/eightbyeight.ts';
-import { isNativeCode, NATIVE_CODES, nativeEndpoints } from '../../schemas/apis/native.ts';
+import { isNativeCode, NATIVE_CODES, nativeEndpoints, type SourceRow } from '../../schemas/apis/native.ts';
 import { type Column, columnsOf, type Endpoint, type JsonSchema, openApi, type Problem } from '../../schemas/apis/openapi.ts';
 import { JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { REJECTION_CODES } from '../../schemas/cloudevent.ts';
@@ -13,7 +13,7 @@ import type { Clock, EventStore, View, ViewStore } from '../ports.ts';
 import { Customers } from './customers.ts';
 import { docsPage } from './docs.ts';
 import { Histories } from './history.ts';
-import type { Page } from './pages.ts';
+import type { ListRow, Page } from './pages.ts';
 import { outcomesOf } from './outcomes.ts';
 import { publish } from './publish.ts';
 import { Searches } from './searches.ts';
@@ -110,7 +110,7 @@ export function createRoutes(deps: ApiDeps, views: Views): readonly Route[] {
 }
 
 async function sources({ events, views: store }: ApiDeps, views: Views, workspace: string): Promise<Outcome> {
-  const rows = (await store.tallies(workspace)).map(({ workspace: _own, ...tally }) => ({ value: tally }));
+  const rows = (await store.tallies(workspace)).map(({ source, recorded, duplicates, reusedIds, rejected, lateness, lastSeen }): ListRow => ({ value: { source, recorded, duplicates, reusedIds, rejected, lateness, lastSeen } satisfies SourceRow }));
   const head = await events.head();
   return { kind: 'page', rows, cursor: null, total: rows.length, ...(head === null ? {} : { headers: { 'Throughline-Head': views.stated(head) } }) };
 }

@@ -8,7 +8,7 @@ import type { EventStore, ViewStore } from '../ports.ts';
 import { folderMasterKey, Workspaces } from '../workspaces.ts';
 import type { Io } from './terminal.ts';
 
-export interface Folder { readonly events: EventStore; readonly views: ViewStore; close(): Promise<void> }
+export interface Folder { readonly events: EventStore; readonly views: ViewStore; readonly readOnly: boolean; close(): Promise<void> }
 
 /**
  * `read`: the folder must be there. `beside`: appends too, made when missing; a running `serve` sees what is appended.
@@ -23,7 +23,7 @@ export async function openFolder(folder: string, mode: 'read' | 'beside' | 'alon
     const events = await openSqliteEventStore(mode === 'read' ? { folder, mode } : { folder, mode: 'direct', random: io.random });
     const views = await openSqliteViewStore({ folder, clock: io.clock });
     return {
-      events, views,
+      events, views, readOnly: mode === 'read',
       close: async () => {
         await views.close();
         await events.close();
@@ -36,8 +36,8 @@ export async function openFolder(folder: string, mode: 'read' | 'beside' | 'alon
   }
 }
 
-/** The folder's workspaces, with their secrets. A folder that holds no event yet is given a master key. Throws badMasterKey. */
-export async function openWorkspaces(folder: string, { events }: Folder, io: Pick<Io, 'clock' | 'random' | 'sleep'>, given: Uint8Array | null): Promise<Workspaces> {
-  const masterKey = await folderMasterKey(folder, { given, mayMake: (await events.head()) === null, random: io.random });
+/** The folder's workspaces, with their secrets. A folder that holds no event yet is given a master key, unless it is only read. Throws badMasterKey. */
+export async function openWorkspaces(folder: string, { events, readOnly }: Folder, io: Pick<Io, 'clock' | 'random' | 'sleep'>, given: Uint8Array | null): Promise<Workspaces> {
+  const masterKey = await folderMasterKey(folder, { given, mayMake: !readOnly && (await events.head()) === null, random: io.random });
   return Workspaces.open({ store: events, masterKey, clock: io.clock, random: io.random, sleep: io.sleep });
 }

@@ -174,8 +174,8 @@ export async function* elementsOf(file: string, io: Pick<Io, 'stdin'>, maxEventB
       yield { elements: splitter.push(chunk), bytesRead };
     }
   } catch (cause) {
-    if (!(cause instanceof Error && 'syscall' in cause)) throw cause;
-    throw new OperatingError('fileUnreadable', `${file} cannot be read${'code' in cause ? ` (${String(cause.code)})` : ''}`, { cause });
+    if (typeof cause !== 'object' || cause === null || !('syscall' in cause) || !('code' in cause)) throw cause;
+    throw new OperatingError('fileUnreadable', `${file} cannot be read (${String(cause.code)})`, { cause });
   }
   yield { elements: splitter.end(), bytesRead };
 }

@@ -42,6 +42,17 @@ export function explainFault(fault: unknown): { readonly code: string; readonly 
   return { code: fault.code, message: fault.message };
 }
 
+/** Runs a verb; what went wrong is told on stderr, with exit code 1. */
+export async function orExplain(verb: string, io: Io, work: () => Promise<number>): Promise<number> {
+  try {
+    return await work();
+  } catch (fault) {
+    const { code, message } = explainFault(fault);
+    await print(io.stderr, `throughline ${verb}: ${message} (${code})\n`);
+    return 1;
+  }
+}
+
 /** Columns as wide as their widest cell, numbers to the right, a line under the head. Ends with a line break. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = rows.map((row) => row.map(printable));

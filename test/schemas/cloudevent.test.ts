@@ -256,12 +256,12 @@ const CASES: readonly (readonly [name: string, message: Message, expected: Expec
   ['base64 of JSON too deep', members(`"data_base64":"${Buffer.from(NESTED(MAX_DEPTH + 1)).toString('base64')}"`), no('tooDeep', 'data_base64')],
 
   // Size: attributes' names and values and the data, whatever the mode.
-  ['as large as it may be', limit(35, members('"data":"x"')), ok({}, 'json', '"x"')],
-  ['one byte too large', limit(34, members('"data":"x"')), no('tooLarge')],
-  ['bytes count, not characters', limit(37, members('"x":"€","data":1')), ok({ x: '€' }, 'json', '1')],
-  ['bytes count, not characters: one too many', limit(36, members('"x":"€","data":1')), no('tooLarge')],
-  ['binary mode is measured alike', limit(34, binary({}, '"x"')), no('tooLarge')],
-  ['binary mode as large as it may be', limit(35, binary({}, '"x"')), ok({}, 'json', '"x"')],
+  ['as large as it may be', limit(33, members('"data":"x"')), ok({}, 'json', '"x"')],
+  ['one byte too large', limit(32, members('"data":"x"')), no('tooLarge')],
+  ['bytes count, not characters', limit(35, members('"x":"€","data":1')), ok({ x: '€' }, 'json', '1')],
+  ['bytes count, not characters: one too many', limit(34, members('"x":"€","data":1')), no('tooLarge')],
+  ['binary mode is measured alike', limit(32, binary({}, '"x"')), no('tooLarge')],
+  ['binary mode as large as it may be', limit(33, binary({}, '"x"')), ok({}, 'json', '"x"')],
   ['far too large is not read', limit(35, members(`"data":"${'x'.repeat(5000)}"`)), no('tooLarge', null, null)],
   ['data beyond the default limit', members(`"data":"${'x'.repeat(DEFAULT_MAX_EVENT_BYTES)}"`), no('tooLarge')],
 
@@ -366,12 +366,10 @@ describe('decodeMessage', () => {
     expect(decoded.kind === 'event' && decoded.event.data.buffer === body.buffer).toBe(true);
   });
 
-  test('an attribute keeps no more of the body than itself', () => {
-    // A slice of a long string keeps the whole of it alive; the value must not be one. Not observable but by its length
-    // in the heap, so the test looks at what is: values equal, from a plain Uint8Array with an offset of its own.
-    const body = new Uint8Array(Buffer.from(`xx{${BASE_JSON},"subject":"${'s'.repeat(40)}"}`)).subarray(2);
+  test('a body may be a plain Uint8Array at an offset of its own', () => {
+    const body = new Uint8Array(Buffer.from(`xx{${BASE_JSON},"subject":"${'s'.repeat(40)}","data":"é"}yy`)).subarray(2, -2);
     const decoded = decodeStructured(body, OPTIONS);
-    expect(decoded.kind === 'event' ? decoded.event.attributes['subject'] : decoded.rejection).toBe('s'.repeat(40));
+    expect(decoded.kind === 'event' ? [decoded.event.attributes['subject'], Buffer.from(decoded.event.data).toString()] : decoded.rejection).toEqual(['s'.repeat(40), '"é"']);
   });
 
   test('the real events of the sandbox decode and encode to the same line', () => {
@@ -412,6 +410,7 @@ const extensions = (value: fc.Arbitrary<string>): fc.Arbitrary<Record<string, At
   fc.dictionary(name, fc.oneof(value, fc.boolean(), fc.integer()), { maxKeys: 4 });
 const time = fc.date({ min: new Date('0001-01-01T00:00:00Z'), max: new Date('9999-12-31T00:00:00Z'), noInvalidDate: true }).map((date) => date.toISOString());
 
+type SdkHeaders = Record<string, AttributeValue | undefined>;
 interface Sent { attributes: Record<string, AttributeValue>; data: unknown }
 function sent(value: fc.Arbitrary<string>): fc.Arbitrary<Sent> {
   const attributes = fc.tuple(fc.record({ id: value, source: fc.constantFrom('/s', 'https://example.com/a?b=c', 'Voice'), type: value, time }), extensions(value),
@@ -425,7 +424,7 @@ function sent(value: fc.Arbitrary<string>): fc.Arbitrary<Sent> {
     ({ attributes: { specversion: '1.0', ...more, ...required, ...identity, ...subject, datacontenttype }, data }));
 }
 function sdkEvent(of: Sent): SdkEvent<unknown> {
-  return new SdkEvent({ ...of.attributes, data: of.data } as ConstructorParameters<typeof SdkEvent>[0]);
+  return new SdkEvent({ ...of.attributes, data: of.data });
 }
 /** What the SDK leaves of the attributes: in binary mode all are strings. */
 function asStrings(attributes: Record<string, AttributeValue>): Record<string, AttributeValue> {
@@ -439,12 +438,12 @@ function expectSent(decoded: CloudEvent, of: Sent, attributes: Record<string, At
   expect(Buffer.from(decoded.data).toString('hex')).toBe(dataBytes(of.data).toString('hex'));
 }
 /** As kafkajs hands over what it sent: values as Buffers, what is undefined left out. */
-function asKafkaJs(headers: Record<string, unknown>): Headers {
+function asKafkaJs(headers: Record<string, AttributeValue | undefined>): Headers {
   return Object.fromEntries(Object.entries(headers).flatMap(([key, value]) => (value === undefined ? [] : [[key, Buffer.from(String(value))]])));
 }
 /** What the SDK 10 does not do itself (HTTP binding 3.1.3.2), done for it. */
-function asHttp(headers: Record<string, unknown>): Headers {
-  const encode = (value: unknown): string => Buffer.from(String(value)).toString('latin1').replace(/[^!#$&-~]/g, (char) => `%${char.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()}`);
+function asHttp(headers: Record<string, AttributeValue | undefined>): Headers {
+  const encode = (value: AttributeValue): string => Buffer.from(String(value)).toString('latin1').replace(/[^!#$&-~]/g, (char) => `%${char.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()}`);
   return Object.fromEntries(Object.entries(headers).flatMap(([key, value]) => (value === undefined ? [] : [[key, key === 'content-type' ? String(value) : encode(value)]])));
 }
 
@@ -454,27 +453,27 @@ describe('what the cloudevents SDK encodes, we decode to the same event', () => 
   test('HTTP structured', () => {
     fc.assert(fc.property(sent(text), (of) => {
       const message = HTTP.structured(sdkEvent(of));
-      expectSent(single({ headers: message.headers as Headers, body: Buffer.from(message.body as string) }, 'http'), of, of.attributes);
+      expectSent(single({ headers: message.headers, body: Buffer.from(message.body as string) }, 'http'), of, of.attributes);
     }), RUNS);
   });
 
   test('HTTP binary', () => {
     fc.assert(fc.property(sent(text.map((value) => value.trim()).filter((value) => value !== '')), (of) => {
       const message = HTTP.binary(sdkEvent(of));
-      expectSent(single({ headers: asHttp(message.headers), body: dataBytes(message.body) }, 'http'), of, asStrings(of.attributes));
+      expectSent(single({ headers: asHttp(message.headers as SdkHeaders), body: dataBytes(message.body) }, 'http'), of, asStrings(of.attributes));
     }), RUNS);
   });
 
   test('Kafka structured', () => {
     fc.assert(fc.property(sent(text), (of) => {
-      const message = Kafka.structured(sdkEvent(of)) as unknown as { headers: Record<string, unknown>; value: string };
+      const message = Kafka.structured(sdkEvent(of)) as unknown as { headers: SdkHeaders; value: string };
       expectSent(single({ headers: asKafkaJs(message.headers), body: Buffer.from(message.value) }, 'kafka'), of, of.attributes);
     }), RUNS);
   });
 
   test('Kafka binary: its value is an object, which the producer has to make bytes of', () => {
     fc.assert(fc.property(sent(text), (of) => {
-      const message = Kafka.binary(sdkEvent(of)) as unknown as { headers: Record<string, unknown>; value: unknown };
+      const message = Kafka.binary(sdkEvent(of)) as unknown as { headers: SdkHeaders; value: unknown };
       expectSent(single({ headers: asKafkaJs(message.headers), body: dataBytes(message.value) }, 'kafka'), of, asStrings(of.attributes));
     }), RUNS);
   });
@@ -484,10 +483,10 @@ describe('what the cloudevents SDK encodes, we decode to the same event', () => 
       const sdk = sdkEvent(of);
       const http = HTTP.structured(sdk);
       const binary = HTTP.binary(sdk);
-      const record = Kafka.binary(sdk) as unknown as { headers: Record<string, unknown>; value: unknown };
+      const record = Kafka.binary(sdk) as unknown as { headers: SdkHeaders; value: unknown };
       const ids = [
-        single({ headers: http.headers as Headers, body: Buffer.from(http.body as string) }, 'http'),
-        single({ headers: asHttp(binary.headers), body: dataBytes(binary.body) }, 'http'),
+        single({ headers: http.headers, body: Buffer.from(http.body as string) }, 'http'),
+        single({ headers: asHttp(binary.headers as SdkHeaders), body: dataBytes(binary.body) }, 'http'),
         single({ headers: asKafkaJs(record.headers), body: dataBytes(record.value) }, 'kafka'),
       ].map(eventId);
       expect(new Set(ids).size).toBe(1);

@@ -1,0 +1,114 @@
+// `throughline workspaces` and `throughline keys`: appends to the workspaces' own streams, which a running `serve` follows.
+import { isWorkspaceId, type WorkspaceId } from '../../schemas/identity.ts';
+import type { Options } from '../config.ts';
+import { OperatingError } from '../errors.ts';
+import { type Refusal, Workspaces } from '../workspaces.ts';
+import { type Folder, openFolder, openWorkspaces } from './folder.ts';
+import { type Io, orExplain, print, printJson, table } from './terminal.ts';
+
+const REFUSALS: Readonly<Record<Refusal, string>> = {
+  workspaceExists: 'there is a workspace of this id already',
+  noWorkspace: 'there is no workspace of this id',
+  keyExists: 'there is a key of this id already',
+  noKey: 'the workspace has no key of this id',
+  keyRevoked: 'the key was revoked before',
+};
+
+export function workspacesVerb(options: Options<'workspaces'>, io: Io): Promise<number> {
+  return orExplain('workspaces', io, async () => {
+    switch (options.action) {
+      case 'list': return withFolder(options.data, 'read', io, (folder) => listWorkspaces(options, folder, io));
+      case 'create': return withFolder(options.data, 'beside', io, (folder) => createWorkspace(options, folder, io));
+    }
+  });
+}
+
+export function keysVerb(options: Options<'keys'>, io: Io): Promise<number> {
+  return orExplain('keys', io, async () => {
+    if (options.action === 'list') return withFolder(options.data, 'read', io, (folder) => listKeys(options, folder, io));
+    // Asked of the folder first: a misspelt --data must not make an empty store.
+    await withFolder(options.data, 'read', io, async () => undefined);
+    return withFolder(options.data, 'beside', io, (folder) => changeKeys(options, folder, io));
+  });
+}
+
+async function listWorkspaces(options: Options<'workspaces'>, folder: Folder, io: Io): Promise<number> {
+  return withWorkspaces(folder, io, async (workspaces) => {
+    const all = workspaces.list();
+    if (options.json) await printJson(io.stdout, all);
+    else await print(io.stdout, table(['id', 'name', 'keys', 'created'], all.map(({ id, name, keys, createdAt }) => [id, name, String(keys), createdAt])));
+    return 0;
+  });
+}
+
+async function createWorkspace(options: Options<'workspaces'>, folder: Folder, io: Io): Promise<number> {
+  const id = idOf(options.workspace ?? '');
+  const workspaces = await openWorkspaces(options.data, folder, io, options.masterKey);
+  try {
+    const made = await workspaces.create(id, { ...(options.name === null ? {} : { name: options.name }), secret: options.workspaceSecret });
+    if (made.kind === 'refused') return await refuse('workspaces', made.reason, io);
+    if (options.json) await printJson(io.stdout, { workspace: id, keyId: made.keyId, key: made.token });
+    else await print(io.stdout, `Made workspace ${id}. Its API key ${made.keyId}, shown this once: ${made.token}\n`);
+    return 0;
+  } finally {
+    await workspaces.close();
+  }
+}
+
+async function listKeys(options: Options<'keys'>, folder: Folder, io: Io): Promise<number> {
+  return withWorkspaces(folder, io, async (workspaces) => {
+    const keys = workspaces.listKeys(options.workspace);
+    if (keys === null) return refuse('keys', 'noWorkspace', io);
+    if (options.json) await printJson(io.stdout, keys);
+    else await print(io.stdout, table(['id', 'label', 'created', 'revoked'], keys.map(({ keyId, label, createdAt, revokedAt }) => [keyId, label, createdAt, revokedAt ?? ''])));
+    return 0;
+  });
+}
+
+async function changeKeys(options: Options<'keys'>, folder: Folder, io: Io): Promise<number> {
+  const workspace = idOf(options.workspace);
+  return withWorkspaces(folder, io, async (workspaces) => {
+    if (options.action === 'revoke') {
+      const keyId = options.id ?? '';
+      const refusal = await workspaces.revokeKey(workspace, keyId);
+      if (refusal !== null) return refuse('keys', refusal, io);
+      if (options.json) await printJson(io.stdout, { workspace, keyId, revoked: true });
+      else await print(io.stdout, `Revoked key ${keyId}: a running serve refuses it within a second.\n`);
+      return 0;
+    }
+    const made = await workspaces.createKey(workspace, options.label);
+    if (made.kind === 'refused') return refuse('keys', made.reason, io);
+    if (options.json) await printJson(io.stdout, { workspace, keyId: made.keyId, key: made.token });
+    else await print(io.stdout, `Made API key ${made.keyId} of workspace ${workspace}, shown this once: ${made.token}\n`);
+    return 0;
+  });
+}
+
+async function withFolder<T>(data: string, mode: 'read' | 'beside', io: Io, work: (folder: Folder) => Promise<T>): Promise<T> {
+  const folder = await openFolder(data, mode, io);
+  try {
+    return await work(folder);
+  } finally {
+    await folder.close();
+  }
+}
+
+/** Keys need no secret, so none is opened. */
+async function withWorkspaces(folder: Folder, io: Io, work: (workspaces: Workspaces) => Promise<number>): Promise<number> {
+  const workspaces = await Workspaces.open({ store: folder.events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });
+  try {
+    return await work(workspaces);
+  } finally {
+    await workspaces.close();
+  }
+}
+
+async function refuse(verb: string, reason: Refusal, io: Io): Promise<number> {
+  await print(io.stderr, `throughline ${verb}: ${REFUSALS[reason]} (${reason})\n`);
+  return 1;
+}
+
+function idOf(text: string): WorkspaceId {
+  if (!isWorkspaceId(text)) throw new OperatingError('badConfiguration', 'the id of a workspace is 1 to 64 of a-z, 0-9 and _');
+  return text;
+}

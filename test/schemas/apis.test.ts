@@ -1,0 +1,161 @@
+import { EIGHT_BY_EIGHT_ERRORS, eightByEight, eightByEightEndpoints, isTimezone, parseRangeDate, searchRequest } from '../../schemas/apis/eightbyeight.ts';
+import { NATIVE_CODES, native, nativeEndpoints } from '../../schemas/apis/native.ts';
+import { columnsOf, type Endpoint, type JsonSchema, openApi, refusalsOf } from '../../schemas/apis/openapi.ts';
+
+const endpoints = { ...nativeEndpoints, ...eightByEightEndpoints({ journeys: ['mediaTypes', 'agents.name'], transitions: ['transitions.name'] }) };
+const all: readonly Endpoint[] = Object.values(endpoints);
+const schema = searchRequest(['mediaTypes', 'agents.name']);
+const valid = { dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-03T00:00:00Z' }, displayTimezone: 'UTC' };
+
+function codes(body: unknown): string[] {
+  const parsed = schema.safeParse(body);
+  return parsed.success ? [] : eightByEight.problemsOf(parsed.error).map(({ code }) => code);
+}
+const range = (start: unknown, end: unknown): unknown => ({ ...valid, dateRange: { start, end } });
+
+describe('an 8x8 search request', () => {
+  test.each<[string, unknown, string[]]>([
+    ['the least there is', valid, []],
+    ['everything at once', { ...valid, filters: [{ name: 'mediaTypes', values: ['Phone'] }], limit: 1000, sortField: 'TIME', sortDirection: 'DESC', nextPageCursor: 'x' }, []],
+    ['null for what may be left out', { ...valid, filters: null, limit: null, sortField: null, sortDirection: null, nextPageCursor: null }, []],
+    ['unknown fields, which are ignored (reading 18)', { ...valid, colour: 'red' }, []],
+    ['sort directions in any case (reading 6)', { ...valid, sortDirection: 'desc' }, []],
+    ['start = end (reading 4)', range('2026-03-02T00:00:00Z', '2026-03-02T00:00:00Z'), []],
+    ['exactly sixty days (reading 2)', range('2026-01-01T00:00:00Z', '2026-03-02T00:00:00Z'), []],
+    ['a millisecond more', range('2026-01-01T00:00:00Z', '2026-03-02T00:00:00.001Z'), ['maxInterval']],
+    ['sixty calendar days of one hour more by their offsets', range('2026-01-01T00:00:00+02:00', '2026-03-02T00:00:00+01:00'), ['maxInterval']],
+    ['fractions of a second', range('2026-03-02T00:00:00.123456789Z', '2026-03-03T00:00:00.5+02:00'), []],
+    ['no seconds', range('2026-03-02T00:00Z', '2026-03-03T00:00+02:00'), []],
+    ['no body', null, ['malformedRequest']],
+    ['an array', [], ['malformedRequest']],
+    ['a text', 'x', ['malformedRequest']],
+    ['nothing in it', {}, ['dateRangeNotNull', 'timezoneNotNull']],
+    ['a null range', { ...valid, dateRange: null }, ['dateRangeNotNull']],
+    ['a range that is no object', { ...valid, dateRange: '2026' }, ['malformedRequest']],
+    ['an empty range', { ...valid, dateRange: {} }, ['startRangeNotNull', 'endRangeNotNull']],
+    ['no start', range(undefined, '2026-03-03T00:00:00Z'), ['startRangeNotNull']],
+    ['a null end', range('2026-03-03T00:00:00Z', null), ['endRangeNotNull']],
+    ['a number for a date', range(1, '2026-03-03T00:00:00Z'), ['badRequest']],
+    ['no zone designator', range('2026-03-02T00:00:00', '2026-03-03T00:00:00Z'), ['iso8061WithTzFormat']],
+    ['a date alone', range('2026-03-02', '2026-03-03'), ['iso8061WithTzFormat', 'iso8061WithTzFormat']],
+    ['30 February', range('2026-02-30T00:00:00Z', '2026-03-03T00:00:00Z'), ['iso8061WithTzFormat']],
+    ['a basic offset', range('2026-03-02T00:00:00+0200', '2026-03-03T00:00:00Z'), ['iso8061WithTzFormat']],
+    ['end before start', range('2026-03-03T00:00:00Z', '2026-03-02T00:00:00Z'), ['endDateBeforeStartDate']],
+    ['end before start by their offsets alone', range('2026-03-02T00:00:00+01:00', '2026-03-02T00:00:00+02:00'), ['endDateBeforeStartDate']],
+    ['an empty timezone', { ...valid, displayTimezone: '' }, ['invalidTimezone']],
+    ['an offset for a timezone', { ...valid, displayTimezone: '+03:00' }, ['invalidTimezone']],
+    ['a number for a timezone', { ...valid, displayTimezone: 3 }, ['badRequest']],
+    ['no filters in filters (reading 1)', { ...valid, filters: [] }, ['filtersNotEmpty']],
+    ['filters that are no array', { ...valid, filters: {} }, ['malformedRequest']],
+    ['a filter that is no object', { ...valid, filters: ['mediaTypes'] }, ['malformedRequest']],
+    ['a filter of another endpoint', { ...valid, filters: [{ name: 'transitions.name', values: ['TALKING'] }] }, ['invalidFilterType']],
+    ['a filter by a name of Object.prototype', { ...valid, filters: [{ name: 'constructor', values: ['x'] }] }, ['invalidFilterType']],
+    ['a filter without a name', { ...valid, filters: [{ values: ['x'] }] }, ['badRequest']],
+    ['a filter without values', { ...valid, filters: [{ name: 'mediaTypes' }] }, ['filterValuesNotEmpty']],
+    ['a filter with no values', { ...valid, filters: [{ name: 'mediaTypes', values: [] }] }, ['filterValuesNotEmpty']],
+    ['a filter with null values', { ...valid, filters: [{ name: 'mediaTypes', values: null }] }, ['filterValuesNotEmpty']],
+    ['values that are no array', { ...valid, filters: [{ name: 'mediaTypes', values: 'Phone' }] }, ['malformedRequest']],
+    ['a value that is no text', { ...valid, filters: [{ name: 'mediaTypes', values: [1] }] }, ['badRequest']],
+    ['limit 0', { ...valid, limit: 0 }, ['invalidLimit']],
+    ['limit 1001', { ...valid, limit: 1001 }, ['invalidLimit']],
+    ['limit 1.5', { ...valid, limit: 1.5 }, ['invalidLimit']],
+    ['limit as a text', { ...valid, limit: '10' }, ['badRequest']],
+    ['another sort field', { ...valid, sortField: 'time' }, ['invalidSortField']],
+    ['another sort direction', { ...valid, sortDirection: 'up' }, ['invalidSortDirection']],
+    ['a number for a sort direction', { ...valid, sortDirection: 1 }, ['badRequest']],
+    ['a number for a cursor', { ...valid, nextPageCursor: 1 }, ['badRequest']],
+    ['everything wrong, all of it told (reading 15)', { dateRange: { end: 'x' }, filters: [{ name: 'x', values: [] }], limit: 0, sortDirection: 'up', sortField: 'x' }, ['startRangeNotNull', 'iso8061WithTzFormat', 'timezoneNotNull', 'invalidFilterType', 'filterValuesNotEmpty', 'invalidLimit', 'invalidSortField', 'invalidSortDirection']],
+  ])('%s', (_what, body, expected) => expect(codes(body)).toEqual(expected));
+
+  test('an error is printed with the fields of both revisions, and points to the published page', () => {
+    expect(eightByEight.print([{ code: 'invalidPbx', message: 'no', attribute: 'filters.0' }])).toEqual({
+      errors: [{ message: 'no (filters.0)', suggestion: EIGHT_BY_EIGHT_ERRORS.invalidPbx.suggestion, url: 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api#invalid-pbx-invalidpbx', errorCode: 'invalidPbx' }],
+    });
+    expect(Object.keys(EIGHT_BY_EIGHT_ERRORS)).toHaveLength(23);
+  });
+
+  test('a date without seconds is the start of its minute', () => {
+    expect(parseRangeDate('2026-03-02T10:30+02:00')).toBe('2026-03-02T08:30:00.000000000Z');
+    expect(parseRangeDate('2026-03-02T10+02:00')).toBeNull();
+  });
+});
+
+test.each<[string, boolean]>([
+  ['UTC', true], ['GMT', true], ['Etc/UTC', true], ['Etc/GMT+5', true], ['Europe/Bucharest', true], ['Asia/Kolkata', true], ['Asia/Calcutta', true], ['Europe/Kyiv', true],
+  ['America/Argentina/Buenos_Aires', true], ['US/Eastern', true], ['EST5EDT', true], ['America/Port-au-Prince', true], ['Australia/Lord_Howe', true],
+  ['+03:00', false], ['-0300', false], ['europe/bucharest', false], ['EUROPE/BUCHAREST', false], ['utc', false], ['asia/kolkata', false], ['ASIA/Kolkata', false], ['Mars/Olympus', false], ['Europe/', false], [' UTC', false], ['Z', false], ['Xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx', false],
+])('timezone %j: %s (1.10 no. 16)', (name, expected) => expect(isTimezone(name)).toBe(expected));
+
+describe('our own parameters', () => {
+  const problems = (name: keyof typeof nativeEndpoints, query: unknown): readonly string[] => {
+    const parsed = nativeEndpoints[name].query.safeParse(query);
+    return parsed.success ? [] : native.problemsOf(parsed.error).map(({ code, attribute }) => `${code} ${attribute ?? ''}`.trim());
+  };
+  test.each<[keyof typeof nativeEndpoints, unknown, string[]]>([
+    ['getHistory', { identity: 'a@example.com' }, []],
+    ['getHistory', { identity: 'a@example.com', limit: '1000', sort: 'desc', identitytype: 'email' }, []],
+    ['getHistory', {}, ['missingParameter identity']],
+    ['getHistory', { identity: '' }, ['badRequest identity']],
+    ['getHistory', { identity: ['a', 'b'] }, ['badRequest identity']],
+    ['getHistory', { identity: 'a', limit: '0' }, ['badRequest limit']],
+    ['getHistory', { identity: 'a', limit: '1e2' }, ['badRequest limit']],
+    ['getHistory', { identity: 'a', sort: 'up' }, ['badRequest sort']],
+    ['getHistory', { identity: 'a', identityType: 'email' }, ['unknownParameter identityType']],
+    ['listJourneys', { identity: 'a', timezone: '+03:00' }, ['invalidTimezone timezone']],
+    ['getOutcomes', { from: 'yesterday' }, ['badRequest from', 'missingParameter to']],
+    ['getOutcomes', { from: '2026-03-02T00:00:00Z', to: '2026-03-03T00:00:00Z', by: 'week', group: 'queue,colour' }, ['badRequest by', 'badRequest group']],
+    ['getOutcomes', { from: '2026-03-02T00:00:00Z', to: '2026-03-03T00:00:00Z', by: 'hour', group: 'queue,outcome', timezone: 'Europe/Bucharest' }, []],
+    ['publishEvents', { dryRun: 'yes' }, ['badRequest dryRun']],
+  ])('%s %j', (name, query, expected) => expect(problems(name, query)).toEqual(expected));
+});
+
+describe('the OpenAPI document', () => {
+  const status = (code: string): number => (code in NATIVE_CODES ? NATIVE_CODES[code as keyof typeof NATIVE_CODES].status : code in EIGHT_BY_EIGHT_ERRORS ? EIGHT_BY_EIGHT_ERRORS[code as keyof typeof EIGHT_BY_EIGHT_ERRORS].status : 400);
+  const document = openApi(all, status, '0.1.0') as { openapi: string; paths: Record<string, Record<string, JsonSchema>> };
+  const operations = Object.entries(document.paths).flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => ({ path, method, operation })));
+
+  test('has every endpoint with an id of its own, security, parameters, an answer and its refusals', () => {
+    expect(document.openapi).toBe('3.1.0');
+    expect(new Set(operations.map(({ operation }) => operation['operationId'])).size).toBe(all.length);
+    for (const { path, operation } of operations) {
+      const responses = operation['responses'] as Record<string, { content: Record<string, { schema: JsonSchema }> }>;
+      expect(Object.keys(Object.values(responses['200']?.content ?? {})[0]?.schema ?? {})).not.toEqual([]);
+      const named = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]);
+      expect((operation['parameters'] as { name: string; in: string; schema: unknown }[]).filter((one) => one.in === 'path').map(({ name }) => name)).toEqual(named);
+      expect((operation['parameters'] as { schema: unknown }[]).every((one) => one.schema !== undefined)).toBe(true);
+      if ((operation['security'] as unknown[]).length > 0) expect(responses['401']).toBeDefined();
+      expect(Object.keys(responses).every((code) => /^[2-5]\d\d$/.test(code))).toBe(true);
+    }
+  });
+
+  test('leaves nothing open that reads or writes data', () => {
+    expect(all.filter(({ access }) => access === 'open').map(({ path }) => path)).toEqual(['/openapi.json', '/docs', '/healthz', '/readyz', '/metrics']);
+  });
+
+  test('says of the searches what the schema takes: required fields, filters by name, the limit', () => {
+    const body = document.paths['/cidp/journey/api/v1/journeys/search']?.['post']?.['requestBody'] as { content: Record<string, { schema: { required: string[]; properties: Record<string, unknown> } }> };
+    const { schema: request } = body.content['application/json'] ?? { schema: { required: [], properties: {} } };
+    expect(request.required).toEqual(['dateRange', 'displayTimezone']);
+    expect(JSON.stringify(request.properties['filters'])).toContain('"enum":["mediaTypes","agents.name"]');
+    expect(JSON.stringify(request.properties['limit'])).toContain('"maximum":1000');
+    expect(JSON.stringify(document)).not.toContain('$schema');
+  });
+
+  test('an example request of each endpoint is taken by its own schema', () => {
+    const filters = { journeys: ['mediaTypes'], transitions: ['transitions.name'] };
+    for (const one of Object.values(eightByEightEndpoints(filters))) expect(one.body.kind === 'json' && one.body.schema.safeParse(one.requestExample).success).toBe(true);
+  });
+
+  test('every refusal that an endpoint names has a status', () => {
+    const known = new Set([...Object.keys(NATIVE_CODES), ...Object.keys(EIGHT_BY_EIGHT_ERRORS), 'missingIdentity']);
+    expect(all.flatMap(refusalsOf).filter((code) => !known.has(code))).toEqual([]);
+  });
+});
+
+test('the columns of a CSV are the scalar properties in order, one per property of an array\'s items', () => {
+  const names = (endpoint: Endpoint): string[] => (endpoint.list === null ? [] : columnsOf(endpoint.list).map(({ name }) => name));
+  expect(names(endpoints.searchJourneys).slice(0, 9)).toEqual(['time', 'finishedTime', 'journeyId', 'interactions.id', 'interactions.direction', 'interactions.type', 'agents.id', 'agents.subscriptionId', 'agents.name']);
+  expect(names(endpoints.searchJourneys)).toEqual(expect.arrayContaining(['agents.group.name', 'entryPoint.site.id', 'mediaTypes', 'aiAgentInformation.toolsUsedSuccessfully.name']));
+  expect(names(endpoints.searchTransitions).slice(0, 4)).toEqual(['journeyId', 'transitions.time', 'transitions.name', 'transitions.interactionId']);
+  expect(names(endpoints.getHistory)).toEqual(expect.arrayContaining(['eventId', 'recordedtime', 'event.type', 'event.data']));
+});
