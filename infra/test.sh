@@ -3,6 +3,8 @@
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+# What Node compiled is kept: every worker and every program that a test starts begins the sooner.
+export NODE_COMPILE_CACHE="$PWD/node_modules/.cache/compile"
 node24() { sh infra/node.sh "$@"; }
 
 { node24 node_modules/typescript/bin/tsc -p . >"$out/types" 2>&1; echo $? >"$out/types.rc"; node24 node_modules/eslint/bin/eslint.js . >"$out/lint" 2>&1; echo $? >"$out/lint.rc"; } &

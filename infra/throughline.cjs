@@ -14,6 +14,8 @@ if (node === undefined) {
   console.error(`throughline needs Node 24 or later; this is ${process.version}, and none is installed for ${process.platform}-${process.arch}. Run "make setup", or install Node 24.`);
   process.exit(1);
 }
-const child = spawn(node, [join(root, 'services', 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit' });
+// Type stripping is most of a start; Node keeps what it compiled beside the modules it belongs to.
+const env = { NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'), ...process.env };
+const child = spawn(node, [join(root, 'services', 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit', env });
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => child.kill(signal));
 child.on('exit', (code, signal) => process.exit(signal === null ? code : 128 + constants.signals[signal]));

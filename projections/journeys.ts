@@ -835,7 +835,9 @@ class JourneyBatch {
     const spokenOf = extend === null ? members : [...plan.group.loose, ...plan.group.touched];
     if (spokenOf.some(({ document: { truncated } }) => truncated)) timeline.truncate();
     const change = timeline.finish();
-    let named = false;
+    // Another id may have the same key: a text that is now said as an explicit id of the interaction that it names.
+    let named = document.row.journeyId !== plan.id;
+    document.row.journeyId = plan.id;
     for (const node of spokenOf) {
       for (const id of idsOf(node)) if (insertSorted(state.ids, id)) named = true;
     }

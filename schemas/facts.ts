@@ -140,8 +140,8 @@ export interface Interpreted {
 /** Rank of a kind at one instant: what opens comes before what it opens for, ends come last. A total Record, so that a new kind does not compile without its rank. */
 export const RANK: Readonly<Record<Fact['kind'], number>> = {
   identifiers: 0, named: 1, webActivity: 2, unreadable: 3,
-  started: 10, linked: 11, journey: 12, joined: 13, dialling: 14, script: 15,
-  forwarded: 20, transferred: 21, waiting: 22, voicemail: 23, followUp: 24,
+  started: 10, linked: 11, journey: 12, joined: 13, dialling: 14,
+  forwarded: 20, transferred: 21, script: 22, waiting: 23, voicemail: 24, followUp: 25,
   processing: 30, talking: 31, held: 32, resumed: 33,
   phoneCodes: 40, aiAgent: 41, described: 42, dropped: 43, wrappedUp: 44, ended: 50,
 };

@@ -184,9 +184,9 @@ function splitArguments(verb: Verb, argv: readonly string[]): Given {
   return { words, flags, problems };
 }
 
-/** Also of a flag that is refused: its value, a secret perhaps, is no word of its own then. */
+/** Also of a flag that is refused or misspelt: its value, a secret perhaps, is no word of its own then. */
 function takesValue(verb: Verb, dashed: string): boolean {
-  const flag = verb.flags.find((one) => dash(one) === dashed);
+  const flag = verb.flags.find((one) => dash(one) === dashed) ?? verb.flags.find((one) => dash(one) === nearest(dashed, verb.flags.map(dash)));
   return flag === undefined ? isServer(dashed) : FLAGS[flag].value !== null;
 }
 
@@ -271,10 +271,15 @@ const dash = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${le
 const variableOfText = (name: string): string => `THROUGHLINE_${dash(name).replaceAll('-', '_').toUpperCase()}`;
 const variableOf = (flag: FlagName): string => (FLAGS[flag] as Flag).variable ?? variableOfText(flag);
 
-/** ` Did you mean …?` for a name at most two edits away. */
 function suggestion(name: string, known: readonly string[], prefix: string): string {
-  const nearest = known.map((one) => ({ one, distance: editDistance(name, one) })).sort((a, b) => a.distance - b.distance)[0];
-  return nearest !== undefined && nearest.distance <= 2 ? `. Did you mean ${prefix}${nearest.one}?` : '';
+  const meant = nearest(name, known);
+  return meant === null ? '' : `. Did you mean ${prefix}${meant}?`;
+}
+
+/** The known name at the fewest edits, if at most two. */
+function nearest(name: string, known: readonly string[]): string | null {
+  const [best] = known.map((one) => ({ one, distance: editDistance(name, one) })).sort((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= 2 ? best.one : null;
 }
 
 /** Levenshtein's, row by row. */

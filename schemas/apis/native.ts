@@ -147,7 +147,7 @@ export const personAnswer = z.object({
 });
 
 const json = 'application/json';
-const example = { specversion: '1.0', id: '8f0c', source: 'shop/ivr', type: 'throughline.interaction.started', time: '2026-03-02T09:00:00Z', identity: 'ana@example.com', identitytype: 'email', data: { interactionId: 'call-1', direction: 'Inbound', medium: 'Phone' } };
+const example = { specversion: '1.0', id: '8f0c', source: 'https://voice.example.com/events', type: 'org.throughline.interaction.started', time: '2026-03-02T09:00:00Z', identity: 'ana@example.com', identitytype: 'email', data: { interactionId: 'call-1', direction: 'Inbound', medium: 'Phone' } };
 
 // ---- endpoints -------------------------------------------------------------------------------------------------------
 

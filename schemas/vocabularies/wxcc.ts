@@ -47,12 +47,23 @@ function idOf(event: RecordedCloudEvent, data: Members, ...names: readonly strin
   return null;
 }
 
+/** Ids that the newer format moves into `additionalFields`. Null when there is none, or an empty one. */
+function eitherId(event: RecordedCloudEvent, data: Members, name: string): string | null {
+  const own = idOf(event, data, name);
+  if (own !== null && own !== '') return own;
+  const more = members(data['additionalFields']);
+  return more === null ? null : text(more[name]);
+}
+
+/** Nothing that a view shows of Webex's is longer; what is stands in the log and the history. */
+const MAX_TEXT = 1000;
+
 /** The first of the names that holds a text, in `data` itself or in the newer format's `additionalFields`. */
 function said(data: Members, ...names: readonly string[]): string | null {
   const more = members(data['additionalFields']);
   for (const name of names) {
     const found = text(data[name]) ?? (more === null ? null : text(more[name]));
-    if (found !== null) return found;
+    if (found !== null && found.length <= MAX_TEXT) return found;
   }
   return null;
 }
@@ -66,17 +77,16 @@ function channelOf(data: Members): Medium | null {
   return word === null || word.length > 64 ? null : (CHANNELS.get(word.toLowerCase()) ?? medium(word));
 }
 
-function queueOf(data: Members): Place | null {
-  const id = said(data, 'queueId');
+function queueOf(event: RecordedCloudEvent, data: Members): Place | null {
+  const id = eitherId(event, data, 'queueId');
   const name = said(data, 'queueName');
   if (id === null && name === null) return null;
   return name === null ? { id } : { id, name };
 }
 
 function agentOf(event: RecordedCloudEvent, data: Members): Agent | null {
-  const more = members(data['additionalFields']);
-  const id = idOf(event, data, 'agentId') ?? (more === null ? null : idOf(event, more, 'agentId'));
-  if (id === null || id.trim() === '') return null;
+  const id = eitherId(event, data, 'agentId');
+  if (id === null) return null;
   const name = said(data, 'agentName');
   const group = { id: said(data, 'teamId'), name: said(data, 'teamName') };
   const site = { id: said(data, 'siteId'), name: said(data, 'siteName') };
@@ -119,7 +129,7 @@ function tieOf(event: RecordedCloudEvent): number {
 function customerOf(task: Task): Identifier | null {
   if (task.direction !== 'Inbound' && task.direction !== 'Outbound') return null;
   const value = said(task.data, task.direction === 'Inbound' ? 'origin' : 'destination');
-  if (value === null || value.length > 1000) return null;
+  if (value === null) return null;
   if (value.includes('@') && !/^sips?:/i.test(value)) return { type: 'email', value };
   if (task.medium === 'Phone' || task.medium === 'Sms') return /^\+?[0-9 ().-]{5,24}$/.test(value) ? { type: 'phone', value } : null;
   return task.medium === 'Social' && task.direction === 'Inbound' ? { type: 'socialId', value } : null;
@@ -230,11 +240,11 @@ function described(task: Task): readonly InteractionFactBody[] {
   const data: Record<string, string> = {};
   for (const name of REPORTED) {
     const value = task.data[name];
-    if (typeof value === 'number' || (typeof value === 'string' && value !== '' && value.length <= 1000)) data[name] = String(value);
+    if (typeof value === 'number' || (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT)) data[name] = String(value);
   }
   const topic = said(task.data, 'contactReason');
   if (topic === null && Object.keys(data).length === 0) return [];
-  return [{ kind: 'described', ...(topic === null ? {} : { topics: [topic.slice(0, 1000)] }), ...(Object.keys(data).length === 0 ? {} : { data }) }];
+  return [{ kind: 'described', ...(topic === null ? {} : { topics: [topic] }), ...(Object.keys(data).length === 0 ? {} : { data }) }];
 }
 
 const nothing = (): readonly InteractionFactBody[] => [];
@@ -319,14 +329,14 @@ function taskOf(event: RecordedCloudEvent, data: Members, id: string): Task {
   return {
     event, data, interaction: interactionId(NAME, id),
     direction: DIRECTIONS.get(said(data, 'direction')?.toLowerCase() ?? '') ?? null,
-    medium: channelOf(data), queue: queueOf(data), agent: agentOf(event, data),
+    medium: channelOf(data), queue: queueOf(event, data), agent: agentOf(event, data),
     callback: said(data, 'outboundType')?.toUpperCase().includes('CALLBACK') ?? false,
   };
 }
 
 function named(task: Task): readonly FactBody[] {
   const name = said(task.data, 'customerName');
-  return name === null || name.length > 1000 || !(task.event.event.type === 'task:new' || task.event.event.type === 'task:ended') ? [] : [{ kind: 'named', name }];
+  return name === null || !(task.event.event.type === 'task:new' || task.event.event.type === 'task:ended') ? [] : [{ kind: 'named', name }];
 }
 
 /**

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { eightByEight } from '../../schemas/apis/eightbyeight.ts';
 import { native } from '../../schemas/apis/native.ts';
-import { type Dialect, type Endpoint, type Format, MEDIA_TYPES } from '../../schemas/apis/openapi.ts';
+import { type Dialect, type Endpoint, type Format, formatParameter, MEDIA_TYPES } from '../../schemas/apis/openapi.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
 import { formatOf, printPage } from './pages.ts';
@@ -100,20 +100,17 @@ async function answer(deps: ApiDeps, views: Views, route: Route, request: Reques
   const opened = keys === null || endpoint.reads.length === 0 ? null : await views.open(endpoint.reads, keys.keys.id, header(request, 'throughline-min-position'));
   if (opened?.kind === 'refused') return { outcome: opened, opened: null };
   // `format` is every list's own parameter, and no endpoint's.
+  if (endpoint.list !== null && !formatParameter.safeParse(request.query['format']).success) return { outcome: refuse('badRequest', { attribute: 'format' }), opened: null };
   const query = Object.fromEntries(Object.entries(request.query).filter(([name]) => endpoint.list === null || name !== 'format'));
   const outcome = await route.run({
     params: request.params, query, body: parsed.value, raw: { bytes: body.bytes, headers: request.headersDistinct },
-    get keys() {
-      if (keys === null) throw new Error('assertion: an open endpoint asks for no keys');
-      return keys.keys;
-    },
     view: (group) => {
       const view = opened?.views[group];
       if (view === undefined) throw new Error(`assertion: ${endpoint.name} does not say that it reads ${group}`);
       return view;
     },
     signal: signalOf(response),
-  });
+  }, keys?.keys ?? null);
   return { outcome, opened };
 }
 

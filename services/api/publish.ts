@@ -2,11 +2,11 @@
 import { decodeMessage, type Rejection } from '../../schemas/cloudevent.ts';
 import type { DryRun, Receipt } from '../door.ts';
 import type { Position } from '../ports.ts';
-import type { Answer, ApiDeps, Outcome, RawCall } from './routes.ts';
+import type { Answer, ApiDeps, Call, Outcome } from './routes.ts';
 import { type Refused, refuse, type Views } from './views.ts';
 
 /** Answers once everything is durable. Of a batch, one bad element fails no other. */
-export async function publish({ door, limits }: ApiDeps, views: Views, { raw, keys }: RawCall, dryRun: boolean): Promise<Outcome> {
+export async function publish({ door, limits }: ApiDeps, views: Views, { raw, keys }: Pick<Call<unknown, unknown, unknown>, 'raw' | 'keys'>, dryRun: boolean): Promise<Outcome> {
   if (door === null) return refuse('publishUnavailable');
   const message = decodeMessage({ headers: raw.headers, body: raw.bytes.length === 0 ? null : raw.bytes }, { binding: 'http', maxEventBytes: limits.maxEventBytes });
   const decoded = message.kind === 'one' ? [message.decoded] : message.elements;
@@ -16,7 +16,15 @@ export async function publish({ door, limits }: ApiDeps, views: Views, { raw, ke
   const [only] = results;
   const [value] = printed;
   if (only === undefined || value === undefined) throw new Error('assertion: the door answers each event');
-  return only.kind === 'rejected' ? rejected(only.rejection) : { kind: 'answer', value, ...positionHeader(results, views) };
+  if (only.kind === 'rejected') return saysItIsOne(raw.headers) ? rejected(only.rejection) : refuse('unsupportedMediaType', NOT_AN_EVENT);
+  return { kind: 'answer', value, ...positionHeader(results, views) };
+}
+
+const NOT_AN_EVENT = { attribute: 'content-type', message: 'Neither the content type (application/cloudevents+json, application/cloudevents-batch+json) nor a ce- header says that this is a CloudEvent.' };
+
+/** Any body is the data of some binary event, so the decoder can only say what is missing; who sent JSON by its plain name is better told why. */
+function saysItIsOne(headers: Readonly<Record<string, string[] | undefined>>): boolean {
+  return Object.keys(headers).some((name) => name.startsWith('ce-')) || /^\s*application\/cloudevents/i.test(headers['content-type']?.[0] ?? '');
 }
 
 type Printed = { readonly result: 'recorded' | 'duplicate' | 'rejected' | 'dryRun' } & Readonly<Record<string, unknown>>;

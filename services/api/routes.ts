@@ -32,21 +32,22 @@ export interface Call<P, Q, B> {
   readonly body: B;
   /** The bytes of the body and all headers, for who decodes them himself. */
   readonly raw: { readonly bytes: Uint8Array; readonly headers: Readonly<Record<string, string[] | undefined>> };
-  /** The caller's; an endpoint that is open has none and must not ask. */
+  /** The caller's. */
   readonly keys: WorkspaceKeys;
   /** The view of a group that the endpoint says it reads. */
   readonly view: (group: Group) => View;
   /** Aborted when whoever asked has gone. */
   readonly signal: AbortSignal;
 }
-export type RawCall = Call<unknown, unknown, unknown>;
+/** A request as it came. */
+export type RawCall = Omit<Call<unknown, unknown, unknown>, 'keys'>;
 
 export interface Route {
   readonly endpoint: Endpoint;
   /** Columns of its CSV; empty where it is no list. */
   readonly columns: readonly Column[];
-  /** Parses and answers. The parameters are as they came; every problem of theirs is in the refusal. */
-  readonly run: (raw: RawCall) => Promise<Outcome>;
+  /** Parses and answers; every problem of the parameters is in the refusal. `keys` are the caller's, null where the endpoint is open. */
+  readonly run: (raw: RawCall, keys: WorkspaceKeys | null) => Promise<Outcome>;
 }
 
 export interface ApiDeps {
@@ -67,16 +68,22 @@ export interface ApiDeps {
 
 /** Binds an endpoint to its handler, with the types that the endpoint's schemas parse to. */
 function bind<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(endpoint: Endpoint<P, Q, B>, handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Outcome | Promise<Outcome>): Route {
-  const run = async (raw: RawCall): Promise<Outcome> => {
+  const run: Route['run'] = async (raw, keys) => {
+    if (keys === null) throw new Error('assertion: who asks this endpoint has shown a key');
     const params = endpoint.params.safeParse(raw.params);
     const query = endpoint.query.safeParse(raw.query);
     const body = endpoint.body.kind === 'json' ? endpoint.body.schema.safeParse(raw.body) : null;
     const problems: Problem[] = [params, query, body].flatMap((parsed) => (parsed === null || parsed.success ? [] : endpoint.dialect.problemsOf(parsed.error)));
     const [first] = problems;
     if (first !== undefined) return { kind: 'refused', code: first.code, problems };
-    return handle({ ...raw, params: params.data as z.output<P>, query: query.data as z.output<Q>, body: body?.data as z.output<B> });
+    return handle({ ...raw, keys, params: params.data as z.output<P>, query: query.data as z.output<Q>, body: body?.data as z.output<B> });
   };
   return { endpoint, columns: endpoint.list === null ? [] : columnsOf(endpoint.list), run };
+}
+
+/** Binds an endpoint that anybody may ask, and that nobody can tell anything. */
+function bindOpen(endpoint: Endpoint, handle: () => Outcome | Promise<Outcome>): Route {
+  return { endpoint, columns: [], run: async () => handle() };
 }
 
 export const API_FILTERS = { journeys: Object.keys(JOURNEY_FILTERS), transitions: Object.keys(TRANSITION_FILTERS) };
@@ -98,11 +105,11 @@ export function createRoutes(deps: ApiDeps, views: Views): readonly Route[] {
     bind(e.findPerson, (call) => customers.find(call)),
     bind(e.getPerson, (call) => customers.person(call)),
     bind(e.getSources, (call) => sources(deps, views, call.keys.id)),
-    bind(e.getOpenApi, () => ({ kind: 'answer', value: document() })),
-    bind(e.getDocs, () => ({ kind: 'text', mediaType: 'text/html; charset=utf-8', text: page.html, headers: { 'Content-Security-Policy': page.policy } })),
-    bind(e.getHealth, () => ({ kind: 'answer', value: { status: 'ok' } })),
-    bind(e.getReadiness, async () => readiness(await deps.ready())),
-    bind(e.getMetrics, async () => ({ kind: 'text', mediaType: deps.metrics.contentType, text: await deps.metrics.text() })),
+    bindOpen(e.getOpenApi, () => ({ kind: 'answer', value: document() })),
+    bindOpen(e.getDocs, () => ({ kind: 'text', mediaType: 'text/html; charset=utf-8', text: page.html, headers: { 'Content-Security-Policy': page.policy } })),
+    bindOpen(e.getHealth, () => ({ kind: 'answer', value: { status: 'ok' } })),
+    bindOpen(e.getReadiness, async () => readiness(await deps.ready())),
+    bindOpen(e.getMetrics, async () => ({ kind: 'text', mediaType: deps.metrics.contentType, text: await deps.metrics.text() })),
   ];
   let made: JsonSchema | null = null;
   const document = (): JsonSchema => (made ??= openApi(routes.map(({ endpoint }) => endpoint), statusOf, deps.version));

@@ -19,18 +19,21 @@ export async function openFolder(folder: string, mode: 'read' | 'beside' | 'alon
     throw new OperatingError('storeUnavailable', `${folder} holds no events: name the folder that serve was given with --data`);
   }
   const hold = mode === 'alone' ? holdFolder(folder) : null;
+  let events: EventStore | null = null;
   try {
-    const events = await openSqliteEventStore(mode === 'read' ? { folder, mode } : { folder, mode: 'direct', random: io.random });
+    events = await openSqliteEventStore(mode === 'read' ? { folder, mode } : { folder, mode: 'direct', random: io.random });
+    const opened = events;
     const views = await openSqliteViewStore({ folder, clock: io.clock });
     return {
-      events, views, readOnly: mode === 'read',
+      events: opened, views, readOnly: mode === 'read',
       close: async () => {
         await views.close();
-        await events.close();
+        await opened.close();
         hold?.release();
       },
     };
   } catch (fault) {
+    await events?.close();
     hold?.release();
     throw fault;
   }

@@ -90,6 +90,10 @@ describe('problems', () => {
     expect(found.some((problem) => told.test(problem))).toBe(true);
   });
 
+  test('a misspelt flag takes its value along', () => {
+    expect(problems(['serve', '--prot', '1'])).toEqual(['there is no flag --prot. Did you mean --port?']);
+  });
+
   test('never show a secret', () => {
     const told = problems(['serve', '--api-key', 'sesame'], { THROUGHLINE_MASTER_KEY: 'open-sesame', THROUGHLINE_API_KEY: 'sesame-too' });
     expect(told.length).toBeGreaterThanOrEqual(3);

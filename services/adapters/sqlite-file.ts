@@ -1,0 +1,98 @@
+// A SQLite file of the view store: its statements, its format, and its faults as operating errors.
+import path from 'node:path';
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
+import { type ErrorCode, OperatingError } from '../errors.ts';
+
+export const FORMAT = 1;
+
+/** By primary result code (https://sqlite.org/rescode.html). Anything else is a fault of ours and passes as it is. */
+const CODES: Readonly<Record<number, ErrorCode>> = {
+  3: 'storeReadOnly', 5: 'storeBusy', 6: 'storeBusy', 7: 'storeUnavailable', 8: 'storeReadOnly', 10: 'storeUnavailable', 11: 'storeCorrupt', 13: 'storeFull', 14: 'storeUnavailable', 26: 'storeCorrupt',
+};
+const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = { ENOSPC: 'storeFull', EDQUOT: 'storeFull', EACCES: 'storeReadOnly', EPERM: 'storeReadOnly', EROFS: 'storeReadOnly', ERR_INVALID_STATE: 'storeClosed' };
+const SHORT_READ = 522;
+const BUSY = 5;
+
+/** Runs work on a file; what SQLite and the file system throw becomes an operating error that names the file. */
+export function guarded<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const { errcode, code } = error as { readonly errcode?: number; readonly code?: string };
+    const known = errcode === SHORT_READ ? 'storeCorrupt' : errcode === undefined ? SYSTEM_CODES[code ?? ''] : CODES[errcode & 0xff];
+    if (known === undefined || error instanceof OperatingError) throw error;
+    if (known === 'storeCorrupt') throw damaged(file, (error as Error).message, error);
+    throw new OperatingError(known, `${file}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Whether somebody else has the lock that was waited for. */
+export function isBusy(error: unknown): boolean {
+  return ((error as { readonly errcode?: number }).errcode ?? 0) % 256 === BUSY;
+}
+
+export function damaged(file: string, what: string, cause?: unknown): OperatingError {
+  const remedy = path.basename(file) === 'control.sqlite' ? 'restore it from a backup' : 'delete it together with its -wal and -shm files and it is folded again from the log, or replay its group';
+  return new OperatingError('storeCorrupt', `${file} is damaged (${what}): ${remedy}`, { cause });
+}
+
+export function checkFormat(file: string, db: DatabaseSync): void {
+  const { user_version: format } = db.prepare('PRAGMA user_version').get() as { user_version: number };
+  if (format > FORMAT) throw new OperatingError('storeTooNew', `${file} has format ${format}, this version reads up to ${FORMAT}`);
+  if (format < FORMAT) throw damaged(file, 'it holds no view');
+}
+
+type Optional<Row> = Row | undefined;
+/** Statements of one connection, prepared when they are first used. */
+export class Connection {
+  readonly db: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(db: DatabaseSync) {
+    this.db = db;
+  }
+
+  get<Row>(sql: string, ...values: SQLInputValue[]): Optional<Row> {
+    return this.#statement(sql).get(...values) as Optional<Row>;
+  }
+
+  all<Row>(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.#statement(sql).all(...values) as Row[];
+  }
+
+  /** How many rows it changed. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.#statement(sql).run(...values).changes);
+  }
+
+  /** All or nothing. */
+  transaction<T>(begin: 'BEGIN' | 'BEGIN IMMEDIATE', work: () => T): T {
+    this.run(begin);
+    try {
+      const result = work();
+      this.run('COMMIT');
+      return result;
+    } catch (error) {
+      // A full disk or a damaged page may have ended it already.
+      if (this.db.isTransaction) this.run('ROLLBACK');
+      throw error;
+    }
+  }
+
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, statement = this.db.prepare(sql));
+    return statement;
+  }
+}
+
+/** Never makes the file: one that is gone was dropped. */
+export function openExisting(file: string, options: { readonly readOnly: boolean; readonly timeout: number }, pragmas: string): DatabaseSync {
+  const url = pathToFileURL(file);
+  url.searchParams.set('mode', options.readOnly ? 'ro' : 'rw');
+  const db = new DatabaseSync(url, options);
+  db.exec(pragmas);
+  checkFormat(file, db);
+  return db;
+}

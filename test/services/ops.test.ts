@@ -1,0 +1,454 @@
+// The operator's verbs: what they read, what they print, and how they end. Folders are real; a server is a door behind
+// `fetch`.
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import type { JourneyDocument } from '../../projections/journeys.ts';
+import { decodeMessage } from '../../schemas/cloudevent.ts';
+import { isWorkspaceId, nodeKey, workspaceKeys } from '../../schemas/identity.ts';
+import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
+import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
+import { holdFolder } from '../../services/adapters/sqlite-events.ts';
+import { parse, type Options, type VerbName } from '../../services/config.ts';
+import { Door } from '../../services/door.ts';
+import { openFolder, openWorkspaces } from '../../services/ops/folder.ts';
+import { importVerb, Splitter } from '../../services/ops/import.ts';
+import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
+import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
+import { type Status, statusVerb } from '../../services/ops/status.ts';
+import { bytes, type Io, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
+
+const KEY = 'the-key-of-the-workspace';
+const folders: string[] = [];
+const newFolder = (): string => {
+  const folder = mkdtempSync(join(tmpdir(), 'throughline-test-'));
+  folders.push(folder);
+  return folder;
+};
+afterEach(() => { for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true }); });
+
+interface World extends Io { readonly out: () => string; readonly err: () => string; readonly slept: number[] }
+function world(given: Partial<Pick<Io, 'fetch' | 'stdin' | 'isTty' | 'signal' | 'clock'>> = {}): World {
+  let out = '';
+  let err = '';
+  let ms = Date.UTC(2026, 2, 2, 9);
+  const slept: number[] = [];
+  return {
+    stdout: { write: (text, done) => { out += text; done?.(); return true; } },
+    stderr: { write: (text, done) => { err += text; done?.(); return true; } },
+    stdin: given.stdin ?? from(''), isTty: given.isTty ?? false, signal: given.signal ?? new AbortController().signal,
+    clock: given.clock ?? { now: () => (ms += 1) }, random: (size) => randomBytes(size),
+    sleep: (time, signal) => {
+      slept.push(time);
+      return signal === undefined ? Promise.resolve() : new Promise((resolve) => { if (signal.aborted) resolve(); else signal.addEventListener('abort', () => resolve(), { once: true }); setImmediate(resolve); });
+    },
+    fetch: given.fetch ?? (() => Promise.reject(new TypeError('fetch failed'))),
+    out: () => out, err: () => err, slept,
+  };
+}
+async function* from(text: string, size = text.length + 1): AsyncGenerator<Uint8Array> {
+  const all = Buffer.from(text);
+  for (let at = 0; at < all.length; at += size) yield all.subarray(at, at + size);
+}
+function asked<V extends VerbName>(verb: V, argv: readonly string[], environment: Record<string, string> = { THROUGHLINE_API_KEY: KEY }): Options<V> {
+  const found = parse([verb, ...argv], environment);
+  if (found.kind !== 'run') throw new Error(JSON.stringify(found));
+  return found.options as Options<V>;
+}
+const json = (text: string): Record<string, unknown> => JSON.parse(text) as Record<string, unknown>;
+
+const line = (id: string, identity = 'ana@example.com', more: Record<string, unknown> = {}): string =>
+  JSON.stringify({ specversion: '1.0', id, source: 'pbx', type: 'task:new', time: '2026-03-02T08:00:00Z', identity, identitytype: 'email', datacontenttype: 'application/json', data: { taskId: `t-${id}`, channelType: 'telephony', direction: 'INBOUND' }, ...more });
+const lines = (count: number, people = 5): string[] => Array.from({ length: count }, (_, i) => line(`e${i}`, `c${i % people}@example.com`));
+
+/** A Throughline behind `fetch`: a door over memory, answering as POST /events does. `stage` may answer in its place. */
+function server(stage: (call: number, body: Uint8Array) => Response | Error | null = () => null) {
+  const store = new MemoryEventStore({ storeId: 'store' });
+  const id = 'shop';
+  if (!isWorkspaceId(id)) throw new Error('not an id');
+  const keys = workspaceKeys(id, Buffer.alloc(32, 5));
+  const door = new Door({ store, clock: { now: () => Date.UTC(2026, 2, 2, 9) }, random: (size) => randomBytes(size), sleep: (_, signal) => new Promise((resolve) => { signal?.addEventListener('abort', () => resolve(), { once: true }); }), tallies: new MemoryViewStore() });
+  const seen = { calls: 0, inside: 0, most: 0, keys: new Set<string>() };
+  const fetch = async (url: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    seen.calls += 1;
+    seen.inside += 1;
+    seen.most = Math.max(seen.most, seen.inside);
+    try {
+      const body = typeof init?.body === 'string' ? Buffer.from(init.body) : (init?.body as Uint8Array);
+      const headers = Object.fromEntries(new Headers(init?.headers));
+      seen.keys.add(headers['x-api-key'] ?? '');
+      await new Promise<void>((resolve) => { setImmediate(resolve); });
+      const staged = stage(seen.calls, body);
+      if (staged instanceof Response) return staged;
+      if (staged !== null) throw staged;
+      const message = decodeMessage({ headers, body }, { maxEventBytes: 262_144, binding: 'http' });
+      if (message.kind === 'one') return Response.json({ errors: [{ code: 'notJson', message: 'no batch' }] }, { status: 400 });
+      if (typeof url === 'string' && url.endsWith('dryRun=true')) {
+        return Response.json({ results: door.dryRun(keys, message.elements).map((one, index) => (one.kind === 'rejected' ? { index, result: 'rejected', code: one.rejection.code, attribute: one.rejection.attribute, message: one.rejection.reason } : { index, ...one, result: 'dryRun', reason: one.why === null ? null : { code: one.why.code, message: one.why.reason } })) });
+      }
+      const receipts = await door.receive(keys, message.elements);
+      return Response.json({ results: receipts.map((one, index) => (one.kind === 'rejected' ? { index, result: 'rejected', code: one.rejection.code, attribute: one.rejection.attribute, message: one.rejection.reason } : { index, result: one.kind, id: one.id })) });
+    } finally {
+      seen.inside -= 1;
+    }
+  };
+  const order = async (person: number): Promise<string[]> => {
+    const key = keys.identityKey('email', `c${person}@example.com`) ?? '';
+    return (await store.readStream(`identity.shop-${key}`, { direction: 'forward', limit: 100_000 })).map(({ metadata }) => (JSON.parse(Buffer.from(metadata).toString('utf8')) as { a: { id: string } }).a.id);
+  };
+  return { fetch, store, seen, order, stream: `identity.shop-${keys.identityKey('email', 'ana@example.com') ?? ''}` };
+}
+
+describe('cutting the input into elements', () => {
+  const split = (text: string | Uint8Array, size: number, limit = 1000): { line: number; text: string }[] => {
+    const splitter = new Splitter(limit);
+    const all = Buffer.from(text);
+    const found = [];
+    for (let at = 0; at < all.length; at += size) found.push(...splitter.push(all.subarray(at, at + size)));
+    found.push(...splitter.end());
+    return found.map((element) => ({ line: element.line, text: Buffer.from(element.bytes).toString('utf8') }));
+  };
+
+  test.each<[string, string, [number, string][]]>([
+    ['lines', '{"a":1}\n{"b":2}\n', [[1, '{"a":1}'], [2, '{"b":2}']]],
+    ['lines with blank ones, other ends and no last end', '\n{"a":1}\r\n  \n\n{"b":2}', [[2, '{"a":1}\r'], [5, '{"b":2}']]],
+    ['a byte order mark', '\ufeff{"a":1}\n', [[1, '{"a":1}']]],
+    ['an array', '[{"a":1},{"b":[1,"]"]}]', [[1, '{"a":1}'], [1, '{"b":[1,"]"]}']]],
+    ['an array over lines', '[\n  {"a":1} ,\n  {\n "b":2}\n]\n', [[2, '{"a":1} '], [3, '{\n "b":2}\n']]],
+    ['strings with brackets, commas and quotes', '[{"a":"],\\"[{,\\\\"},2]', [[1, '{"a":"],\\"[{,\\\\"}'], [1, '2']]],
+    ['an empty array and an empty input', ' [ ] ', []],
+    ['arrays one after the other, then lines', '[1]\n[2,3]\n{"c":4}\n', [[1, '1'], [2, '2'], [2, '3'], [3, '{"c":4}']]],
+    ['what is missing between commas', '[1,,2,]', [[1, '1'], [1, ''], [1, '2'], [1, '']]],
+    ['an array that is cut off', '[{"a":1},{"b"', [[1, '{"a":1}'], [1, '{"b"'], [1, '']]],
+    ['an array cut off after an element', '[{"a":1}\n', [[1, '{"a":1}\n'], [2, '']]],
+    ['a bracket that was never opened', '[1},2]', [[1, '1}'], [1, '2']]],
+  ])('%s', (_, text, expected) => {
+    for (const size of [1, 2, 3, 7, 1000]) expect(split(text, size)).toEqual(expected.map(([at, said]) => ({ line: at, text: said })));
+  });
+
+  test('an element past the limit is cut, those around it are whole', () => {
+    const long = `{"a":"${'x'.repeat(500)}"}`;
+    for (const size of [1, 10, 10_000]) {
+      expect(split(`{"b":1}\n${long}\n{"c":2}\n`, size, 100).map(({ text }) => text.length)).toEqual([7, 101, 7]);
+      expect(split(`[{"b":1},${long},{"c":2}]`, size, 100).map(({ text }) => text.length)).toEqual([7, 101, 7]);
+    }
+  });
+
+  test('any events, as lines or as an array, in any chunks, come out as they went in', () => {
+    fc.assert(fc.property(fc.array(fc.jsonValue().map((value) => JSON.stringify({ value })), { maxLength: 8 }), fc.integer({ min: 1, max: 50 }), fc.boolean(), (texts, size, pretty) => {
+      const whole = texts.map((text) => text.trim());
+      expect(split(`${whole.join('\n')}\n`, size, 1e6).map(({ text }) => text)).toEqual(whole);
+      const array = pretty ? JSON.stringify(whole.map((text) => JSON.parse(text) as unknown), null, 2) : `[${whole.join(',')}]`;
+      expect(split(array, size, 1e6).map(({ text }) => JSON.stringify(JSON.parse(text)))).toEqual(whole.map((text) => JSON.stringify(JSON.parse(text))));
+    }), { numRuns: 100 });
+  });
+});
+
+describe('import into a server', () => {
+  const input = (text: string): string => {
+    const file = join(newFolder(), 'events.ndjson');
+    writeFileSync(file, text);
+    return file;
+  };
+
+  test('records what is new, counts the rest, and records nothing the second time', async () => {
+    const { fetch, store, seen } = server();
+    const file = input([...lines(1500), line('e0', 'c0@example.com'), '{"specversion":"1.0"}', 'not json'].join('\n'));
+    const first = world({ fetch });
+    expect(await importVerb(asked('import', [file, '--json']), first)).toBe(0);
+    expect(json(first.out())).toEqual({ file, recorded: 1500, duplicate: 1, rejected: 2, seconds: expect.any(Number), rejectedFile: `${file}.rejected.ndjson`, complete: true });
+    expect([...seen.keys]).toEqual([KEY]);
+    const rejects = readFileSync(`${file}.rejected.ndjson`, 'utf8').trim().split('\n').map(json);
+    expect(rejects).toMatchObject([{ line: 1502, code: 'missingAttribute', raw: '{"specversion":"1.0"}' }, { line: 1503, code: 'notJson', raw: 'not json' }]);
+    const second = world({ fetch });
+    expect(await importVerb(asked('import', [file, '--json']), second)).toBe(0);
+    expect(json(second.out())).toMatchObject({ recorded: 0, duplicate: 1501, rejected: 2 });
+    expect((await store.stats()).events).toBe(1500);
+    const human = world({ fetch });
+    await importVerb(asked('import', [file]), human);
+    expect(human.out()).toMatch(/0 recorded, 1,501 duplicate, 2 rejected in [\d.]+ s/);
+    expect(human.err()).toBe('');
+  });
+
+  test('G2: an identity keeps its order over many requests in flight', async () => {
+    const { fetch, order, seen } = server();
+    const file = input(lines(6000, 7).join('\n'));
+    await importVerb(asked('import', [file, '--json']), world({ fetch }));
+    for (let person = 0; person < 7; person += 1) expect(await order(person)).toEqual(Array.from({ length: 6000 }, (_, i) => i).filter((i) => i % 7 === person).map((i) => `e${i}`));
+    expect(seen.most).toBeGreaterThan(1);
+  });
+
+  test('waits for a busy or absent server, and sends again what was not answered', async () => {
+    const { fetch, store } = server((call) => {
+      if (call === 1) return new Response('', { status: 503, headers: { 'retry-after': '2' } });
+      if (call === 3) return new TypeError('fetch failed');
+      return call === 4 ? new Response('', { status: 429 }) : null;
+    });
+    const io = world({ fetch });
+    expect(await importVerb(asked('import', [input(lines(2000).join('\n')), '--json']), io)).toBe(0);
+    expect((await store.stats()).events).toBe(2000);
+    expect(io.slept).toContain(2000);
+  });
+
+  test('a lost answer makes duplicates, not events', async () => {
+    const inner = server();
+    let lost = false;
+    const fetch: typeof globalThis.fetch = async (url, init) => {
+      const answer = await inner.fetch(url, init);
+      if (lost) return answer;
+      lost = true;
+      throw new TypeError('terminated');
+    };
+    const io = world({ fetch });
+    expect(await importVerb(asked('import', [input(`${lines(100, 1).join('\n')}\n`), '--json']), io)).toBe(0);
+    expect((await inner.store.stats()).events).toBe(100);
+    expect(json(io.out())).toMatchObject({ recorded: 0, duplicate: 100 });
+  });
+
+  test('what the server rejects goes to the file too, with its line', async () => {
+    const { fetch } = server();
+    const file = input([line('a'), line('b', 'ana@example.com', { workspace: 'bank' }), line('c')].join('\n'));
+    const io = world({ fetch });
+    expect(await importVerb(asked('import', [file, '--json']), io)).toBe(0);
+    expect(json(io.out())).toMatchObject({ recorded: 2, rejected: 1 });
+    expect(json(readFileSync(`${file}.rejected.ndjson`, 'utf8'))).toMatchObject({ line: 2, code: 'wrongWorkspace', attribute: 'workspace' });
+  });
+
+  test('a request that is too large is halved, in order', async () => {
+    const { fetch, order } = server((_, body) => (body.length > 20_000 ? new Response('', { status: 413 }) : null));
+    expect(await importVerb(asked('import', [input(lines(400, 2).join('\n')), '--json']), world({ fetch }))).toBe(0);
+    expect(await order(1)).toEqual(Array.from({ length: 200 }, (_, i) => `e${i * 2 + 1}`));
+  });
+
+  test.each<[string, Response | Error, string]>([
+    ['a key that it does not know', Response.json({ errors: [{ code: 'unauthorized' }] }, { status: 401 }), 'serverRefused'],
+    ['a request that it refuses', Response.json({ errors: [{ code: 'forbidden', message: 'no' }] }, { status: 403 }), 'serverRefused'],
+    ['another kind of server', new Response('<html>', { status: 200 }), 'serverRefused'],
+    ['no server', new TypeError('fetch failed'), 'serverUnreachable'],
+  ])('ends with 1 for %s, and says so', async (_, answer, code) => {
+    const { fetch } = server(() => (answer instanceof Response ? answer.clone() : answer));
+    const io = world({ fetch });
+    expect(await importVerb(asked('import', [input(lines(10).join('\n')), '--json']), io)).toBe(1);
+    expect(json(io.out())).toMatchObject({ recorded: 0, complete: false, error: { code } });
+    expect(io.out()).not.toContain(KEY);
+  });
+
+  test('ends with 1 without a key, and for a file that is not there', async () => {
+    const io = world();
+    expect(await importVerb(asked('import', [input(line('a'))], {}), io)).toBe(1);
+    expect(io.err()).toMatch(/THROUGHLINE_API_KEY is not set/);
+    const missing = world({ fetch: server().fetch });
+    expect(await importVerb(asked('import', [join(newFolder(), 'none.ndjson')]), missing)).toBe(1);
+    expect(missing.err()).toMatch(/cannot be read \(ENOENT\)/);
+  });
+
+  test('reads stdin, and a JSON array as well as lines', async () => {
+    const { fetch, store } = server();
+    const io = world({ fetch, stdin: from(`[\n${lines(50).join(',\n')}\n]`, 100) });
+    expect(await importVerb(asked('import', ['-', '--json']), io)).toBe(0);
+    expect(json(io.out())).toMatchObject({ file: '-', recorded: 50, rejectedFile: null });
+    expect((await store.stats()).events).toBe(50);
+  });
+
+  test('an interrupted import says so, and the file of an earlier run does not stay', async () => {
+    const { fetch } = server();
+    const file = input(lines(10).join('\n'));
+    writeFileSync(`${file}.rejected.ndjson`, 'old\n');
+    const io = world({ fetch, signal: AbortSignal.abort() });
+    expect(await importVerb(asked('import', [file, '--json']), io)).toBe(1);
+    expect(json(io.out())).toMatchObject({ complete: false, error: { code: 'interrupted' } });
+    expect(existsSync(`${file}.rejected.ndjson`)).toBe(false);
+  });
+
+  test('bytes that are no text are kept in the file of rejected lines', async () => {
+    const { fetch } = server();
+    const file = join(newFolder(), 'bad.ndjson');
+    writeFileSync(file, Buffer.concat([Buffer.from(line('a', 'ana@example.com').slice(0, -1)), Buffer.from([0xff]), Buffer.from('}\n')]));
+    await importVerb(asked('import', [file, '--json']), world({ fetch }));
+    expect(json(readFileSync(`${file}.rejected.ndjson`, 'utf8'))).toMatchObject({ line: 1, raw_base64: expect.any(String) });
+  });
+});
+
+describe('import into a folder, and what reads it', () => {
+  async function filled(): Promise<{ data: string; file: string; key: string }> {
+    const data = join(newFolder(), 'data');
+    const file = join(newFolder(), 'events.ndjson');
+    writeFileSync(file, [...lines(20), line('call-1', '+1 (555) 010-0100', { identitytype: 'phone' }), line('withheld', 'anonymous'), line('odd', 'ana@example.com', { type: 'shop:odd' }), 'nonsense'].join('\n'));
+    const io = world();
+    expect(await importVerb(asked('import', [file, '--data', data, '--json'], {}), io)).toBe(0);
+    expect(json(io.out())).toMatchObject({ recorded: 23, duplicate: 0, rejected: 1, complete: true });
+    return { data, file, key: /once: (tl_\S+)/.exec(io.err())?.[1] ?? '' };
+  }
+
+  test('makes the workspace, records once, and the second time nothing', async () => {
+    const { data, file, key } = await filled();
+    expect(key).not.toBe('');
+    const again = world();
+    expect(await importVerb(asked('import', [file, '--data', data, '--json'], {}), again)).toBe(0);
+    expect(json(again.out())).toMatchObject({ recorded: 0, duplicate: 23, rejected: 1 });
+    expect(again.err()).toBe('');
+  });
+
+  test('a folder that somebody holds is refused, and so is a workspace that is not there', async () => {
+    const { data, file } = await filled();
+    const held = holdFolder(data);
+    const io = world();
+    expect(await importVerb(asked('import', [file, '--data', data], {}), io)).toBe(1);
+    expect(io.err()).toMatch(/is held by process \d+ \(storeLocked\)/);
+    held.release();
+    const nobody = world();
+    expect(await importVerb(asked('import', [file, '--data', data, '--workspace', 'bank'], {}), nobody)).toBe(1);
+    expect(nobody.err()).toMatch(/workspaces create bank/);
+  });
+
+  test('status tells events, workspaces with their counts, and how far each group is behind', async () => {
+    const { data } = await filled();
+    const io = world();
+    expect(await statusVerb(asked('status', ['--data', data, '--json']), io)).toBe(0);
+    const status = JSON.parse(io.out()) as Status;
+    expect(status).toMatchObject({ events: 25, groups: [{ group: 'journeys', generation: null, gap: 25 }, { group: 'persons', generation: null, gap: 25 }] });
+    expect(status.workspaces).toEqual([{ id: 'default', name: 'default', keys: 1, recorded: 23, duplicates: 0, reusedIds: 0, rejected: {} }]);
+    expect(status.disk.events).toBeGreaterThan(0);
+    const human = world();
+    await statusVerb(asked('status', ['--data', data]), human);
+    expect(human.out()).toMatch(/25 events in 9 streams/);
+    expect(human.out()).toMatch(/journeys +none +25/);
+  });
+
+  test('status, trace and keys of a folder without events end with 1 and make nothing', async () => {
+    const data = join(newFolder(), 'typo');
+    const io = world();
+    expect(await statusVerb(asked('status', ['--data', data]), io)).toBe(1);
+    expect(await traceVerb(asked('trace', ['--data', data, '--identity', 'x', '--id', 'y']), io)).toBe(1);
+    expect(await keysVerb(asked('keys', ['create', '--data', data]), io)).toBe(1);
+    expect(io.err().match(/holds no events/g)).toHaveLength(3);
+    expect(existsSync(data)).toBe(false);
+  });
+
+  test('trace finds an event by any spelling of its identity, with its facts and its journey', async () => {
+    const { data } = await filled();
+    const folder = await openFolder(data, 'beside', world());
+    const workspaces = await openWorkspaces(data, folder, world(), null);
+    const keys = workspaces.keys('default');
+    if (keys === null) throw new Error('no keys');
+    const made = await folder.views.createGeneration({ group: 'journeys', version: 'test', shards: 1, storeId: folder.events.storeId, target: null, fields: {}, subFields: {}, ordered: [] });
+    await folder.views.promote('journeys', null, made.id);
+    const head = await folder.events.head();
+    if (head === null) throw new Error('no events');
+    const journey = { row: { journeyId: 'journey-of-the-call' } } as unknown as JourneyDocument;
+    await (await folder.views.view('journeys', made.id, 0)).commit({
+      expected: null, position: head, role: 'live', records: new Map(), digest: '1'.repeat(32),
+      documents: new Map([[`default/n/${nodeKey(keys, 'wxcc:t-call-1')}`, JSON.stringify({ journey: 'abc' })], ['default/j/abc', JSON.stringify(journey)]]),
+    });
+    await workspaces.close();
+    await folder.close();
+
+    const io = world();
+    expect(await traceVerb(asked('trace', ['--data', data, '--identity', '15550100100', '--id', 'call-1', '--json']), io)).toBe(0);
+    expect(json(io.out())).toMatchObject({ result: 'recorded', found: [{ type: 'task:new', vocabulary: 'wxcc', identityType: 'phone', revision: 0, journeys: ['journey-of-the-call'], reason: null }], searched: 1 });
+    const human = world();
+    await traceVerb(asked('trace', ['--data', data, '--identity', '+1 555 010 0100', '--identity-type', 'Phone', '--id', 'call-1']), human);
+    expect(human.out()).toMatch(/^recorded as [0-9a-f-]{36}\n/);
+    expect(human.out()).toMatch(/journeys {2}journey-of-the-call/);
+    expect(human.out()).toMatch(/started {2}wxcc:t-call-1/);
+
+    const behind = world();
+    await statusVerb(asked('status', ['--data', data, '--json']), behind);
+    expect((JSON.parse(behind.out()) as Status).groups[0]).toMatchObject({ generation: 1, gap: 0, lag: 0, digest: '1'.repeat(32), documents: 2 });
+  });
+
+  test('trace looks for an anonymous value wherever it may stand, and says what is not there', async () => {
+    const { data } = await filled();
+    const io = world();
+    expect(await traceVerb(asked('trace', ['--data', data, '--identity', 'Anonymous', '--identity-type', 'email', '--id', 'withheld', '--json']), io)).toBe(0);
+    const missing = world();
+    expect(await traceVerb(asked('trace', ['--data', data, '--identity', 'c0@example.com', '--id', 'never']), missing)).toBe(1);
+    expect(missing.out()).toMatch(/not recorded: none of the 4 events/);
+  });
+
+  test('workspaces and keys are made, listed and revoked beside whoever serves', async () => {
+    const { data } = await filled();
+    const held = holdFolder(data);
+    const io = world();
+    expect(await workspacesVerb(asked('workspaces', ['create', 'bank', '--name', 'The bank', '--data', data, '--json'], {}), io)).toBe(0);
+    expect(json(io.out())).toMatchObject({ workspace: 'bank', key: expect.stringMatching(/^tl_/) });
+    const twice = world();
+    expect(await workspacesVerb(asked('workspaces', ['create', 'bank', '--data', data], {}), twice)).toBe(1);
+    expect(twice.err()).toMatch(/workspaceExists/);
+    const made = world();
+    expect(await keysVerb(asked('keys', ['create', '--workspace', 'bank', '--label', 'ivr', '--data', data, '--json'], {}), made)).toBe(0);
+    const { keyId } = json(made.out());
+    expect(await keysVerb(asked('keys', ['revoke', String(keyId), '--workspace', 'bank', '--data', data], {}), world())).toBe(0);
+    const again = world();
+    expect(await keysVerb(asked('keys', ['revoke', String(keyId), '--workspace', 'bank', '--data', data], {}), again)).toBe(1);
+    expect(again.err()).toMatch(/keyRevoked/);
+    const listed = world();
+    expect(await keysVerb(asked('keys', ['list', '--workspace', 'bank', '--data', data, '--json'], {}), listed)).toBe(0);
+    expect(JSON.parse(listed.out())).toMatchObject([{ label: 'first', revokedAt: null }, { keyId, label: 'ivr', revokedAt: expect.any(String) }]);
+    expect(await keysVerb(asked('keys', ['list', '--workspace', 'nobody', '--data', data], {}), world())).toBe(1);
+    const all = world();
+    expect(await workspacesVerb(asked('workspaces', ['list', '--data', data], {}), all)).toBe(0);
+    expect(all.out()).toMatch(/bank +The bank +1 /);
+    held.release();
+  });
+});
+
+describe('preview', () => {
+  const text = [line('a'), line('b', 'ana@example.com', { type: 'shop:odd' }), 'nonsense', line('c', '', { identity: 'ben@example.com' })].join('\n');
+
+  test('says what each line would become, and stores nothing', async () => {
+    const io = world({ stdin: from(text) });
+    expect(await previewVerb(asked('preview', ['-', '--json'], {}), io)).toBe(0);
+    const said = io.out().trim().split('\n').map(json);
+    expect(said).toMatchObject([
+      { line: 1, result: 'dryRun', id: 'a', vocabulary: 'wxcc', reason: null }, { line: 2, result: 'dryRun', vocabulary: null, facts: [], reason: { code: 'noVocabulary' } },
+      { line: 3, result: 'rejected', code: 'notJson' }, { line: 4, result: 'dryRun', vocabulary: 'wxcc' },
+    ]);
+    const human = world({ stdin: from(text) });
+    await previewVerb(asked('preview', ['-'], {}), human);
+    expect(human.out()).toMatch(/line 3 {2}rejected: notJson/);
+    expect(human.err()).toMatch(/4 events: \d+ facts, 1 without any, 1 rejected\. Nothing was stored\./);
+  });
+
+  test('asks a server where one is named, with the streams that the events will have', async () => {
+    const { fetch, store, stream } = server();
+    const io = world({ fetch, stdin: from(text) });
+    expect(await previewVerb(asked('preview', ['-', '--json', '--to', 'http://there:1']), io)).toBe(0);
+    expect(io.out().trim().split('\n').map(json)).toMatchObject([{ line: 1, stream }, { line: 2, stream }, { line: 3, result: 'rejected' }, { line: 4, vocabulary: 'wxcc' }]);
+    expect((await store.stats()).events).toBe(0);
+    const alone = world({ stdin: from(text) });
+    expect(await previewVerb(asked('preview', ['-', '--to', 'http://there:1']), alone)).toBe(1);
+    expect(alone.err()).toMatch(/cannot be reached: is it running\? \(serverUnreachable\)/);
+  });
+});
+
+describe('the terminal', () => {
+  test('a table is as wide as its cells, numbers to the right', () => {
+    expect(table(['name', 'count'], [['ana', '1'], ['benedict', '1,200']])).toBe('name      count\n--------  -----\nana           1\nbenedict  1,200\n');
+    expect(table(['name'], [])).toBe('name\n----\n');
+  });
+
+  test('nothing of an event drives the terminal', () => {
+    expect(printable('a\u001b[2Jb\nc\u202ed')).toBe('a\u00b7[2Jb\u00b7c\u00b7d');
+    expect(table(['x'], [['\u001b]0;t\u0007']])).not.toContain('\u001b');
+  });
+
+  test('sizes have units', () => {
+    expect([0, 1023, 1024, 1_572_864, 5 * 1024 ** 3].map(bytes)).toEqual(['0 B', '1023 B', '1.0 KiB', '1.5 MiB', '5.0 GiB']);
+  });
+
+  test('a progress bar is drawn on a terminal alone, and not too often', () => {
+    let ms = 0;
+    const io = world({ isTty: true, clock: { now: () => ms } });
+    const bar = new ProgressBar(io, 'importing x', 200);
+    for (ms = 0; ms < 1000; ms += 10) bar.show(ms / 10, ms);
+    expect(io.err().match(/importing x/g)).toHaveLength(10);
+    expect(io.err()).toMatch(/\[#{11}\.{13}\] {2}45% {2}900 events, 1,000\/s$/);
+    bar.clear();
+    const pipe = world();
+    new ProgressBar(pipe, 'importing x', 200).show(1, 1);
+    expect(pipe.err()).toBe('');
+  });
+});
