@@ -118,101 +118,107 @@ export interface Filter {
   readonly term: (keys: Pick<FoldContext, 'term'>, value: string) => string;
 }
 type Value = string | null | undefined;
-type RecordField = readonly [name: string, kind: FieldKind, values: (document: JourneyDocument) => readonly Value[]];
-type SubField = readonly [name: string, kind: Exclude<FieldKind, 'keyed'>, values: (transition: Transition) => readonly Value[]];
+type Field<T> = readonly [name: string, kind: FieldKind, value: (item: T) => Value];
+/** Fields over the items of one list, so that nothing is asked of a list that is empty, as most are. */
+interface FieldGroup<S> { readonly names: readonly (readonly [name: string, kind: FieldKind])[]; readonly addTo: (terms: Terms, source: S) => void }
 
-const ofAgents = (value: (agent: Agent) => Value): RecordField[2] => ({ row }) => row.agents.map(value);
-const ofEntryPoint = (value: (endpoint: Endpoint) => Value): RecordField[2] => ({ row }) => (row.entryPoint === null ? [] : [value(row.entryPoint)]);
-const ofOrigin = (value: (endpoint: Endpoint) => Value): RecordField[2] => ({ row }) => (row.origin === null ? [] : [value(row.origin)]);
-const ofQueues = (value: (place: Place) => Value): RecordField[2] => ({ row }) => row.queues.map(value);
-const ofRingGroups = (value: (place: Place) => Value): RecordField[2] => ({ row }) => row.ringGroups.map(value);
+/** A field's terms in the making; a term is worked out once for all the records of a batch that have it. */
+class Terms {
+  readonly #context: Pick<FoldContext, 'term'>;
+  readonly #known = new Map<string, Map<string, string>>();
+  made: Record<string, string[]> = {};
 
-/** journey-apis-facts.md 1.4: the seed's 28 and the newest revision's 23. */
-const RECORD_FIELDS: readonly RecordField[] = [
-  ['agents.group.id', 'sparse', ofAgents((agent) => agent.group?.id)],
-  ['agents.group.name', 'sparse', ofAgents((agent) => agent.group?.name)],
-  ['agents.name', 'sparse', ofAgents((agent) => agent.name)],
-  ['agents.department', 'sparse', ofAgents((agent) => agent.department)],
-  ['agents.email', 'sparse', ofAgents((agent) => agent.email)],
-  ['agents.site.id', 'sparse', ofAgents((agent) => agent.site?.id)],
-  ['agents.site.name', 'sparse', ofAgents((agent) => agent.site?.name)],
-  ['agents.type', 'dense', ofAgents((agent) => agent.type)],
-  ['aiAgentInformation.toolsUsedSuccessfully.name', 'sparse', ({ row }) => (row.aiAgentInformation?.toolsUsedSuccessfully ?? []).map(({ name }) => name)],
-  ['contact.email', 'keyed', ({ row }) => [row.contact.email]],
-  ['contact.name', 'keyed', ({ row }) => [row.contact.name]],
-  ['contact.phoneNumber', 'keyed', ({ row }) => [row.contact.phoneNumber]],
-  ['direction', 'dense', ({ row }) => [row.direction]],
-  ['entryPoint.extension', 'sparse', ofEntryPoint((endpoint) => endpoint.extension)],
-  ['entryPoint.id', 'sparse', ofEntryPoint((endpoint) => endpoint.id)],
-  ['entryPoint.name', 'sparse', ofEntryPoint((endpoint) => endpoint.name)],
-  ['entryPoint.phoneNumber', 'sparse', ofEntryPoint((endpoint) => endpoint.phoneNumber)],
-  ['entryPoint.type', 'dense', ofEntryPoint((endpoint) => endpoint.type)],
-  ['entryPoint.department', 'sparse', ofEntryPoint((endpoint) => endpoint.department)],
-  ['entryPoint.email', 'sparse', ofEntryPoint((endpoint) => endpoint.email)],
-  ['entryPoint.site.id', 'sparse', ofEntryPoint((endpoint) => endpoint.site?.id)],
-  ['entryPoint.site.name', 'sparse', ofEntryPoint((endpoint) => endpoint.site?.name)],
-  ['interactions.id', 'keyed', ({ row }) => row.interactions.map(({ id }) => id)],
-  // Every id that resolves to the journey, not only the one that it shows.
-  ['journeyId', 'keyed', (document) => stateOf(document).ids],
-  ['mediaTypes', 'dense', ({ row }) => row.mediaTypes],
-  ['origin.extension', 'sparse', ofOrigin((endpoint) => endpoint.extension)],
-  ['origin.id', 'sparse', ofOrigin((endpoint) => endpoint.id)],
-  ['origin.name', 'sparse', ofOrigin((endpoint) => endpoint.name)],
-  ['origin.phoneNumber', 'sparse', ofOrigin((endpoint) => endpoint.phoneNumber)],
-  ['origin.type', 'dense', ofOrigin((endpoint) => endpoint.type)],
-  ['origin.department', 'sparse', ofOrigin((endpoint) => endpoint.department)],
-  ['origin.email', 'sparse', ofOrigin((endpoint) => endpoint.email)],
-  ['origin.site.id', 'sparse', ofOrigin((endpoint) => endpoint.site?.id)],
-  ['origin.site.name', 'sparse', ofOrigin((endpoint) => endpoint.site?.name)],
-  ['outboundPhoneCodes.listName', 'sparse', ({ row }) => row.outboundPhoneCodes.map(({ listName }) => listName)],
-  ['outboundPhoneCodes.name', 'sparse', ({ row }) => row.outboundPhoneCodes.map(({ name }) => name)],
-  ['outboundPhoneCodes.shortCode', 'sparse', ({ row }) => row.outboundPhoneCodes.map(({ shortCode }) => shortCode)],
-  ['outcome', 'dense', ({ row }) => [row.outcome]],
-  ['pbxNames', 'dense', ({ row }) => row.pbxNames],
-  ['queues.extension', 'sparse', ofQueues((queue) => queue.extension)],
-  ['queues.id', 'sparse', ofQueues((queue) => queue.id)],
-  ['queues.name', 'sparse', ofQueues((queue) => queue.name)],
-  ['queues.site.id', 'sparse', ofQueues((queue) => queue.site?.id)],
-  ['queues.site.name', 'sparse', ofQueues((queue) => queue.site?.name)],
-  ['ringGroups.extension', 'sparse', ofRingGroups((group) => group.extension)],
-  ['ringGroups.id', 'sparse', ofRingGroups((group) => group.id)],
-  ['ringGroups.name', 'sparse', ofRingGroups((group) => group.name)],
-  ['ringGroups.site.id', 'sparse', ofRingGroups((group) => group.site?.id)],
-  ['ringGroups.site.name', 'sparse', ofRingGroups((group) => group.site?.name)],
-  ['tenantIds', 'dense', ({ row }) => row.tenantIds],
-  ['wrapUpCodes', 'sparse', ({ row }) => row.wrapUpCodes],
+  constructor(context: Pick<FoldContext, 'term'>) {
+    this.#context = context;
+  }
+
+  add(field: string, value: string): void {
+    let known = this.#known.get(field);
+    if (known === undefined) this.#known.set(field, known = new Map<string, string>());
+    let term = known.get(value);
+    if (term === undefined) known.set(value, term = termOf(field, this.#context, value));
+    const terms = this.made[field];
+    if (terms === undefined) this.made[field] = [term];
+    else if (!terms.includes(term)) terms.push(term);
+  }
+
+  take(): Record<string, string[]> {
+    const { made } = this;
+    this.made = {};
+    return made;
+  }
+}
+
+function fields<S, T>(items: (source: S) => readonly T[], of: readonly Field<T>[]): FieldGroup<S> {
+  const addTo = (terms: Terms, source: S): void => {
+    for (const item of items(source)) {
+      for (const [name, , valueOf] of of) {
+        const value = valueOf(item);
+        if (value !== null && value !== undefined) terms.add(name, value);
+      }
+    }
+  };
+  return { names: of.map(([name, kind]) => [name, kind]), addTo };
+}
+
+const NONE: readonly never[] = [];
+const one = <T>(item: T | null): readonly T[] => (item === null ? NONE : [item]);
+const itself = (value: string): string => value;
+
+const placeFields = (name: string): readonly Field<Place>[] => [
+  [`${name}.extension`, 'sparse', (place) => place.extension], [`${name}.id`, 'sparse', (place) => place.id], [`${name}.name`, 'sparse', (place) => place.name],
+  [`${name}.site.id`, 'sparse', (place) => place.site?.id], [`${name}.site.name`, 'sparse', (place) => place.site?.name],
+];
+const endpointFields = (name: string): readonly Field<Endpoint>[] => [
+  [`${name}.extension`, 'sparse', (endpoint) => endpoint.extension], [`${name}.id`, 'sparse', (endpoint) => endpoint.id], [`${name}.name`, 'sparse', (endpoint) => endpoint.name],
+  [`${name}.phoneNumber`, 'sparse', (endpoint) => endpoint.phoneNumber], [`${name}.type`, 'dense', (endpoint) => endpoint.type],
+  [`${name}.department`, 'sparse', (endpoint) => endpoint.department], [`${name}.email`, 'sparse', (endpoint) => endpoint.email],
+  [`${name}.site.id`, 'sparse', (endpoint) => endpoint.site?.id], [`${name}.site.name`, 'sparse', (endpoint) => endpoint.site?.name],
 ];
 
-function placeFields(name: string, place: (transition: Transition) => Place | null): readonly SubField[] {
-  return [
-    [`transitions.${name}.extension`, 'sparse', (transition) => [place(transition)?.extension]],
-    [`transitions.${name}.id`, 'sparse', (transition) => [place(transition)?.id]],
-    [`transitions.${name}.name`, 'sparse', (transition) => [place(transition)?.name]],
-    [`transitions.${name}.site.id`, 'sparse', (transition) => [place(transition)?.site?.id]],
-    [`transitions.${name}.site.name`, 'sparse', (transition) => [place(transition)?.site?.name]],
-  ];
-}
+/** journey-apis-facts.md 1.4: the seed's 28 and the newest revision's 23. */
+const RECORD_FIELDS: readonly FieldGroup<JourneyDocument>[] = [
+  fields(({ row }) => row.agents, [
+    ['agents.group.id', 'sparse', (agent) => agent.group?.id], ['agents.group.name', 'sparse', (agent) => agent.group?.name], ['agents.name', 'sparse', (agent) => agent.name],
+    ['agents.department', 'sparse', (agent) => agent.department], ['agents.email', 'sparse', (agent) => agent.email],
+    ['agents.site.id', 'sparse', (agent) => agent.site?.id], ['agents.site.name', 'sparse', (agent) => agent.site?.name], ['agents.type', 'dense', (agent) => agent.type],
+  ]),
+  fields(({ row }) => row.aiAgentInformation?.toolsUsedSuccessfully ?? NONE, [['aiAgentInformation.toolsUsedSuccessfully.name', 'sparse', (tool) => tool.name]]),
+  fields(({ row }) => [row], [
+    ['contact.email', 'keyed', (row) => row.contact.email], ['contact.name', 'keyed', (row) => row.contact.name], ['contact.phoneNumber', 'keyed', (row) => row.contact.phoneNumber],
+    ['direction', 'dense', (row) => row.direction], ['outcome', 'dense', (row) => row.outcome],
+  ]),
+  fields(({ row }) => one(row.entryPoint), endpointFields('entryPoint')),
+  fields(({ row }) => row.interactions, [['interactions.id', 'keyed', ({ id }) => id]]),
+  // Every id that resolves to the journey, not only the one that it shows.
+  fields((document) => stateOf(document).ids, [['journeyId', 'keyed', itself]]),
+  fields(({ row }) => row.mediaTypes, [['mediaTypes', 'dense', itself]]),
+  fields(({ row }) => one(row.origin), endpointFields('origin')),
+  fields(({ row }) => row.outboundPhoneCodes, [
+    ['outboundPhoneCodes.listName', 'sparse', (code) => code.listName], ['outboundPhoneCodes.name', 'sparse', (code) => code.name], ['outboundPhoneCodes.shortCode', 'sparse', (code) => code.shortCode],
+  ]),
+  fields(({ row }) => row.pbxNames, [['pbxNames', 'dense', itself]]),
+  fields(({ row }) => row.queues, placeFields('queues')),
+  fields(({ row }) => row.ringGroups, placeFields('ringGroups')),
+  fields(({ row }) => row.tenantIds, [['tenantIds', 'dense', itself]]),
+  fields(({ row }) => row.wrapUpCodes, [['wrapUpCodes', 'sparse', itself]]),
+];
 
-function agentFields(name: string, agents: (transition: Transition) => readonly Agent[]): readonly SubField[] {
-  return [
-    [`transitions.${name}.name`, 'sparse', (transition) => agents(transition).map((agent) => agent.name)],
-    [`transitions.${name}.site.id`, 'sparse', (transition) => agents(transition).map((agent) => agent.site?.id)],
-    [`transitions.${name}.site.name`, 'sparse', (transition) => agents(transition).map((agent) => agent.site?.name)],
-    [`transitions.${name}.type`, 'dense', (transition) => agents(transition).map((agent) => agent.type)],
-  ];
-}
+const agentFields = (name: string): readonly Field<Agent>[] => [
+  [`${name}.name`, 'sparse', (agent) => agent.name], [`${name}.site.id`, 'sparse', (agent) => agent.site?.id],
+  [`${name}.site.name`, 'sparse', (agent) => agent.site?.name], [`${name}.type`, 'dense', (agent) => agent.type],
+];
 
 /** journey-apis-facts.md 1.5, but for the three that are of the journey. */
-const SUB_FIELDS: readonly SubField[] = [
-  ...agentFields('agents', ({ agents }) => agents),
-  ...agentFields('previousAgents', ({ previousAgents }) => previousAgents),
-  ['transitions.interactionId', 'sparse', ({ interactionId }) => [interactionId]],
-  ['transitions.name', 'dense', ({ name }) => [name]],
-  ...placeFields('queue', ({ queue }) => queue),
-  ...placeFields('previousQueue', ({ previousQueue }) => previousQueue),
-  ...placeFields('ringGroup', ({ ringGroup }) => ringGroup),
-  ...placeFields('previousRingGroup', ({ previousRingGroup }) => previousRingGroup),
-  ...placeFields('autoAttendant', ({ autoAttendant }) => autoAttendant),
+const SUB_FIELDS: readonly FieldGroup<Transition>[] = [
+  fields(({ agents }) => agents, agentFields('transitions.agents')),
+  fields(({ previousAgents }) => previousAgents, agentFields('transitions.previousAgents')),
+  fields((transition) => [transition], [['transitions.interactionId', 'sparse', ({ interactionId }) => interactionId], ['transitions.name', 'dense', ({ name }) => name]]),
+  fields(({ queue }) => one(queue), placeFields('transitions.queue')),
+  fields(({ previousQueue }) => one(previousQueue), placeFields('transitions.previousQueue')),
+  fields(({ ringGroup }) => one(ringGroup), placeFields('transitions.ringGroup')),
+  fields(({ previousRingGroup }) => one(previousRingGroup), placeFields('transitions.previousRingGroup')),
+  fields(({ autoAttendant }) => one(autoAttendant), placeFields('transitions.autoAttendant')),
 ];
 const OF_JOURNEY = ['journeyId', 'pbxNames', 'tenantIds'];
 
@@ -225,39 +231,28 @@ function filter(field: string, sub: boolean, kind: FieldKind): Filter {
   return { field, sub, kind, term: (keys, value) => termOf(field, keys, value) };
 }
 
+const RECORD_NAMES = RECORD_FIELDS.flatMap(({ names }) => names);
+const SUB_NAMES = SUB_FIELDS.flatMap(({ names }) => names);
+
 /** Name in a request's `filters` → how it is asked for. */
-export const JOURNEY_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(RECORD_FIELDS.map(([name, kind]) => [name, filter(name, false, kind)]));
+export const JOURNEY_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries(RECORD_NAMES.map(([name, kind]) => [name, filter(name, false, kind)]));
 export const TRANSITION_FILTERS: Readonly<Record<string, Filter>> = Object.fromEntries([
-  ...RECORD_FIELDS.filter(([name]) => OF_JOURNEY.includes(name)).map(([name, kind]) => [name, filter(name, false, kind)] as const),
-  ...SUB_FIELDS.map(([name, kind]) => [name, filter(name, true, kind)] as const),
+  ...RECORD_NAMES.filter(([name]) => OF_JOURNEY.includes(name)).map(([name, kind]) => [name, filter(name, false, kind)] as const),
+  ...SUB_NAMES.map(([name, kind]) => [name, filter(name, true, kind)] as const),
 ]);
 
 /** The field of a journey's identities (keys of evidence): not a filter of the API, but how a customer's journeys are found. */
-const IDENTITY_FIELD: RecordField = ['identity', 'keyed', ({ row }) => row.identities];
-const ALL_RECORD_FIELDS: readonly RecordField[] = [...RECORD_FIELDS, IDENTITY_FIELD];
+const IDENTITY = 'identity';
 
-function addTerms(to: Record<string, string[]>, context: FoldContext, field: string, values: readonly Value[]): void {
-  let terms: string[] | undefined;
-  for (let i = 0; i < values.length; i += 1) {
-    const value = values[i];
-    if (value === null || value === undefined || values.indexOf(value) < i) continue;
-    const term = termOf(field, context, value);
-    if (terms === undefined) to[field] = terms = [term];
-    // Two spellings of a medium are one term.
-    else if (field !== 'mediaTypes' || !terms.includes(term)) terms.push(term);
-  }
+function recordOf(document: JourneyDocument, terms: Terms): RecordState {
+  for (const { addTo } of RECORD_FIELDS) addTo(terms, document);
+  for (const identity of document.row.identities) terms.add(IDENTITY, identity);
+  return { time: msOf(document.row.at), id: document.row.journeyId, terms: terms.take() };
 }
 
-function recordOf(document: JourneyDocument, context: FoldContext): RecordState {
-  const terms: Record<string, string[]> = {};
-  for (const [field, , values] of ALL_RECORD_FIELDS) addTerms(terms, context, field, values(document));
-  return { time: msOf(document.row.at), id: document.row.journeyId, terms };
-}
-
-function subRecordOf(transition: Transition, context: FoldContext): SubRecord {
-  const terms: Record<string, string[]> = {};
-  for (const [field, , values] of SUB_FIELDS) addTerms(terms, context, field, values(transition));
-  return terms;
+function subRecordOf(transition: Transition, terms: Terms): SubRecord {
+  for (const { addTo } of SUB_FIELDS) addTo(terms, transition);
+  return terms.take();
 }
 
 // ---- order and storage of facts -------------------------------------------------------------------------------------------
@@ -409,11 +404,13 @@ class JourneyBatch {
   readonly #documents = new Map<string, Json>();
   readonly #records: RecordChange[] = [];
   readonly #outcomes: OutcomeDelta;
+  readonly #terms: Terms;
 
   constructor(context: FoldContext, limits: JourneyLimits) {
     this.#context = context;
     this.#limits = limits;
     this.#outcomes = new OutcomeDelta(context);
+    this.#terms = new Terms(context);
   }
 
   *run(events: readonly Interpreted[]): Fold {
@@ -858,7 +855,7 @@ class JourneyBatch {
       for (let chunk = document.chunks; chunk < old.chunks; chunk += 1) this.#documents.set(`t/${key}/${chunk}`, null);
       for (let chunk = document.chunks; chunk <= old.chunks; chunk += 1) if (!subs.has(chunk)) subs.set(chunk, null);
     }
-    if (extend === null || terms) this.#records.push({ key, state: recordOf(document, this.#context), ...(subs.size > 0 ? { subs } : {}) });
+    if (extend === null || terms) this.#records.push({ key, state: recordOf(document, this.#terms), ...(subs.size > 0 ? { subs } : {}) });
     else if (subs.size > 0) this.#records.push({ key, subs });
     this.#outcomes.move(old?.contribution ?? null, contribution(document));
   }
@@ -866,7 +863,7 @@ class JourneyBatch {
   #subsOf(document: JourneyDocument, change: TimelineChange, chunk: number): readonly SubRecord[] | null {
     const transitions = chunk === document.chunks ? document.transitions : change.chunks.get(chunk);
     assert(transitions !== undefined, 'a changed chunk is at hand');
-    return transitions.length === 0 ? null : transitions.map((transition) => subRecordOf(transition, this.#context));
+    return transitions.length === 0 ? null : transitions.map((transition) => subRecordOf(transition, this.#terms));
   }
 
   #remove(key: string, { chunks, contribution: before }: OldJourney): void {
@@ -996,8 +993,8 @@ export function journeysWithin(limits: JourneyLimits): Projection {
     group: 'journeys',
     version: '1',
     ordered: ['o'],
-    fields: Object.fromEntries(ALL_RECORD_FIELDS.map(([name, kind]) => [name, kind])),
-    subFields: Object.fromEntries(SUB_FIELDS.map(([name, kind]) => [name, kind])),
+    fields: { ...Object.fromEntries(RECORD_NAMES), [IDENTITY]: 'keyed' },
+    subFields: Object.fromEntries(SUB_NAMES.map(([name, kind]) => { assert(kind !== 'keyed'); return [name, kind]; })),
     fold: (events, context) => new JourneyBatch(context, limits).run(events),
   };
 }

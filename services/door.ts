@@ -138,6 +138,49 @@ class Lane {
   }
 }
 
+/**
+ * Lanes at rest: at least the half of the bounds that rested last, never more than the bounds, and always the last one.
+ * Two halves, of which the older goes when the younger is full: an order of last use would cost a walk over what was
+ * taken out of it. What is forgotten costs a conflict, no duplicate.
+ */
+class RestingLanes {
+  readonly #streamsMax: number;
+  readonly #rememberedMax: number;
+  #young = new Half();
+  #old = new Half();
+
+  constructor({ streamsMax, rememberedMax }: DoorLimits) {
+    this.#streamsMax = streamsMax / 2;
+    this.#rememberedMax = rememberedMax / 2;
+  }
+
+  get size(): number { return this.#young.lanes.size + this.#old.lanes.size; }
+  get remembered(): number { return this.#young.remembered + this.#old.remembered; }
+
+  take(stream: string): Lane | null { return this.#young.take(stream) ?? this.#old.take(stream); }
+
+  put(lane: Lane): void {
+    this.#young.lanes.set(lane.stream, lane);
+    this.#young.remembered += lane.remembered;
+    if (this.#young.lanes.size < this.#streamsMax && this.#young.remembered < this.#rememberedMax) return;
+    this.#old = this.#young;
+    this.#young = new Half();
+  }
+}
+
+class Half {
+  readonly lanes = new Map<string, Lane>();
+  remembered = 0;
+
+  take(stream: string): Lane | null {
+    const lane = this.lanes.get(stream);
+    if (lane === undefined) return null;
+    this.lanes.delete(stream);
+    this.remembered -= lane.remembered;
+    return lane;
+  }
+}
+
 interface Call {
   readonly receipts: (Receipt | undefined)[];
   left: number;
@@ -172,10 +215,9 @@ export class Door {
   readonly #options: DoorOptions;
   readonly #limits: DoorLimits;
   readonly #tallies: Tallies;
-  /** Lanes with work, and lanes at rest in the order of their last use: only the latter are forgotten. */
+  /** Lanes with work, which are never forgotten, and those at rest. */
   readonly #busy = new Map<string, Lane>();
-  readonly #idle = new Map<string, Lane>();
-  #remembered = 0;
+  readonly #resting: RestingLanes;
   #inFlightEvents = 0;
   #inFlightBytes = 0;
   #calls = 0;
@@ -188,12 +230,13 @@ export class Door {
     this.#options = options;
     this.#limits = { ...DOOR_LIMITS, ...options.limits };
     this.#tallies = new Tallies(options, this.#limits.sourcesMax);
+    this.#resting = new RestingLanes(this.#limits);
   }
 
   counts(): DoorCounts {
     return {
       ...this.#counts, rejected: { ...this.#rejected }, inFlightEvents: this.#inFlightEvents, inFlightBytes: this.#inFlightBytes,
-      streams: this.#busy.size + this.#idle.size, remembered: this.#remembered,
+      streams: this.#busy.size + this.#resting.size, remembered: this.#busy.values().reduce((sum, lane) => sum + lane.remembered, this.#resting.remembered),
     };
   }
 
@@ -275,8 +318,7 @@ export class Door {
   #lane(stream: string): { readonly lane: Lane; readonly resting: boolean } {
     const busy = this.#busy.get(stream);
     if (busy !== undefined) return { lane: busy, resting: false };
-    const lane = this.#idle.get(stream) ?? new Lane(stream);
-    this.#idle.delete(stream);
+    const lane = this.#resting.take(stream) ?? new Lane(stream);
     this.#busy.set(stream, lane);
     return { lane, resting: true };
   }
@@ -290,9 +332,7 @@ export class Door {
       lane.queue = [];
       for (let from = 0; from < queue.length;) {
         const { items, next } = this.#nextAppend(queue, from);
-        const before = lane.remembered;
         const fault = await this.#write(lane, items);
-        this.#remembered += lane.remembered - before;
         from = next;
         if (fault === null) continue;
         // What waits behind must not overtake what failed: whoever sent both will send both again, in order (G2).
@@ -301,8 +341,7 @@ export class Door {
       }
     }
     this.#busy.delete(lane.stream);
-    this.#idle.set(lane.stream, lane);
-    this.#forget(lane);
+    this.#resting.put(lane);
   }
 
   #nextAppend(queue: readonly Item[], from: number): { readonly items: readonly Item[]; readonly next: number } {
@@ -469,16 +508,6 @@ export class Door {
       item.call.fault ??= fault;
       item.call.left -= 1;
       if (item.call.left === 0) item.call.settle();
-    }
-  }
-
-  /** Forgets the lanes that rested longest, until both bounds hold or only the newest is left. What is forgotten costs a conflict, no duplicate. */
-  #forget(newest: Lane): void {
-    for (const [stream, lane] of this.#idle) {
-      if (lane === newest) return;
-      if (this.#busy.size + this.#idle.size <= this.#limits.streamsMax && this.#remembered <= this.#limits.rememberedMax) return;
-      this.#idle.delete(stream);
-      this.#remembered -= lane.remembered;
     }
   }
 

@@ -66,7 +66,7 @@ const coded = { error: (issue: { readonly input?: unknown }): string => (issue.i
 const LIMIT_MAX = 1000;
 
 const identity = z.string(coded).min(1, 'badRequest').max(1024, 'badRequest').meta({ description: 'An e-mail address, phone number, customer id … of the customer, in any spelling.', examples: ['ana@example.com'] });
-const identitytype = z.string(coded).min(1, 'badRequest').max(256, 'badRequest').optional().meta({ description: 'Its type; left out, every type that the workspace has seen is tried.', examples: ['email'] });
+const identitytype = z.string(coded).min(1, 'badRequest').max(256, 'badRequest').optional().meta({ description: 'Its type; left out, the well-known types are tried: email, phone, customer ids, browser ids; any other has to be named.', examples: ['email'] });
 const limit = z.string(coded).refine((text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= LIMIT_MAX, 'badRequest').meta({ type: 'integer', minimum: 1, maximum: LIMIT_MAX, default: 100 }).optional();
 const cursor = z.string(coded).optional().meta({ description: '`nextPageCursor` of the previous page.' });
 const timezone = z.string(coded).refine(isTimezone, 'invalidTimezone').optional().meta({ description: 'IANA name; UTC when left out.', examples: ['Europe/Bucharest'] });
@@ -105,7 +105,7 @@ const publishAnswer = z.union([
 ]);
 
 export const participantAnswer = z.object({
-  role: z.enum(['customer', 'agent', 'supervisor', 'bot', 'treatment']), id: z.string(), interactionId: z.string(), name: text,
+  role: z.enum(['customer', 'agent', 'supervisor', 'bot', 'treatment']), id: z.string(), interactionId: z.string(), name: text, agentId: text,
   joined: time, held: z.array(z.object({ from: time, to: time.nullable() })), dropped: time.nullable(),
 });
 export const journeyDetail = journeyAnswer.extend({

@@ -41,15 +41,22 @@ export function decodePosting(bytes: Uint8Array): Posting | null {
   return null;
 }
 
-/** One posting while a commit changes it: read once, changed in memory as often as need be, written once. */
+/** One posting while it is changed in memory. */
 export class PostingEdit {
   #list: number[] | null;
+  /** The bitmap behind its header, as it is stored. */
   #words: Uint32Array;
 
   /** `dense` decides what a new posting starts as. */
   constructor(stored: Posting | null, dense: boolean) {
     this.#list = stored === null ? (dense ? null : []) : stored.kind === 'list' ? [...stored.ordinals] : null;
-    this.#words = stored?.kind === 'bitmap' ? stored.words.slice() : new Uint32Array(0);
+    this.#words = new Uint32Array(1 + (stored?.kind === 'bitmap' ? stored.words.length : 0));
+    if (stored?.kind === 'bitmap') this.#words.set(stored.words, 1);
+  }
+
+  /** Memory that it takes, roughly. */
+  get bytes(): number {
+    return 200 + (this.#list === null ? this.#words.byteLength : this.#list.length * 8);
   }
 
   /** The ordinal must not be in it. */
@@ -62,43 +69,40 @@ export class PostingEdit {
     }
   }
 
+  /** The ordinal must be in it. */
   remove(ordinal: number): void {
     if (this.#list === null) {
-      const word = ordinal >>> 5;
-      if (word < this.#words.length) this.#words[word]! &= ~(1 << (ordinal & 31));
+      this.#words[1 + (ordinal >>> 5)]! &= ~(1 << (ordinal & 31));
       return;
     }
     const at = this.#list.indexOf(ordinal);
-    const last = this.#list.pop();
-    if (at >= 0 && last !== undefined && at < this.#list.length) this.#list[at] = last;
-    else if (at < 0 && last !== undefined) this.#list.push(last);
+    assert(at >= 0, 'an ordinal is removed where it was added');
+    const last = this.#list.pop()!;
+    if (at < this.#list.length) this.#list[at] = last;
   }
 
-  /** Null when nothing is left: the posting goes. */
+  /** What is stored, null when nothing is left. A view on its memory: to be written before the next change. */
   encode(): Uint8Array | null {
-    if (this.#list !== null) {
-      if (this.#list.length === 0) return null;
-      const bytes = new Uint8Array(4 + this.#list.length * 2);
-      bytes[0] = LIST;
-      new Uint16Array(bytes.buffer, 4).set(this.#list);
-      return bytes;
+    if (this.#list === null) {
+      let used = this.#words.length;
+      while (used > 1 && this.#words[used - 1] === 0) used -= 1;
+      return used === 1 ? null : new Uint8Array(this.#words.buffer, 0, used * 4);
     }
-    let used = this.#words.length;
-    while (used > 0 && this.#words[used - 1] === 0) used -= 1;
-    if (used === 0) return null;
-    const bytes = new Uint8Array(4 + used * 4);
-    new Uint32Array(bytes.buffer, 4).set(this.#words.subarray(0, used));
+    if (this.#list.length === 0) return null;
+    const bytes = new Uint8Array(4 + this.#list.length * 2);
+    bytes[0] = LIST;
+    new Uint16Array(bytes.buffer, 4).set(this.#list);
     return bytes;
   }
 
   #set(ordinal: number): void {
-    const word = ordinal >>> 5;
-    if (word >= this.#words.length) {
-      const grown = new Uint32Array(Math.max(word + 1, Math.min(this.#words.length * 2, SEGMENT_SIZE / 32)));
+    const at = 1 + (ordinal >>> 5);
+    if (at >= this.#words.length) {
+      const grown = new Uint32Array(Math.max(at + 1, Math.min(this.#words.length * 2, 1 + SEGMENT_SIZE / 32)));
       grown.set(this.#words);
       this.#words = grown;
     }
-    this.#words[word]! |= 1 << (ordinal & 31);
+    this.#words[at]! |= 1 << (ordinal & 31);
   }
 }
 

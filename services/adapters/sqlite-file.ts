@@ -19,6 +19,8 @@ export function guarded<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
+    // The only JSON that is parsed here is what was stored.
+    if (error instanceof SyntaxError) throw damaged(file, error.message, error);
     const { errcode, code } = error as { readonly errcode?: number; readonly code?: string };
     const known = errcode === SHORT_READ ? 'storeCorrupt' : errcode === undefined ? SYSTEM_CODES[code ?? ''] : CODES[errcode & 0xff];
     if (known === undefined || error instanceof OperatingError) throw error;
@@ -33,7 +35,7 @@ export function isBusy(error: unknown): boolean {
 }
 
 export function damaged(file: string, what: string, cause?: unknown): OperatingError {
-  const remedy = path.basename(file) === 'control.sqlite' ? 'restore it from a backup' : 'delete it together with its -wal and -shm files and it is folded again from the log, or replay its group';
+  const remedy = path.basename(file) === 'control.sqlite' ? 'restore it from a backup; without it all views must be folded again, into an empty folder' : 'delete it together with its -wal and -shm files and it is folded again from the log, or replay its group';
   return new OperatingError('storeCorrupt', `${file} is damaged (${what}): ${remedy}`, { cause });
 }
 
@@ -92,7 +94,7 @@ export function openExisting(file: string, options: { readonly readOnly: boolean
   const url = pathToFileURL(file);
   url.searchParams.set('mode', options.readOnly ? 'ro' : 'rw');
   const db = new DatabaseSync(url, options);
-  db.exec(pragmas);
+  db.exec(`PRAGMA cell_size_check = ON; ${pragmas}`);
   checkFormat(file, db);
   return db;
 }

@@ -1,52 +1,125 @@
+// The search index in a view's SQLite file: its tables, reading it for the executor of postings.ts, and changing it.
+import assert from 'node:assert';
+import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
+import { OperatingError } from '../errors.ts';
+import type { Clause, Commit, Generation, SearchQuery } from '../ports.ts';
+import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted } from './postings.ts';
+import { type Connection, damaged } from './sqlite-file.ts';
+
+/** Names of terms that are remembered per view and process. */
+const NAMES_MAX = 200_000;
+const DIRECTORIES_MAX = 64;
+/** What the writer keeps open from commit to commit. */
+const KEPT_POSTING_BYTES = 24 * 1024 * 1024;
+const KEPT_PAGES = 256;
+const KEPT_SEGMENTS = 20_000;
+/** A posting's key is segment * TERMS_MAX + term, a locator segment * 65,536 + ordinal, a page's key segment * 16 + page: all below 2^53. */
+const TERMS_MAX = 2 ** 30;
+const SEGMENTS_MAX = 2 ** 23;
+const PAGES_PER_SEGMENT = SEGMENT_SIZE / PAGE_ENTRIES;
+/** The term that every living record has. The lowest bit of a term's number says that its field is dense. */
+const EVERY = 1;
+
+/** Postings by segment first: the small ones of a day, which a commit touches together, share pages. Ids of records are JSON, because SQLite's text cannot hold every string that JSON can. */
+export const INDEX_SCHEMA = `
+  CREATE TABLE workspaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+  CREATE TABLE fields (id INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, sub INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (workspace, sub, name)) STRICT;
+  CREATE TABLE terms (field INTEGER NOT NULL, term TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (field, term)) STRICT, WITHOUT ROWID;
+  CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  INSERT INTO counters VALUES ('terms', 1);
+  CREATE TABLE segments (id INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, sub INTEGER NOT NULL, day INTEGER NOT NULL, no INTEGER NOT NULL,
+    size INTEGER NOT NULL, alive INTEGER NOT NULL, version INTEGER NOT NULL, UNIQUE (workspace, sub, day, no)) STRICT;
+  CREATE INDEX segments_moved ON segments (workspace, version);
+  CREATE TABLE postings (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+  CREATE TABLE pages (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+  CREATE TABLE keyed (field INTEGER NOT NULL, term TEXT NOT NULL, locator INTEGER NOT NULL, PRIMARY KEY (field, term, locator)) STRICT, WITHOUT ROWID;
+  CREATE TABLE records (locator INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, key TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, terms TEXT NOT NULL,
+    UNIQUE (workspace, key)) STRICT;
+  CREATE TABLE chunks (record INTEGER NOT NULL, number INTEGER NOT NULL, subs TEXT NOT NULL, PRIMARY KEY (record, number)) STRICT, WITHOUT ROWID;`;
+
+/** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
+export interface ViewWork {
+  postingsRead: number; postingsWritten: number; pagesRead: number; pagesWritten: number;
+  recordsRead: number; recordsWritten: number; chunksRead: number; chunksWritten: number; cacheHits: number;
+}
+
 // ---- names -----------------------------------------------------------------------------------------------------------
 
+interface FieldNames { readonly id: number; readonly terms: Map<string, number> }
+interface WorkspaceNames { readonly id: number; readonly fields: Map<string, FieldNames>; readonly subFields: Map<string, FieldNames> }
+type Of = 'fields' | 'subFields';
+
 /** The numbers that stand for workspaces, fields and terms. Once committed they never change and are never given anew, so what was found may be remembered; what was not found may not. A term outlives its last record: it is a keyed hash, and a rebuild drops it. */
-class Names {
-  readonly #known = new Map<string, number>();
+export class Names {
+  readonly #workspaces = new Map<string, WorkspaceNames>();
+  #size = 0;
 
   clear(): void {
-    this.#known.clear();
+    this.#workspaces.clear();
+    this.#size = 0;
   }
 
-  workspace(connection: Connection, name: string): number | undefined {
-    return this.#remember(`w/${name}`, () => connection.get<{ id: number }>('SELECT id FROM workspaces WHERE name = ?', name)?.id);
+  workspace(connection: Connection, name: string): WorkspaceNames | undefined {
+    return this.#workspaces.get(name) ?? this.#keepWorkspace(name, connection.get<{ id: number }>('SELECT id FROM workspaces WHERE name = ?', name));
   }
 
-  field(connection: Connection, workspace: number, sub: 0 | 1, name: string): number | undefined {
-    return this.#remember(`${workspace}/${sub}/${name}`, () => connection.get<{ id: number }>('SELECT id FROM fields WHERE workspace = ? AND sub = ? AND name = ?', workspace, sub, name)?.id);
+  field(connection: Connection, workspace: WorkspaceNames, of: Of, name: string): FieldNames | undefined {
+    return workspace[of].get(name)
+      ?? keepField(workspace[of], name, connection.get<{ id: number }>('SELECT id FROM fields WHERE workspace = ? AND sub = ? AND name = ?', workspace.id, of === 'fields' ? 0 : 1, name));
   }
 
-  term(connection: Connection, field: number, term: string): number | undefined {
-    return this.#remember(`${field}/${term}`, () => connection.get<{ id: number }>('SELECT id FROM terms WHERE field = ? AND term = ?', field, term)?.id);
-  }
-
-  makeWorkspace(writer: Connection, name: string): number {
-    return this.workspace(writer, name) ?? this.#remember(`w/${name}`, () => writer.get<{ id: number }>('INSERT INTO workspaces (name) VALUES (?) RETURNING id', name)!.id)!;
-  }
-
-  makeField(writer: Connection, workspace: number, sub: 0 | 1, name: string): number {
-    return this.field(writer, workspace, sub, name)
-      ?? this.#remember(`${workspace}/${sub}/${name}`, () => writer.get<{ id: number }>('INSERT INTO fields (workspace, sub, name) VALUES (?, ?, ?) RETURNING id', workspace, sub, name)!.id)!;
-  }
-
-  makeTerm(writer: Connection, field: number, term: string, dense: boolean): number {
-    return this.term(writer, field, term) ?? this.#remember(`${field}/${term}`, () => {
-      const { value } = writer.get<{ value: number }>("UPDATE counters SET value = value + 1 WHERE name = 'terms' RETURNING value")!;
-      const id = value * 2 + (dense ? 1 : 0);
-      if (id >= TERMS_MAX) throw new OperatingError('storeFull', 'a view holds no more than 536 million terms: replay its group into more shards');
-      writer.run('INSERT INTO terms VALUES (?, ?, ?)', field, term, id);
-      return id;
-    })!;
-  }
-
-  #remember(key: string, find: () => number | undefined): number | undefined {
-    const known = this.#known.get(key);
+  term(connection: Connection, field: FieldNames, term: string): number | undefined {
+    const known = field.terms.get(term);
     if (known !== undefined) return known;
-    const found = find();
-    if (this.#known.size >= NAMES_MAX) this.#known.clear();
-    if (found !== undefined) this.#known.set(key, found);
+    const found = connection.get<{ id: number }>('SELECT id FROM terms WHERE field = ? AND term = ?', field.id, term)?.id;
+    if (found !== undefined) this.#keepTerm(field, term, found);
     return found;
   }
+
+  makeWorkspace(writer: Connection, name: string): WorkspaceNames {
+    return this.workspace(writer, name) ?? this.#keepWorkspace(name, writer.get<{ id: number }>('INSERT INTO workspaces (name) VALUES (?) RETURNING id', name))!;
+  }
+
+  makeField(writer: Connection, workspace: WorkspaceNames, of: Of, name: string): FieldNames {
+    return this.field(writer, workspace, of, name)
+      ?? keepField(workspace[of], name, writer.get<{ id: number }>('INSERT INTO fields (workspace, sub, name) VALUES (?, ?, ?) RETURNING id', workspace.id, of === 'fields' ? 0 : 1, name))!;
+  }
+
+  makeTerm(writer: Connection, field: FieldNames, term: string, dense: boolean): number {
+    const known = field.terms.get(term) ?? this.term(writer, field, term);
+    if (known !== undefined) return known;
+    const { value } = writer.get<{ value: number }>("UPDATE counters SET value = value + 1 WHERE name = 'terms' RETURNING value")!;
+    const id = value * 2 + (dense ? 1 : 0);
+    if (id >= TERMS_MAX) throw new OperatingError('storeFull', 'a view holds no more than 536 million terms: replay its group into more shards');
+    writer.run('INSERT INTO terms VALUES (?, ?, ?)', field.id, term, id);
+    this.#keepTerm(field, term, id);
+    return id;
+  }
+
+  #keepWorkspace(name: string, row: { id: number } | undefined): WorkspaceNames | undefined {
+    if (row === undefined) return undefined;
+    const names: WorkspaceNames = { id: row.id, fields: new Map(), subFields: new Map() };
+    this.#keep();
+    this.#workspaces.set(name, names);
+    return names;
+  }
+
+  #keepTerm(field: FieldNames, term: string, id: number): void {
+    this.#keep();
+    field.terms.set(term, id);
+  }
+
+  #keep(): void {
+    if (this.#size >= NAMES_MAX) this.clear();
+    this.#size += 1;
+  }
+}
+
+function keepField(fields: Map<string, FieldNames>, name: string, row: { id: number } | undefined): FieldNames | undefined {
+  if (row === undefined) return undefined;
+  const names: FieldNames = { id: row.id, terms: new Map() };
+  fields.set(name, names);
+  return names;
 }
 
 // ---- reading the index -----------------------------------------------------------------------------------------------
@@ -102,7 +175,7 @@ class Directory {
 }
 
 /** Decoded postings and pages by key, each valid for one version of its segment; the ones not used for longest go first. */
-class Cache {
+export class Cache {
   readonly #entries = new Map<number, { readonly version: number; readonly value: Posting | Uint32Array | null; readonly bytes: number }>();
   readonly #limit: number;
   #bytes = 0;
@@ -132,7 +205,7 @@ class Cache {
   }
 }
 
-class IndexReader {
+export class IndexReader {
   readonly connection: Connection;
   readonly #file: string;
   readonly #names: Names;
@@ -158,10 +231,10 @@ class IndexReader {
     const nothing: Found = { rows: [], total: query.total ?? 0, more: false };
     const workspace = this.#names.workspace(this.connection, query.workspace);
     if (workspace === undefined) return nothing;
-    const directory = this.#directory(workspace, commits);
+    const directory = this.#directory(workspace.id, commits);
     const isKeyed = (clause: Clause): boolean => this.#generation.fields[clause.field] === 'keyed';
-    const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map((clause) => this.#terms(workspace, 0, clause));
-    const sub = query.sub.map((clause) => this.#terms(workspace, 1, clause));
+    const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map((clause) => this.#terms(workspace, 'fields', clause));
+    const sub = query.sub.map((clause) => this.#terms(workspace, 'subFields', clause));
     if ([...clauses, ...sub].some((terms) => terms.length === 0)) return nothing;
     const located = query.clauses.filter(isKeyed).map((clause) => this.#locate(workspace, clause, directory));
     const found = located[0] === undefined ? directory.between(Math.floor(query.from / DAY_MS), Math.floor(query.to / DAY_MS)) : daysOf(located[0], directory, query);
@@ -169,17 +242,17 @@ class IndexReader {
   }
 
   /** The numbers of a clause's terms; one that was never used matches nothing. */
-  #terms(workspace: number, sub: 0 | 1, clause: Clause): number[] {
-    const field = this.#names.field(this.connection, workspace, sub, clause.field);
+  #terms(workspace: WorkspaceNames, of: Of, clause: Clause): number[] {
+    const field = this.#names.field(this.connection, workspace, of, clause.field);
     return field === undefined ? [] : [...new Set(clause.terms)].flatMap((term) => this.#names.term(this.connection, field, term) ?? []);
   }
 
   /** The records of a keyed clause, by segment. */
-  #locate(workspace: number, clause: Clause, directory: Directory): Map<SegmentRow, Uint16Array> {
-    const field = this.#names.field(this.connection, workspace, 0, clause.field);
+  #locate(workspace: WorkspaceNames, clause: Clause, directory: Directory): Map<SegmentRow, Uint16Array> {
+    const field = this.#names.field(this.connection, workspace, 'fields', clause.field);
     const bySegment = new Map<SegmentRow, number[]>();
     for (const term of field === undefined ? [] : new Set(clause.terms)) {
-      for (const { locator } of this.connection.all<{ locator: number }>('SELECT locator FROM keyed WHERE field = ? AND term = ?', field!, term)) {
+      for (const { locator } of this.connection.all<{ locator: number }>('SELECT locator FROM keyed WHERE field = ? AND term = ?', field!.id, term)) {
         const segment = directory.segment(Math.floor(locator / SEGMENT_SIZE));
         if (segment === undefined) throw damaged(this.#file, 'a locator points nowhere');
         const ordinals = bySegment.get(segment) ?? [];
@@ -272,39 +345,65 @@ function readPage(file: string, connection: Connection, key: number): Uint32Arra
 
 // ---- changing the index ----------------------------------------------------------------------------------------------
 
-interface SegmentEdit { readonly id: number; readonly day: number; readonly no: number; size: number; alive: number; changed?: true }
+interface SegmentEdit { readonly id: number; readonly day: number; readonly no: number; size: number; alive: number; changed: boolean }
 interface RecordRow { readonly locator: number; readonly time: number; readonly id: string; readonly terms: string }
 /** Numbers of the terms in postings, ascending; and the keyed ones, as [field, term]. What an update is compared with. */
 interface TermList { readonly posted: readonly number[]; readonly keyed: readonly (readonly [number, string])[] }
 /** [locator, ...terms]: a sub-record as its chunk keeps it. */
 type StoredSub = readonly [number, ...number[]];
 
-/** The index changes of one commit, gathered so that each posting, page and segment is read once and written once. Ordinals of what was deleted are not given again: a rebuild closes the holes. */
-class IndexEdit {
-  recordsAdded = 0;
+/** Changes the index, inside the transaction of a commit. Each posting, page and segment is read at most once and written once per commit; what was open stays open for the next commit, as long as that is this writer's own. Ordinals of what was deleted are not given again: a rebuild closes the holes. */
+export class IndexWriter {
   readonly #file: string;
   readonly #writer: Connection;
   readonly #names: Names;
   readonly #generation: Generation;
-  readonly #version: number;
   readonly #work: ViewWork;
+  /** Number of the commit that everything kept open stands at, -1 for none. */
+  #version = -1;
+  #records = 0;
   readonly #segments = new Map<number, SegmentEdit>();
-  readonly #newest = new Map<string, SegmentEdit>();
-  readonly #postings = new Map<number, PostingEdit>();
-  readonly #pages = new Map<number, PageEdit>();
+  readonly #newest = new Map<number, SegmentEdit>();
+  readonly #postings = new Kept<PostingEdit>(KEPT_POSTING_BYTES);
+  readonly #pages = new Kept<PageEdit>(KEPT_PAGES * PAGE_ENTRIES * 4);
 
-  constructor(file: string, writer: Connection, names: Names, generation: Generation, version: number, work: ViewWork) {
+  constructor(file: string, writer: Connection, names: Names, generation: Generation, work: ViewWork) {
     this.#file = file;
     this.#writer = writer;
     this.#names = names;
     this.#generation = generation;
-    this.#version = version;
     this.#work = work;
   }
 
-  apply(workspaceName: string, change: RecordChange): void {
-    const workspace = this.#names.makeWorkspace(this.#writer, workspaceName);
-    const stored = this.#writer.get<RecordRow>('SELECT locator, time, id, terms FROM records WHERE workspace = ? AND key = ?', workspace, change.key);
+  /** `commits` were made before this one. Answers how many records there are more. */
+  write(changes: Commit['records'], commits: number): number {
+    // Somebody else committed since: what is open here may be older than what is stored.
+    if (this.#version !== commits) this.#close();
+    this.#version = commits + 1;
+    this.#records = 0;
+    for (const [name, records] of changes) {
+      for (const change of records) this.#apply(this.#names.makeWorkspace(this.#writer, name), change);
+    }
+    this.#flush();
+    return this.#records;
+  }
+
+  /** After a commit that failed: nothing that is open or named here was kept. */
+  forget(): void {
+    this.#close();
+    this.#names.clear();
+  }
+
+  #close(): void {
+    this.#version = -1;
+    this.#segments.clear();
+    this.#newest.clear();
+    this.#postings.clear();
+    this.#pages.clear();
+  }
+
+  #apply(workspace: WorkspaceNames, change: RecordChange): void {
+    const stored = this.#writer.get<RecordRow>('SELECT locator, time, id, terms FROM records WHERE workspace = ? AND key = ?', workspace.id, change.key);
     if (change.state === null) {
       if (stored !== undefined) this.#deleteRecord(stored);
       return;
@@ -318,32 +417,41 @@ class IndexEdit {
   }
 
   /** Ordered by key, so that neighbours in the file are written together. */
-  flush(): void {
-    for (const [key, posting] of [...this.#postings].sort((a, b) => a[0] - b[0])) {
+  #flush(): void {
+    for (const [key, posting] of this.#postings.settle()) {
       const bytes = posting.encode();
       if (bytes === null) this.#writer.run('DELETE FROM postings WHERE id = ?', key);
       else this.#writer.run('INSERT OR REPLACE INTO postings VALUES (?, ?)', key, bytes);
+      this.#work.postingsWritten += 1;
     }
-    for (const [key, page] of this.#pages) this.#writer.run('INSERT OR REPLACE INTO pages VALUES (?, ?)', key, page.bytes());
-    for (const segment of this.#segments.values()) if (segment.changed) this.#writer.run('UPDATE segments SET size = ?, alive = ?, version = ? WHERE id = ?', segment.size, segment.alive, this.#version, segment.id);
-    this.#work.postingsWritten += this.#postings.size;
-    this.#work.pagesWritten += this.#pages.size;
+    for (const [key, page] of this.#pages.settle()) {
+      this.#writer.run('INSERT OR REPLACE INTO pages VALUES (?, ?)', key, page.encode());
+      this.#work.pagesWritten += 1;
+    }
+    for (const segment of this.#segments.values()) {
+      if (segment.changed) this.#writer.run('UPDATE segments SET size = ?, alive = ?, version = ? WHERE id = ?', segment.size, segment.alive, this.#version, segment.id);
+      segment.changed = false;
+    }
+    if (this.#segments.size > KEPT_SEGMENTS) {
+      this.#segments.clear();
+      this.#newest.clear();
+    }
   }
 
-  #insertRecord(workspace: number, key: string, state: RecordState): number {
+  #insertRecord(workspace: WorkspaceNames, key: string, state: RecordState): number {
     const terms = this.#recordTerms(workspace, state.terms);
     const locator = this.#allot(workspace, 0, dayOf(state.time));
     this.#setColumn(locator, state.time - dayOf(state.time) * DAY_MS);
     this.#post(locator, [], [EVERY]);
     this.#changeTerms(locator, { posted: [], keyed: [] }, terms);
-    this.#writer.run('INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)', locator, workspace, key, state.time, JSON.stringify(state.id), JSON.stringify(terms));
+    this.#writer.run('INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)', locator, workspace.id, key, state.time, JSON.stringify(state.id), JSON.stringify(terms));
     this.#work.recordsWritten += 1;
-    this.recordsAdded += 1;
+    this.#records += 1;
     return locator;
   }
 
   /** Touches no posting whose term stays. */
-  #updateRecord(workspace: number, stored: RecordRow, state: RecordState): number {
+  #updateRecord(workspace: WorkspaceNames, stored: RecordRow, state: RecordState): number {
     const terms = this.#recordTerms(workspace, state.terms);
     const id = JSON.stringify(state.id);
     const text = JSON.stringify(terms);
@@ -357,7 +465,7 @@ class IndexEdit {
   }
 
   /** To another day: all of it goes along, the stored chunks too, but for those that the change replaces anyway. */
-  #moveRecord(workspace: number, stored: RecordRow, state: RecordState, replaced: RecordChange['subs']): number {
+  #moveRecord(workspace: WorkspaceNames, stored: RecordRow, state: RecordState, replaced: RecordChange['subs']): number {
     const terms = this.#recordTerms(workspace, state.terms);
     const chunks = this.#removeChunks(stored.locator);
     this.#unpost(stored.locator, JSON.parse(stored.terms) as TermList);
@@ -376,7 +484,7 @@ class IndexEdit {
     this.#unpost(stored.locator, JSON.parse(stored.terms) as TermList);
     this.#writer.run('DELETE FROM records WHERE locator = ?', stored.locator);
     this.#work.recordsWritten += 1;
-    this.recordsAdded -= 1;
+    this.#records -= 1;
   }
 
   #unpost(locator: number, terms: TermList): void {
@@ -409,7 +517,7 @@ class IndexEdit {
   }
 
   /** Compares by place within the chunk: what stands where it stood keeps its ordinal, and its postings as far as its terms are the same. */
-  #replaceChunk(workspace: number, record: number, number: number, subs: readonly (readonly number[])[], fresh: boolean): void {
+  #replaceChunk(workspace: WorkspaceNames, record: number, number: number, subs: readonly (readonly number[])[], fresh: boolean): void {
     const text = fresh ? undefined : this.#writer.get<{ subs: string }>('SELECT subs FROM chunks WHERE record = ? AND number = ?', record, number)?.subs;
     if (!fresh) this.#work.chunksRead += 1;
     const stored = text === undefined ? [] : JSON.parse(text) as StoredSub[];
@@ -446,30 +554,30 @@ class IndexEdit {
     }
   }
 
-  #recordTerms(workspace: number, terms: RecordState['terms']): TermList {
+  #recordTerms(workspace: WorkspaceNames, terms: RecordState['terms']): TermList {
     const posted: number[] = [];
     const keyed: [number, string][] = [];
     for (const [name, values] of Object.entries(terms)) {
       const kind = this.#generation.fields[name];
-      const field = this.#names.makeField(this.#writer, workspace, 0, name);
-      if (kind === 'keyed') for (const value of new Set(values)) keyed.push([field, value]);
+      const field = this.#names.makeField(this.#writer, workspace, 'fields', name);
+      if (kind === 'keyed') for (const value of new Set(values)) keyed.push([field.id, value]);
       else for (const value of values) posted.push(this.#names.makeTerm(this.#writer, field, value, kind === 'dense'));
     }
     return { posted: ascending(posted), keyed };
   }
 
-  #subTerms(workspace: number, sub: SubRecord): readonly number[] {
+  #subTerms(workspace: WorkspaceNames, sub: SubRecord): readonly number[] {
     const posted: number[] = [];
     for (const [name, values] of Object.entries(sub)) {
-      const field = this.#names.makeField(this.#writer, workspace, 1, name);
+      const field = this.#names.makeField(this.#writer, workspace, 'subFields', name);
       for (const value of values) posted.push(this.#names.makeTerm(this.#writer, field, value, this.#generation.subFields[name] === 'dense'));
     }
     return ascending(posted);
   }
 
   /** The next ordinal of a workspace's day, as a locator. A full segment is followed by a new one. */
-  #allot(workspace: number, sub: 0 | 1, day: number): number {
-    const name = `${workspace}/${sub}/${day}`;
+  #allot(workspace: WorkspaceNames, sub: 0 | 1, day: number): number {
+    const name = (workspace.id * 2 + sub) * 2 ** 28 + day + 2 ** 27;
     let segment = this.#newest.get(name) ?? this.#findNewest(workspace, sub, day);
     if (segment === null || segment.size === SEGMENT_SIZE) segment = this.#makeSegment(workspace, sub, day, segment === null ? 0 : segment.no + 1);
     this.#newest.set(name, segment);
@@ -479,15 +587,15 @@ class IndexEdit {
     return segment.id * SEGMENT_SIZE + segment.size - 1;
   }
 
-  #findNewest(workspace: number, sub: 0 | 1, day: number): SegmentEdit | null {
-    const row = this.#writer.get<{ id: number }>('SELECT id FROM segments WHERE workspace = ? AND sub = ? AND day = ? ORDER BY no DESC LIMIT 1', workspace, sub, day);
+  #findNewest(workspace: WorkspaceNames, sub: 0 | 1, day: number): SegmentEdit | null {
+    const row = this.#writer.get<{ id: number }>('SELECT id FROM segments WHERE workspace = ? AND sub = ? AND day = ? ORDER BY no DESC LIMIT 1', workspace.id, sub, day);
     return row === undefined ? null : this.#segment(row.id);
   }
 
-  #makeSegment(workspace: number, sub: 0 | 1, day: number, no: number): SegmentEdit {
-    const { id } = this.#writer.get<{ id: number }>('INSERT INTO segments (workspace, sub, day, no, size, alive, version) VALUES (?, ?, ?, ?, 0, 0, ?) RETURNING id', workspace, sub, day, no, this.#version)!;
+  #makeSegment(workspace: WorkspaceNames, sub: 0 | 1, day: number, no: number): SegmentEdit {
+    const { id } = this.#writer.get<{ id: number }>('INSERT INTO segments (workspace, sub, day, no, size, alive, version) VALUES (?, ?, ?, ?, 0, 0, ?) RETURNING id', workspace.id, sub, day, no, this.#version)!;
     if (id >= SEGMENTS_MAX) throw new OperatingError('storeFull', `${this.#file} holds no more than 8 million days of workspaces: replay its group into more shards`);
-    const segment = { id, day, no, size: 0, alive: 0 };
+    const segment = { id, day, no, size: 0, alive: 0, changed: true };
     this.#segments.set(id, segment);
     return segment;
   }
@@ -504,34 +612,90 @@ class IndexEdit {
     if (known !== undefined) return known;
     const row = this.#writer.get<SegmentEdit>('SELECT id, day, no, size, alive FROM segments WHERE id = ?', id);
     if (row === undefined) throw damaged(this.#file, 'a record stands in no segment');
-    this.#segments.set(id, row);
-    return row;
+    const segment = { ...row, changed: false };
+    this.#segments.set(id, segment);
+    return segment;
   }
 
   #posting(segment: number, term: number): PostingEdit {
     const key = segment * TERMS_MAX + term;
-    const known = this.#postings.get(key);
-    if (known !== undefined) return known;
+    const open = this.#postings.get(key);
+    if (open?.changed === true) return open.edit;
     this.#change(segment);
+    return this.#postings.change(key, open?.edit ?? this.#readPosting(key, term % 2 === 1));
+  }
+
+  #readPosting(key: number, dense: boolean): PostingEdit {
     this.#work.postingsRead += 1;
     const bytes = this.#writer.get<{ data: Uint8Array }>('SELECT data FROM postings WHERE id = ?', key)?.data;
-    const posting = new PostingEdit(bytes === undefined ? null : readPosting(this.#file, bytes), term % 2 === 1);
-    this.#postings.set(key, posting);
-    return posting;
+    return new PostingEdit(bytes === undefined ? null : readPosting(this.#file, bytes), dense);
   }
 
   #setColumn(locator: number, value: number): void {
-    const segment = segmentOf(locator);
     const ordinal = locator % SEGMENT_SIZE;
-    const key = segment * PAGES_PER_SEGMENT + Math.floor(ordinal / PAGE_ENTRIES);
-    let page = this.#pages.get(key);
-    if (page === undefined) {
-      this.#change(segment);
-      this.#work.pagesRead += 1;
-      page = new PageEdit(readPage(this.#file, this.#writer, key) ?? new Uint32Array(0));
-      this.#pages.set(key, page);
+    const key = segmentOf(locator) * PAGES_PER_SEGMENT + Math.floor(ordinal / PAGE_ENTRIES);
+    const open = this.#pages.get(key);
+    this.#change(segmentOf(locator));
+    const page = open?.edit ?? this.#readPage(key);
+    this.#pages.change(key, page).set(ordinal % PAGE_ENTRIES, value);
+  }
+
+  #readPage(key: number): PageEdit {
+    this.#work.pagesRead += 1;
+    return new PageEdit(readPage(this.#file, this.#writer, key) ?? new Uint32Array(0));
+  }
+}
+
+interface Edit { readonly bytes: number }
+interface Open<E extends Edit> { readonly edit: E; bytes: number; changed: boolean }
+
+/** What a writer has open, by key. What changed is handed over to be written at the end of a commit; past the limit, what was not changed for longest is closed. */
+class Kept<E extends Edit> {
+  readonly #limit: number;
+  readonly #open = new Map<number, Open<E>>();
+  #changed: number[] = [];
+  #bytes = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  clear(): void {
+    this.#open.clear();
+    this.#changed = [];
+    this.#bytes = 0;
+  }
+
+  get(key: number): Open<E> | undefined {
+    return this.#open.get(key);
+  }
+
+  change(key: number, edit: E): E {
+    const open = this.#open.get(key) ?? { edit, bytes: 0, changed: false };
+    if (!open.changed) {
+      open.changed = true;
+      this.#changed.push(key);
+      this.#open.delete(key);
+      this.#open.set(key, open);
     }
-    page.set(ordinal % PAGE_ENTRIES, value);
+    return open.edit;
+  }
+
+  /** What changed, by key; it counts as written once it was handed over. */
+  *settle(): Generator<[number, E]> {
+    for (const key of Float64Array.from(this.#changed).sort()) {
+      const open = this.#open.get(key)!;
+      yield [key, open.edit];
+      this.#bytes += open.edit.bytes - open.bytes;
+      open.bytes = open.edit.bytes;
+      open.changed = false;
+    }
+    this.#changed = [];
+    for (const [key, open] of this.#open) {
+      if (this.#bytes <= this.#limit) break;
+      this.#open.delete(key);
+      this.#bytes -= open.bytes;
+    }
   }
 }
 
@@ -545,6 +709,10 @@ class PageEdit {
     this.#used = stored.length;
   }
 
+  get bytes(): number {
+    return this.#entries.byteLength;
+  }
+
   set(at: number, value: number): void {
     if (at >= this.#entries.length) {
       const grown = new Uint32Array(Math.min(PAGE_ENTRIES, Math.max(at + 1, this.#entries.length * 2)));
@@ -555,7 +723,8 @@ class PageEdit {
     this.#used = Math.max(this.#used, at + 1);
   }
 
-  bytes(): Uint8Array {
+  /** A view on its memory: to be written before the next change. */
+  encode(): Uint8Array {
     return new Uint8Array(this.#entries.buffer, 0, this.#used * 4);
   }
 }

@@ -9,15 +9,12 @@
 import assert from 'node:assert';
 import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
-import { pathToFileURL } from 'node:url';
-import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
-import { type ErrorCode, OperatingError } from '../errors.ts';
-import type { Clause, Clock, Commit, CommitResult, Generation, Position, SearchQuery, SearchResult, Tally, View, ViewStore } from '../ports.ts';
-import {
-  checkCommit, checkQuery, type Day, DAY_MS, decodePosting, EMPTY_DIGEST, type Fetched, findRows, type Found, type IndexQuery, mergeTally, PAGE_ENTRIES, type Posting,
-  PostingEdit, scanEnd, type Segment, SEGMENT_SIZE, type Wanted,
-} from './postings.ts';
+import { DatabaseSync } from 'node:sqlite';
+import { OperatingError } from '../errors.ts';
+import type { Clock, Commit, CommitResult, Generation, Position, SearchQuery, SearchResult, Tally, View, ViewStore } from '../ports.ts';
+import { checkCommit, checkQuery, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
+import { checkFormat, Connection, FORMAT, guarded, isBusy, openExisting } from './sqlite-file.ts';
+import { Cache, INDEX_SCHEMA, IndexReader, IndexWriter, Names, type ViewWork } from './sqlite-index.ts';
 
 export interface SqliteViewOptions {
   /** The data folder; the files stand in its folder `views`. */
@@ -31,22 +28,12 @@ export interface SqliteViewOptions {
   readonly maxPages?: number;
 }
 
-const FORMAT = 1;
 const PAGE_SIZE = 8192;
 const CONTROL_WAIT_MS = 5_000;
 const READ_WAIT_MS = 5_000;
 const LOCK_WAIT_MS = 250;
 const CACHE_BYTES = 64 * 1024 * 1024;
 const CHECKPOINT_PAGES = 4_000;
-/** Names of terms that are remembered per view and process. */
-const NAMES_MAX = 200_000;
-const DIRECTORIES_MAX = 64;
-/** A posting's key is segment * TERMS_MAX + term, a locator segment * 65,536 + ordinal, a page's key segment * 16 + page: all below 2^53. */
-const TERMS_MAX = 2 ** 30;
-const SEGMENTS_MAX = 2 ** 23;
-const PAGES_PER_SEGMENT = SEGMENT_SIZE / PAGE_ENTRIES;
-/** The term that every living record has. The lowest bit of a term's number says that its field is dense. */
-const EVERY = 1;
 
 const CONTROL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, live INTEGER, made INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -54,27 +41,12 @@ const CONTROL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS tallies (workspace TEXT NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (workspace, source)) STRICT, WITHOUT ROWID;
   PRAGMA user_version = ${FORMAT};`;
 
-// Documents in a rowid table: in a WITHOUT ROWID one every value past 2 KB would take overflow pages. Postings by segment
-// first: the small ones of a day, which a commit touches together, share pages. Ids of records are JSON, because SQLite's
-// text cannot hold every string that JSON can.
+// Documents in a rowid table: in a WITHOUT ROWID one every value past 2 KB would take overflow pages.
 const VIEW_SCHEMA = `
   CREATE TABLE state (only INTEGER PRIMARY KEY CHECK (only = 1), position TEXT, digest TEXT NOT NULL, commits INTEGER NOT NULL, documents INTEGER NOT NULL, records INTEGER NOT NULL) STRICT;
   INSERT INTO state VALUES (1, NULL, '${EMPTY_DIGEST}', 0, 0, 0);
   CREATE TABLE documents (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL) STRICT;
-  CREATE TABLE workspaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-  CREATE TABLE fields (id INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, sub INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (workspace, sub, name)) STRICT;
-  CREATE TABLE terms (field INTEGER NOT NULL, term TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (field, term)) STRICT, WITHOUT ROWID;
-  CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-  INSERT INTO counters VALUES ('terms', 1);
-  CREATE TABLE segments (id INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, sub INTEGER NOT NULL, day INTEGER NOT NULL, no INTEGER NOT NULL,
-    size INTEGER NOT NULL, alive INTEGER NOT NULL, version INTEGER NOT NULL, UNIQUE (workspace, sub, day, no)) STRICT;
-  CREATE INDEX segments_moved ON segments (workspace, version);
-  CREATE TABLE postings (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
-  CREATE TABLE pages (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
-  CREATE TABLE keyed (field INTEGER NOT NULL, term TEXT NOT NULL, locator INTEGER NOT NULL, PRIMARY KEY (field, term, locator)) STRICT, WITHOUT ROWID;
-  CREATE TABLE records (locator INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, key TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, terms TEXT NOT NULL,
-    UNIQUE (workspace, key)) STRICT;
-  CREATE TABLE chunks (record INTEGER NOT NULL, number INTEGER NOT NULL, subs TEXT NOT NULL, PRIMARY KEY (record, number)) STRICT, WITHOUT ROWID;
+  ${INDEX_SCHEMA}
   PRAGMA user_version = ${FORMAT};`;
 
 // ---- the store -------------------------------------------------------------------------------------------------------
@@ -230,25 +202,21 @@ function makeView(file: string): void {
 
 // ---- a view ----------------------------------------------------------------------------------------------------------
 
-/** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
-export interface ViewWork {
-  postingsRead: number; postingsWritten: number; pagesRead: number; pagesWritten: number;
-  recordsRead: number; recordsWritten: number; chunksRead: number; chunksWritten: number; cacheHits: number;
-}
 interface StateRow { readonly position: Position | null; readonly digest: string; readonly commits: number; readonly documents: number; readonly records: number }
 const READ_STATE = 'SELECT position, digest, commits, documents, records FROM state';
 
 export class SqliteView implements View {
   readonly generation: Generation;
   readonly shard: number;
+  /** What it did so far in this process. */
   readonly work: ViewWork = { postingsRead: 0, postingsWritten: 0, pagesRead: 0, pagesWritten: 0, recordsRead: 0, recordsWritten: 0, chunksRead: 0, chunksWritten: 0, cacheHits: 0 };
   readonly #file: string;
   readonly #status: () => Status;
   readonly #options: SqliteViewOptions;
-  /** Shared by reader and writer, which never run at the same time in one thread; forgotten when a commit fails, since it may have named what was not kept. */
+  /** Shared by reader and writer: neither waits for anything, so in one thread they never run at the same time. */
   readonly #names = new Names();
   readonly #reader: IndexReader;
-  #writer: Connection | null = null;
+  #writer: { readonly connection: Connection; readonly index: IndexWriter } | null = null;
   #closed = false;
 
   constructor(file: string, generation: Generation, shard: number, status: () => Status, options: SqliteViewOptions) {
@@ -302,22 +270,22 @@ export class SqliteView implements View {
       // The file of a dropped generation may be gone: only one that stands is opened for writing.
       const { live, stands } = this.#status();
       if (!stands) return { kind: 'moved', position: this.#read(({ state }) => state.position), live };
-      const writer = this.#writer ??= this.#openWriter();
+      const { connection, index } = this.#writer ??= this.#openWriter();
       // A promotion holds the live file's write lock. Once this commit has the lock, no promotion is under way, and the
       // pointer that it reads after that stands until it is done: the next promotion must take the lock first.
       try {
-        writer.run('BEGIN IMMEDIATE');
+        connection.run('BEGIN IMMEDIATE');
       } catch (error) {
         if (isBusy(error)) return { kind: 'held' };
         throw error;
       }
       try {
-        const result = this.#write(writer, commit);
-        writer.run(result.kind === 'committed' ? 'COMMIT' : 'ROLLBACK');
+        const result = this.#write(connection, index, commit);
+        connection.run(result.kind === 'committed' ? 'COMMIT' : 'ROLLBACK');
         return result;
       } catch (error) {
-        this.#names.clear();
-        if (writer.db.isTransaction) writer.run('ROLLBACK');
+        index.forget();
+        if (connection.db.isTransaction) connection.run('ROLLBACK');
         throw error;
       }
     });
@@ -328,19 +296,17 @@ export class SqliteView implements View {
     this.#closed = true;
     this.#reader.connection.db.close();
     // The writer last: the last one to leave empties the WAL into the file, and only a writer can.
-    this.#writer?.db.close();
+    this.#writer?.connection.db.close();
   }
 
-  #write(writer: Connection, commit: Commit): CommitResult {
-    const state = writer.get<StateRow>(READ_STATE)!;
+  #write(connection: Connection, index: IndexWriter, commit: Commit): CommitResult {
+    const state = connection.get<StateRow>(READ_STATE)!;
     const { live, stands } = this.#status();
     const mine = stands && (live === this.generation.id) === (commit.role === 'live');
     if (!mine || state.position !== commit.expected) return { kind: 'moved', position: state.position, live };
-    const documents = state.documents + writeDocuments(writer, commit.documents);
-    const edit = new IndexEdit(this.#file, writer, this.#names, this.generation, state.commits + 1, this.work);
-    for (const [workspace, changes] of commit.records) for (const change of changes) edit.apply(workspace, change);
-    edit.flush();
-    writer.run('UPDATE state SET documents = ?, records = ?, commits = ?, digest = ?, position = ?', documents, state.records + edit.recordsAdded, state.commits + 1, commit.digest, commit.position);
+    const documents = state.documents + writeDocuments(connection, commit.documents);
+    const records = state.records + index.write(commit.records, state.commits);
+    connection.run('UPDATE state SET documents = ?, records = ?, commits = ?, digest = ?, position = ?', documents, records, state.commits + 1, commit.digest, commit.position);
     return { kind: 'committed' };
   }
 
@@ -353,10 +319,11 @@ export class SqliteView implements View {
     });
   }
 
-  #openWriter(): Connection {
+  #openWriter(): { connection: Connection; index: IndexWriter } {
     const { lockWaitMs, maxPages } = this.#options;
-    return new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
+    const connection = new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE}; ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`));
+    return { connection, index: new IndexWriter(this.#file, connection, this.#names, this.generation, this.work) };
   }
 
   #assertOpen(): void {

@@ -73,9 +73,9 @@ export function journeyDetailOf(document: JourneyDocument, transitions: readonly
   };
 }
 
-function participantOf({ role, id, interactionId, name, joined, held, dropped }: Participant, zone: Zone): JourneyDetail['participants'][number] {
+function participantOf({ role, id, interactionId, name, agentId, joined, held, dropped }: Participant, zone: Zone): JourneyDetail['participants'][number] {
   return {
-    role, id, interactionId, name, joined: zone.print(joined),
+    role, id, interactionId, name, agentId, joined: zone.print(joined),
     held: held.map(({ from, to }) => ({ from: zone.print(from), to: to === null ? null : zone.print(to) })),
     dropped: dropped === null ? null : zone.print(dropped),
   };

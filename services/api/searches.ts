@@ -4,7 +4,7 @@ import type { SearchRequest } from '../../schemas/apis/eightbyeight.ts';
 import { parseRangeDate } from '../../schemas/apis/eightbyeight.ts';
 import { nodeKey, type WorkspaceKeys } from '../../schemas/identity.ts';
 import { msOf } from '../../schemas/time.ts';
-import { JOURNEY_FILTERS, type JourneyDocument, type NodeDocument, TRANSITION_FILTERS } from '../../projections/journeys.ts';
+import { type Filter, JOURNEY_FILTERS, type JourneyDocument, type NodeDocument, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import type { Transition } from '../../projections/transitions.ts';
 import type { Clause, SearchQuery, SearchResult, SearchRow, View } from '../ports.ts';
 import { journeyDetailOf, journeyOf, transitionOf } from './answers.ts';
@@ -107,7 +107,7 @@ async function timelinesOf(view: View, keys: WorkspaceKeys, journeys: readonly {
 }
 
 /** A request that has passed its schema, as the view is asked. */
-function listing(endpoint: string, body: SearchRequest, keys: WorkspaceKeys, table: typeof JOURNEY_FILTERS | typeof TRANSITION_FILTERS): Listing {
+function listing(endpoint: string, body: SearchRequest, keys: WorkspaceKeys, table: Readonly<Record<string, Filter>>): Listing {
   const from = parseRangeDate(body.dateRange.start);
   const to = parseRangeDate(body.dateRange.end);
   if (from === null || to === null) throw new Error('assertion: the range has been checked');

@@ -21,7 +21,7 @@ export interface Opened {
   readonly position: Position | null;
 }
 
-/** The shard of a workspace: FNV-1a over its id would do as well, but a digest is at hand and spreads short ids evenly. */
+/** The shard that holds a workspace, of a generation with so many. For ever the same: every program that reads or folds a shard must find it there. */
 export function shardOf(workspace: string, shards: number): number {
   return shards === 1 ? 0 : createHash('sha256').update(workspace).digest().readUInt32BE(0) % shards;
 }
@@ -56,10 +56,10 @@ export class Views {
   /** Opens the groups for a workspace once each of them has reached `minimum` (as the header has it). */
   async open(groups: readonly Group[], workspace: string, minimum: string | undefined): Promise<Opened | Refused> {
     const first = await this.#open(groups, workspace);
-    if (minimum === undefined || first.kind === 'refused') return first;
+    if (minimum === undefined) return first;
     const wanted = this.#parse(minimum);
     if (wanted.kind === 'refused') return wanted;
-    if (reaches(first, wanted.position)) return first;
+    if (isSettled(first, wanted.position)) return first;
     return this.#await(groups, workspace, wanted.position);
   }
 
@@ -148,9 +148,9 @@ export class Views {
     const until = this.#options.clock.now() + WAIT_MAX_MS;
     for (let step = WAIT_STEP_MS; ; step = Math.min(step * 2, WAIT_STEP_MAX_MS)) {
       const opened = await this.#open(groups, workspace);
-      if (opened.kind === 'refused' || reaches(opened, wanted)) return opened;
+      if (isSettled(opened, wanted)) return opened;
       const left = until - this.#options.clock.now();
-      if (left <= 0) return this.#notYet(opened, wanted);
+      if (left <= 0) return opened.kind === 'refused' ? opened : this.#notYet(opened, wanted);
       await this.#options.wait(Math.min(step, left));
     }
   }
@@ -164,7 +164,10 @@ export class Views {
   }
 }
 
-function reaches(opened: Opened, wanted: Position): boolean { return opened.position !== null && opened.position >= wanted; }
+/** Whether waiting would change nothing: it has come so far, or is refused for good. A view that is being built may be ready in a moment (after a first start it is). */
+function isSettled(opened: Opened | Refused, wanted: Position): boolean {
+  return opened.kind === 'refused' ? opened.code !== 'building' : opened.position !== null && opened.position >= wanted;
+}
 
 function building(percentage: number | null): Refused {
   const message = percentage === null ? 'The view is being built.' : `The view is being built: ${percentage} %.`;

@@ -27,7 +27,7 @@ const OPEN = 0x5b;
 const CLOSE = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
-const BOM = Buffer.from([0xef, 0xbb, 0xbf]);
+const BOM = [0xef, 0xbb, 0xbf] as const;
 const isSpace = (byte: number): boolean => byte === 0x20 || byte === LF || byte === 0x0d || byte === 0x09;
 
 /**
@@ -48,14 +48,14 @@ export class Splitter {
   #escaped = false;
   /** In an array, something has to come: the value after a comma. */
   #owed = false;
-  #first = true;
+  /** How much of a byte order mark has been passed over; all of it once anything else came. */
+  #bom = 0;
 
   constructor(limit: number) { this.#limit = limit; }
 
   push(chunk: Uint8Array): readonly Element[] {
     const found: Element[] = [];
-    let at = this.#first && Buffer.from(chunk.subarray(0, 3)).equals(BOM) ? 3 : 0;
-    this.#first = false;
+    let at = 0;
     while (at < chunk.length) {
       switch (this.#mode) {
         case 'start': at = this.#begin(chunk, at); break;
@@ -80,6 +80,8 @@ export class Splitter {
   #begin(chunk: Uint8Array, from: number): number {
     for (let at = from; at < chunk.length; at += 1) {
       const byte = chunk[at] ?? 0;
+      if (byte === BOM[this.#bom]) { this.#bom += 1; continue; }
+      this.#bom = BOM.length;
       if (byte === LF) this.#line += 1;
       if (isSpace(byte)) continue;
       this.#startLine = this.#line;

@@ -72,7 +72,7 @@ function server(stage: (call: number, body: Uint8Array) => Response | Error | nu
   const door = new Door({ store, clock: { now: () => Date.UTC(2026, 2, 2, 9) }, random: (size) => randomBytes(size), sleep: (_, signal) => new Promise((resolve) => { signal?.addEventListener('abort', () => resolve(), { once: true }); }), tallies: new MemoryViewStore() });
   const seen = { calls: 0, inside: 0, most: 0, keys: new Set<string>() };
   const fetch = async (url: string | URL | Request, init?: RequestInit): Promise<Response> => {
-    seen.calls += 1;
+    const call = (seen.calls += 1);
     seen.inside += 1;
     seen.most = Math.max(seen.most, seen.inside);
     try {
@@ -80,7 +80,7 @@ function server(stage: (call: number, body: Uint8Array) => Response | Error | nu
       const headers = Object.fromEntries(new Headers(init?.headers));
       seen.keys.add(headers['x-api-key'] ?? '');
       await new Promise<void>((resolve) => { setImmediate(resolve); });
-      const staged = stage(seen.calls, body);
+      const staged = stage(call, body);
       if (staged instanceof Response) return staged;
       if (staged !== null) throw staged;
       const message = decodeMessage({ headers, body }, { maxEventBytes: 262_144, binding: 'http' });

@@ -120,8 +120,8 @@ function byKey([a]: readonly [string, unknown], [b]: readonly [string, unknown])
 
 // ---- arbitraries ---------------------------------------------------------------------------------------------------------
 
-const optional = <K extends string, T>(key: K, value: fc.Arbitrary<T>): fc.Arbitrary<{ [P in K]?: T }> => fc.option(value, { nil: undefined }).map((made) => (made === undefined ? {} : { [key]: made }) as { [P in K]?: T });
-const spread = <A extends object, B extends object>(a: fc.Arbitrary<A>, b: fc.Arbitrary<B>): fc.Arbitrary<A & B> => fc.tuple(a, b).map(([x, y]) => ({ ...x, ...y }));
+const optional = (key: string, value: fc.Arbitrary<unknown>): fc.Arbitrary<object> => fc.option(value, { nil: undefined }).map((made) => (made === undefined ? {} : { [key]: made }));
+const spread = (a: fc.Arbitrary<object>, b: fc.Arbitrary<object>): fc.Arbitrary<object> => fc.tuple(a, b).map(([x, y]) => ({ ...x, ...y }));
 
 export const arbitraryAgent: fc.Arbitrary<Agent> = fc.record({ id: fc.constantFrom('a1', 'a2', 'a3'), name: fc.constantFrom('Ann', 'Ben', null), type: fc.constantFrom('HUMAN', 'AI') }, { requiredKeys: ['id'] });
 export const arbitraryPlace: fc.Arbitrary<Place> = fc.record({ id: fc.constantFrom('q1', 'q2', null), name: fc.constantFrom('Sales', 'Service', null), extension: fc.constantFrom('2001', null) }, { requiredKeys: ['id'] });
@@ -132,8 +132,8 @@ const script = fc.constantFrom({ id: 's1', name: 'Main' }, { id: 's2', name: nul
 const destination = spread(spread(agents, spread(queue, ringGroup)), spread(optional('autoAttendant', arbitraryPlace), spread(optional('script', script), optional('externalNumber', fc.constant('+15550100')))));
 const participant = fc.constantFrom('customer', 'p1', 'p2');
 
-function kind<K extends InteractionFactBody['kind'], T extends object>(name: K, rest: fc.Arbitrary<T>): fc.Arbitrary<InteractionFactBody> {
-  return rest.map((made) => ({ kind: name, ...made }) as unknown as InteractionFactBody);
+function kind(name: InteractionFactBody['kind'], rest: fc.Arbitrary<object>): fc.Arbitrary<InteractionFactBody> {
+  return rest.map((made) => ({ kind: name, ...made }) as InteractionFactBody);
 }
 
 /** Every kind of fact but links and explicit ids. */
