@@ -59,6 +59,11 @@ export type PersonDocument = {
 /** Document `k/<identity key>`. `shared`: the value is a switchboard's or a household's, and joins nobody. */
 export type IdentityDocument = { person: string; type: string; value: string; firstSeen: Instant; eventId: string; shared: boolean };
 
+/** Document `w/types`: the identity types that the workspace has seen, in order of text, the first 200: what a look-up without a type tries (design.md section 3). */
+export type SeenTypes = { types: string[] };
+const SEEN_TYPES_MAX = 200;
+export const SEEN_TYPES_KEY = 'w/types';
+
 /** Document `a/<24 digits>`, for identities that founded no person (a founder's 24 digits name `p/…` itself): their key. */
 export type PersonAlias = { key: string };
 
@@ -137,12 +142,25 @@ export type Lookup<Answer> = Generator<readonly string[], Answer, ReadonlyMap<st
 function* fold(events: readonly Interpreted[], context: FoldContext, rules: Rules): Fold {
   const said = collect(events, context);
   const near = new Neighbourhood(rules);
-  yield* near.meet(said);
+  const newcomers = yield* near.meet(said);
+  const seen = yield* seeTypes(newcomers);
   const news = near.hear(said);
   yield* near.bring(news.flatMap((edge) => [edge.a, edge.b]));
   near.open(news);
   yield* settle(near);
-  return { documents: near.changes(), records: [] } satisfies Changes;
+  const documents = near.changes();
+  if (seen !== null) documents.set(SEEN_TYPES_KEY, seen);
+  return { documents, records: [] } satisfies Changes;
+}
+
+/** The workspace's types with those of new identities among them; null when none is new. A set that only grows: its first 200 depend on no order of arrival. */
+function* seeTypes(newcomers: readonly Mention[]): Lookup<SeenTypes | null> {
+  if (newcomers.length === 0) return null;
+  const stored = ((yield [SEEN_TYPES_KEY]).get(SEEN_TYPES_KEY) ?? { types: [] }) as SeenTypes;
+  const types = new Set(stored.types);
+  for (const { type } of newcomers) types.add(type);
+  if (types.size === stored.types.length) return null;
+  return { types: [...types].sort().slice(0, SEEN_TYPES_MAX) };
 }
 
 // ---- what events say -------------------------------------------------------------------------------------------------
@@ -299,16 +317,19 @@ class Neighbourhood {
 
   // -- reading
 
-  /** Reads the identities of a batch, and the persons of those about whom it may say something new. */
-  *meet(said: Sayings): Lookup<void> {
+  /** Reads the identities of a batch, and the persons of those about whom it may say something new. Answers with the identities that are new. */
+  *meet(said: Sayings): Lookup<readonly Mention[]> {
+    const newcomers: Mention[] = [];
     const keys = [...said.sightings.keys()];
     const found = keys.length === 0 ? new Map<string, Json>() : yield keys.map((key) => `k/${key}`);
     const wanted = new Set(said.names.keys());
     for (const sighting of said.sightings.values()) {
       const { key, at, eventId } = sighting;
       const identity = (found.get(`k/${key}`) ?? null) as IdentityDocument | null;
-      if (identity === null) this.#settleNewcomer(sighting);
-      else {
+      if (identity === null) {
+        newcomers.push(sighting);
+        this.#settleNewcomer(sighting);
+      } else {
         this.homes.set(key, identity.person);
         if (identity.shared) this.#shared.add(key);
         if (precedes({ at, eventId }, { at: identity.firstSeen, eventId: identity.eventId })) wanted.add(key);
@@ -316,6 +337,7 @@ class Neighbourhood {
     }
     for (const { a, b } of said.pairs.values()) for (const end of [a, b]) if (!this.#shared.has(end)) wanted.add(end);
     yield* this.bring(wanted);
+    return newcomers;
   }
 
   #settleNewcomer({ key, type, value, at, eventId }: Sighting): void {

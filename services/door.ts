@@ -236,7 +236,7 @@ export class Door {
   counts(): DoorCounts {
     return {
       ...this.#counts, rejected: { ...this.#rejected }, inFlightEvents: this.#inFlightEvents, inFlightBytes: this.#inFlightBytes,
-      streams: this.#busy.size + this.#resting.size, remembered: this.#busy.values().reduce((sum, lane) => sum + lane.remembered, this.#resting.remembered),
+      streams: this.#busy.size + this.#resting.size, remembered: [...this.#busy.values()].reduce((sum, lane) => sum + lane.remembered, this.#resting.remembered),
     };
   }
 

@@ -4,7 +4,7 @@ import { encodeStructured } from '../../schemas/cloudevent.ts';
 import type { Instant } from '../../schemas/facts.ts';
 import { identityStream, type WorkspaceKeys } from '../../schemas/identity.ts';
 import type { Json } from '../../projections/projection.ts';
-import { DEFAULT_POLICY, findPerson, type Lookup, type PersonDocument } from '../../projections/persons.ts';
+import { findPerson, type Lookup, type PersonDocument, SEEN_TYPES_KEY, type SeenTypes } from '../../projections/persons.ts';
 import type { View } from '../ports.ts';
 import type { Histories, HistoryEvent } from './history.ts';
 import { type CursorScope, type ListRow, readCursor, writeCursor } from './pages.ts';
@@ -18,8 +18,8 @@ interface CustomersOptions { readonly histories: Histories; readonly searches: S
 interface Asked { readonly identity: string; readonly identitytype?: string | undefined }
 interface AskedPage extends Asked { readonly limit?: string | undefined; readonly cursor?: string | undefined; readonly sort?: 'asc' | 'desc' | undefined }
 
-/** Types tried for an identity that is asked for without one: those that the policy and the vocabularies know by name. */
-const LOOKUP_TYPES = ['email', 'phone', 'subject', ...DEFAULT_POLICY.veryStrong, ...DEFAULT_POLICY.strong, ...DEFAULT_POLICY.temporary];
+/** Tried for an identity that is asked for without a type, besides those that the workspace has seen: its first event may not be folded yet. */
+const ALWAYS_TRIED = ['email', 'phone', 'subject'];
 const LIMIT = 100;
 
 /** An identity's person; or the keys that it would have, where no view knows one (an event not folded yet, or known by its subject). */
@@ -88,11 +88,17 @@ function askedOf({ identity, identitytype }: Asked): readonly unknown[] { return
 function limitOf({ limit }: AskedPage): number { return limit === undefined ? LIMIT : Number(limit); }
 
 async function findCustomer(view: View, keys: WorkspaceKeys, { identity, identitytype }: Asked): Promise<Found> {
-  const types = identitytype === undefined ? LOOKUP_TYPES : [identitytype];
+  const types = identitytype === undefined ? await seenTypes(view, keys) : [identitytype];
   const tried = [...new Set(types.map((type) => keys.identityKey(type, identity)).filter((key) => key !== null))];
   const [known] = await loadFirst(view, keys, tried);
   const person = known === undefined ? null : await lookUp(view, keys, findPerson(known));
   return { person, keys: tried };
+}
+
+/** What a look-up without a type tries: every type that the workspace has seen. */
+async function seenTypes(view: View, keys: WorkspaceKeys): Promise<readonly string[]> {
+  const [text = null] = await view.load([`${keys.id}/${SEEN_TYPES_KEY}`]);
+  return [...new Set([...((parse(text) as SeenTypes | null)?.types ?? []), ...ALWAYS_TRIED])];
 }
 
 /** Those of the identity keys that the view knows, in their order; one read for all. */

@@ -186,6 +186,7 @@ function oracle(events: readonly Interpreted[], policy: Policy): [string, string
       if (own.slice(0, 24) !== id) documents.push([`a/${own.slice(0, 24)}`, { key: own }]);
     }
   }
+  if (identities.size > 0) documents.push(['w/types', { types: [...new Set([...identities.values()].map(({ type }) => type))].sort() }]);
   return documents.map(([name, value]): [string, string] => [name, JSON.stringify(value)]).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
@@ -288,7 +289,7 @@ describe('evidence', () => {
 
   test('anonymous and empty identifiers are nobody, and an event of nobody alone leaves nothing', () => {
     const store = new Store().say({ who: 'phone:anonymous', at: 1, names: { name: 'Nobody' } }, { who: 'email:a@x.org', at: 2, also: ['phone:unknown', 'phone: ', 'phone:0'] });
-    expect(store.dump().map(([name]) => name.slice(0, 2))).toEqual(['k/', 'p/']);
+    expect(store.dump().map(([name]) => name.slice(0, 2))).toEqual(['k/', 'p/', 'w/']);
   });
 
   test.each<[string, string, Strength]>([
@@ -436,7 +437,7 @@ describe('ids', () => {
   test('no value stands in a key', () => {
     const store = folded(fc.sample(arrivals(universe.wide, 40), { numRuns: 1, seed: 1 })[0]?.batches ?? [], DEFAULT_POLICY);
     expect(store.texts.size).toBeGreaterThan(10);
-    for (const name of store.texts.keys()) expect(name).toMatch(/^(k\/[0-9a-f]{32}|[pa]\/[0-9a-f]{24})$/);
+    for (const name of store.texts.keys()) expect(name).toMatch(/^(k\/[0-9a-f]{32}|[pa]\/[0-9a-f]{24}|w\/types)$/);
   });
 });
 

@@ -2,7 +2,7 @@ import { journeys } from '/work/main/projections/journeys.ts';
 import { runFold } from '/work/main/projections/projection.ts';
 import { workspaceKeys } from '/work/main/schemas/identity.ts';
 import { event, second } from '/work/main/test/support/facts.ts';
-const keys = workspaceKeys('bench' as never, new Uint8Array(32).fill(7));
+const keys = workspaceKeys('bench' as never, new Uint8Array(32).fill(7), { cachedHashes: 400000 });
 const cpu = () => { const u = (process as any).threadCpuUsage(); return BigInt(u.user + u.system) * 1000n; };
 const COUNT = Number(process.argv[2] ?? 10000), OPEN = Number(process.argv[3] ?? 5000), BATCH = 500, mode = process.argv[4] ?? 'cache';
 const agent = (i: number) => ({ id: `agent-${i % 400}`, name: `Agent ${i % 400}`, group: { id: `g${i % 10}`, name: `Group ${i % 10}` } });

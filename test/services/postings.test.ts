@@ -1,0 +1,90 @@
+// The pure part of the search index: the posting, and the executor driven by a source that answers later, as one across a
+// network does. What searches answer is the contract's (test/contract/view-store.ts).
+import fc from 'fast-check';
+import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, LIST_LIMIT, PostingEdit, type Segment, type Wanted } from '../../services/adapters/postings.ts';
+
+function ordinalsOf(bytes: Uint8Array | null): number[] {
+  if (bytes === null) return [];
+  const posting = decodePosting(bytes)!;
+  if (posting.kind === 'list') return [...posting.ordinals].sort((a, b) => a - b);
+  return [...posting.words].flatMap((word, at) => Array.from({ length: 32 }, (_, bit) => at * 32 + bit).filter((ordinal) => (word >>> (ordinal & 31) & 1) === 1));
+}
+
+describe('a posting', () => {
+  test('holds what was added and not removed, through any number of commits', () => {
+    const steps = fc.array(fc.array(fc.nat(2000), { maxLength: 400 }), { maxLength: 6 });
+    fc.assert(fc.property(fc.boolean(), steps, (dense, commits) => {
+      const kept = new Set<number>();
+      let stored: Uint8Array | null = null;
+      for (const commit of commits) {
+        const edit: PostingEdit = new PostingEdit(stored === null ? null : decodePosting(stored), dense);
+        for (const ordinal of commit) {
+          if (kept.delete(ordinal)) edit.remove(ordinal);
+          else {
+            kept.add(ordinal);
+            edit.add(ordinal);
+          }
+        }
+        stored = edit.encode()?.slice() ?? null;
+        expect(ordinalsOf(stored)).toEqual([...kept].sort((a, b) => a - b));
+      }
+    }), { numRuns: 100 });
+  });
+
+  test('of a dense field is a bitmap, of a sparse one a list that becomes a bitmap past its limit and stays one', () => {
+    const kindOf = (edit: PostingEdit): string | undefined => decodePosting(edit.encode()!)?.kind;
+    const dense = new PostingEdit(null, true);
+    dense.add(65_535);
+    expect(kindOf(dense)).toBe('bitmap');
+    const sparse = new PostingEdit(null, false);
+    for (let ordinal = 0; ordinal < LIST_LIMIT; ordinal += 1) sparse.add(65_535 - ordinal);
+    expect(kindOf(sparse)).toBe('list');
+    sparse.add(0);
+    expect(kindOf(sparse)).toBe('bitmap');
+    for (let ordinal = 0; ordinal < LIST_LIMIT; ordinal += 1) sparse.remove(65_535 - ordinal);
+    expect(kindOf(sparse)).toBe('bitmap');
+    expect(ordinalsOf(sparse.encode())).toEqual([0]);
+    sparse.remove(0);
+    expect(sparse.encode()).toBeNull();
+  });
+
+  test('is read wherever its bytes stand, and refused when they cannot be one', () => {
+    const edit = new PostingEdit(null, true);
+    edit.add(7);
+    const bytes = edit.encode()!;
+    const shifted = new Uint8Array(bytes.length + 1);
+    shifted.set(bytes, 1);
+    expect(ordinalsOf(shifted.subarray(1))).toEqual([7]);
+    for (const wrong of [[], [0], [9, 0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0], [1, 0, 0, 0, 1]]) expect(decodePosting(Uint8Array.from(wrong))).toBeNull();
+  });
+});
+
+describe('the executor', () => {
+  /** One segment a day; a record every second whose term is its ordinal's last digit. */
+  const days: Day<Segment & { readonly day: number }>[] = Array.from({ length: 5 }, (_, day) => ({ day, records: [{ day, no: 0, size: 100, alive: 100 }], subs: [] }));
+  type Source = Wanted<Segment & { readonly day: number }, string>;
+
+  async function answer(wanted: Source): Promise<Fetched> {
+    await Promise.resolve();
+    return {
+      postings: wanted.postings.map(({ term }) => ({ kind: 'list', ordinals: Uint16Array.from({ length: 100 }, (_, ordinal) => ordinal).filter((ordinal) => term === 'every' || ordinal % 10 === Number(term)) })),
+      pages: wanted.pages.map(() => Uint32Array.from({ length: 100 }, (_, ordinal) => ordinal * 1000)),
+      records: wanted.records.map(({ segment, ordinal }) => ({ key: `${segment.day}/${ordinal}`, id: `${segment.day}/${ordinal}` })),
+    };
+  }
+
+  test('is driven by a source that answers later, a window of days at a time', async () => {
+    const query: IndexQuery<Segment & { readonly day: number }, string> = { from: 2500, to: Infinity, direction: 'desc', limit: 12, after: null, total: null, every: 'every', clauses: [['3', '4']], sub: [], located: [] };
+    const search = findRows(query, days);
+    let rounds = 0;
+    let step = search.next();
+    while (step.done !== true) {
+      rounds += 1;
+      step = search.next(await answer(step.value));
+    }
+    expect(step.value.total).toBe(100);
+    expect(step.value.more).toBe(true);
+    expect(step.value.rows.map(({ time }) => time)).toEqual([94, 93, 84, 83, 74, 73, 64, 63, 54, 53, 44, 43].map((second) => 4 * DAY_MS + second * 1000));
+    expect(rounds).toBeLessThanOrEqual(5);
+  });
+});
