@@ -171,7 +171,7 @@ const ENDPOINT_FIELDS = ['id', 'name', 'phoneNumber', 'extension', 'email', 'log
 
 /** The first to say something is believed; later ones fill what is still open, where they speak of the same endpoint. */
 function fillEndpoint(known: Endpoint | null, said: Endpoint): Endpoint {
-  if (known !== null && (known.type !== said.type || (known.id ?? null) !== (said.id ?? known.id ?? null))) return known;
+  if (known !== null && (known.type !== said.type || (known.id ?? said.id ?? null) !== (said.id ?? known.id ?? null))) return known;
   const filled: Record<string, unknown> = { type: said.type };
   for (const field of ENDPOINT_FIELDS) filled[field] = known?.[field] ?? said[field] ?? null;
   filled['site'] = fullPair(said.site, known?.site);
@@ -466,7 +466,8 @@ export class Timeline {
     }
     for (const name of ['queue', 'ringGroup', 'autoAttendant'] as const) {
       const place = places[name];
-      if (place === null || place === undefined) continue;
+      // Another place than the one that is known would be another state.
+      if (place === null || place === undefined || (open[name] !== null && placeKey(open[name]) !== placeKey(place))) continue;
       terms ||= !samePlace(open[name], place);
       open[name] = place;
     }

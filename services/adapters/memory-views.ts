@@ -124,11 +124,9 @@ class MemoryView implements View {
     const { live, generations } = this.#group;
     const mine = generations.has(this.generation.id) && (live === this.generation.id) === (commit.role === 'live');
     if (!mine || this.#position !== commit.expected) return { kind: 'moved', position: this.#position, live };
-    for (const [workspace, changes] of commit.records) {
-      const records = this.#records.get(workspace) ?? new Map<string, StoredRecord>();
-      this.#records.set(workspace, records);
-      for (const change of changes) apply(records, change);
-    }
+    // Staged first, so that a change that asserts leaves nothing behind.
+    const staged = [...commit.records].map(([workspace, changes]) => [workspace, stage(this.#records.get(workspace), changes)] as const);
+    for (const [workspace, records] of staged) this.#apply(workspace, records);
     for (const [key, value] of commit.documents) {
       if (value === null) this.#documents.delete(key);
       else this.#documents.set(key, value);
@@ -136,6 +134,15 @@ class MemoryView implements View {
     this.#digest = commit.digest;
     this.#position = commit.position;
     return { kind: 'committed' };
+  }
+
+  #apply(workspace: string, staged: ReadonlyMap<string, StoredRecord | null>): void {
+    const records = this.#records.get(workspace) ?? new Map<string, StoredRecord>();
+    this.#records.set(workspace, records);
+    for (const [key, record] of staged) {
+      if (record === null) records.delete(key);
+      else records.set(key, record);
+    }
   }
 
   async search(query: SearchQuery, documentSpace: string): Promise<SearchResult> {
@@ -160,20 +167,24 @@ class MemoryView implements View {
   }
 }
 
-function apply(records: Map<string, StoredRecord>, change: RecordChange): void {
-  if (change.state === null) {
-    records.delete(change.key);
-    return;
+function stage(stored: ReadonlyMap<string, StoredRecord> | undefined, changes: readonly RecordChange[]): Map<string, StoredRecord | null> {
+  const staged = new Map<string, StoredRecord | null>();
+  for (const change of changes) {
+    const before = staged.has(change.key) ? staged.get(change.key) : stored?.get(change.key);
+    staged.set(change.key, change.state === null ? null : changed(before ?? null, change.state, change.subs));
   }
-  const before = records.get(change.key);
-  const state = change.state ?? before?.state;
-  assert(state !== undefined, 'sub-records were given for a record that does not stand');
+  return staged;
+}
+
+function changed(before: StoredRecord | null, state: RecordState | undefined, subs: RecordChange['subs']): StoredRecord {
+  const now = state ?? before?.state;
+  assert(now !== undefined, 'sub-records were given for a record that does not stand');
   const chunks = new Map(before?.chunks);
-  for (const [number, subs] of change.subs ?? []) {
-    if (subs === null || subs.length === 0) chunks.delete(number);
-    else chunks.set(number, subs);
+  for (const [number, chunk] of subs ?? []) {
+    if (chunk === null || chunk.length === 0) chunks.delete(number);
+    else chunks.set(number, chunk);
   }
-  records.set(change.key, { state, chunks });
+  return { state: now, chunks };
 }
 
 function compareRows(a: { time: number; id: string; key: string }, b: { time: number; id: string; key: string }): number {

@@ -237,12 +237,14 @@ function* matchSubs<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day
 
 /** Sets the bit of every matching sub-record's record. */
 function carryOver(words: Uint32Array, owners: Column, into: Matches, segments: readonly Segment[]): void {
-  eachBit(words, (ordinal) => {
-    const owner = owners(ordinal);
-    const no = owner >>> 16;
-    const target = into[no] ??= new Uint32Array(wordsFor(segments[no]?.size ?? 0));
-    target[(owner & 0xffff) >>> 5]! |= 1 << (owner & 31);
-  });
+  // Written out, not with `eachBit`: a common state has more bits here than anything else in a query.
+  for (let at = 0; at < words.length; at += 1) {
+    for (let word = words[at]!; word !== 0; word &= word - 1) {
+      const owner = entryOf(owners, at * 32 + 31 - Math.clz32(word & -word));
+      const target = into[owner >>> 16] ??= new Uint32Array(wordsFor(segments[owner >>> 16]?.size ?? 0));
+      target[(owner & 0xffff) >>> 5]! |= 1 << (owner & 31);
+    }
+  }
 }
 
 /** Drops what stands outside the range on the days in which it begins and ends. */
@@ -254,7 +256,7 @@ function* cutDays<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day<S
     for (const [segment, words] of living(day, matches)) {
       const times = columns.get(segment)!;
       eachBit(words, (ordinal) => {
-        const time = day.day * DAY_MS + times(ordinal);
+        const time = day.day * DAY_MS + entryOf(times, ordinal);
         if (time < query.from || time > query.to) words[ordinal >>> 5]! &= ~(1 << (ordinal & 31));
       });
     }
@@ -277,7 +279,7 @@ function* takeRows<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, m
   for (const [segment, words] of segments) {
     const times = columns.get(segment)!;
     eachBit(words, (ordinal) => {
-      const rank = rankOf(times(ordinal));
+      const rank = rankOf(entryOf(times, ordinal));
       if (rank < afterRank) return;
       if (rank === afterRank) ties += 1;
       ranks[held] = rank;
@@ -313,17 +315,21 @@ function firstRanks(ranks: Uint32Array, count: number): number[] {
   return places(stretch[count - before - 1] ?? -1);
 }
 
-/** One u32 per ordinal, over the pages that were fetched. */
-type Column = (ordinal: number) => number;
+/** One u32 per ordinal, in pages, of which those that were needed are there. */
+type Column = Uint32Array[];
+
+function entryOf(column: Column, ordinal: number): number {
+  return column[ordinal >>> 12]![ordinal & 0xfff]!;
+}
 
 /** The columns of these segments, as far as the given bits need them. */
 function* fetchColumns<S extends Segment, T>(needed: readonly (readonly [S, Uint32Array])[]): Search<S, T, Map<S, Column>> {
   const wanted = needed.flatMap(([segment, words]) => pagesOf(words).map((page) => ({ segment, page })));
   if (wanted.length === 0) return new Map();
   const { pages } = yield { postings: [], pages: wanted, records: [] };
-  const bySegment = new Map<S, Uint32Array[]>(needed.map(([segment]) => [segment, []]));
-  wanted.forEach(({ segment, page }, index) => bySegment.get(segment)![page] = pages[index]!);
-  return new Map([...bySegment].map(([segment, held]) => [segment, (ordinal: number) => held[ordinal >>> 12]![ordinal & 0xfff]!]));
+  const columns = new Map<S, Column>(needed.map(([segment]) => [segment, []]));
+  wanted.forEach(({ segment, page }, index) => columns.get(segment)![page] = pages[index]!);
+  return columns;
 }
 
 /** Numbers of the pages on which a bit is set. */

@@ -21,8 +21,9 @@ export function guarded<T>(file: string, work: () => T): T {
   } catch (error) {
     // The only JSON that is parsed here is what was stored.
     if (error instanceof SyntaxError) throw damaged(file, error.message, error);
-    const { errcode, code } = error as { readonly errcode?: number; readonly code?: string };
-    const known = errcode === SHORT_READ ? 'storeCorrupt' : errcode === undefined ? SYSTEM_CODES[code ?? ''] : CODES[errcode & 0xff];
+    const { errcode, code, syscall } = error as { readonly errcode?: number; readonly code?: string; readonly syscall?: string };
+    const system = SYSTEM_CODES[code ?? ''] ?? (syscall === undefined ? undefined : 'storeUnavailable');
+    const known = errcode === undefined ? system : errcode === SHORT_READ ? 'storeCorrupt' : CODES[errcode & 0xff];
     if (known === undefined || error instanceof OperatingError) throw error;
     if (known === 'storeCorrupt') throw damaged(file, (error as Error).message, error);
     throw new OperatingError(known, `${file}: ${(error as Error).message}`, { cause: error });

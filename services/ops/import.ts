@@ -5,7 +5,7 @@ import { closeSync, createReadStream, openSync, rmSync, statSync, writeSync } fr
 import path from 'node:path';
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
-import { type CloudEvent, decodeStructured } from '../../schemas/cloudevent.ts';
+import { type Decoded, decodeStructured, type RejectionCode } from '../../schemas/cloudevent.ts';
 import { normaliseIdentity, type WorkspaceKeys } from '../../schemas/identity.ts';
 import type { Options } from '../config.ts';
 import { Door } from '../door.ts';
@@ -188,10 +188,10 @@ export function sizeOfFile(file: string): number | null {
 
 // ---- the verb ---------------------------------------------------------------------------------------------------------
 
-interface Line { readonly element: Element; readonly event: CloudEvent }
+interface Line { readonly element: Element; readonly decoded: Decoded }
 interface Counts { recorded: number; duplicate: number; rejected: number }
 
-/** Where accepted lines go. `put` answers with a promise when its caller must wait before the next. */
+/** Where lines go, those that were rejected too: the door counts them by their source. `put` answers with a promise when its caller must wait before the next. */
 interface Sink {
   put(line: Line): Promise<void> | null;
   /** Sends what waits wherever nothing is under way. */
@@ -211,7 +211,7 @@ export async function importVerb(options: Options<'import'>, io: Io): Promise<nu
   try {
     const sink = await openSink(options, io, counts, rejects);
     try {
-      await feed(options, io, sink, counts, rejects, bar);
+      await feed(options, io, sink, counts, bar);
     } finally {
       await sink.close();
     }
@@ -229,17 +229,11 @@ export async function importVerb(options: Options<'import'>, io: Io): Promise<nu
   return error === null ? 0 : 1;
 }
 
-async function feed(options: Options<'import'>, io: Io, sink: Sink, counts: Counts, rejects: Rejects, bar: ProgressBar): Promise<void> {
+async function feed(options: Options<'import'>, io: Io, sink: Sink, counts: Counts, bar: ProgressBar): Promise<void> {
   const limits = { maxEventBytes: options.maxEventBytes };
   for await (const { elements, bytesRead } of elementsOf(options.file, io, options.maxEventBytes)) {
     for (const element of elements) {
-      const decoded = decodeStructured(element.bytes, limits);
-      if (decoded.kind === 'rejected') {
-        counts.rejected += 1;
-        rejects.add(element, decoded.rejection);
-        continue;
-      }
-      const full = sink.put({ element, event: decoded.event });
+      const full = sink.put({ element, decoded: decodeStructured(element.bytes, limits) });
       if (full !== null) await full;
     }
     sink.kick();
@@ -325,6 +319,9 @@ const answerSchema = z.object({
 });
 const problemSchema = z.object({ errors: z.array(z.object({ code: z.string(), message: z.string().optional() })) });
 
+/** What is no JSON, or too much of it, would be no element of a batch: it stays here, and the server never hears of it. */
+const SPOILS_BATCH: ReadonlySet<RejectionCode> = new Set(['notJson', 'badUtf8', 'tooDeep', 'tooLarge']);
+
 interface SendLane { waiting: Line[]; bytes: number; sending: Promise<void> | null }
 
 class ServerSink implements Sink {
@@ -344,7 +341,13 @@ class ServerSink implements Sink {
   }
 
   put(line: Line): Promise<void> | null {
-    const lane = this.#lanes[laneOf(line.event)];
+    const { element, decoded } = line;
+    if (decoded.kind === 'rejected' && SPOILS_BATCH.has(decoded.rejection.code)) {
+      this.#counts.rejected += 1;
+      this.#rejects.add(element, decoded.rejection);
+      return null;
+    }
+    const lane = this.#lanes[laneOf(decoded)];
     if (lane === undefined) throw new Error('assertion: a lane for every event');
     lane.waiting.push(line);
     lane.bytes += line.element.bytes.length;
@@ -456,7 +459,9 @@ function batchOf(lines: readonly Line[]): Buffer<ArrayBuffer> {
 }
 
 /** By the identity as it is compared, since that decides the stream. FNV-1a. */
-function laneOf({ attributes }: CloudEvent): number {
+function laneOf(decoded: Decoded): number {
+  if (decoded.kind === 'rejected') return 0;
+  const { attributes } = decoded.event;
   const { identity, identitytype, subject } = attributes;
   const { type, value } = identity === undefined ? normaliseIdentity('subject', String(subject ?? '')) : normaliseIdentity(String(identitytype ?? ''), String(identity));
   const text = `${type} ${value}`;
@@ -543,7 +548,7 @@ class FolderSink implements Sink {
   }
 
   async #receive(lines: readonly Line[]): Promise<void> {
-    const receipts = await this.#door.receive(this.#keys, lines.map(({ event }) => ({ kind: 'event', event })));
+    const receipts = await this.#door.receive(this.#keys, lines.map(({ decoded }) => decoded));
     receipts.forEach((receipt, i) => {
       const line = lines[i];
       this.#counts[receipt.kind] += 1;

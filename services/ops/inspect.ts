@@ -1,14 +1,14 @@
 // `throughline preview FILE`: what events would become, nothing stored. `throughline trace`: what became of one.
 import { z } from 'zod';
 import type { JourneyDocument, NodeDocument } from '../../projections/journeys.ts';
-import { DEFAULT_POLICY } from '../../projections/persons.ts';
+import { DEFAULT_POLICY, SEEN_TYPES_KEY, type SeenTypes } from '../../projections/persons.ts';
 import { type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
 import { foldType, identityStream, isAnonymous, isWorkspaceId, nodeKey, normaliseIdentity, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
 import { readRecorded } from '../../schemas/recorded.ts';
 import type { Options } from '../config.ts';
 import { dryRun, factsOf } from '../door.ts';
 import { OperatingError } from '../errors.ts';
-import type { RecordedEvent, View } from '../ports.ts';
+import type { RecordedEvent } from '../ports.ts';
 import { SECRET_BYTES, type Workspaces } from '../workspaces.ts';
 import { type Folder, openFolder, openWorkspaces } from './folder.ts';
 import { type Element, elementsOf } from './import.ts';
@@ -168,7 +168,8 @@ export function traceVerb(options: Options<'trace'>, io: Io): Promise<number> {
 async function trace(options: Options<'trace'>, io: Io, folder: Folder, workspaces: Workspaces): Promise<number> {
   const keys = workspaces.keys(options.workspace);
   if (keys === null) throw new OperatingError('badConfiguration', `${options.data} has no workspace ${options.workspace}`);
-  const streams = streamsOf(options, keys, workspaces);
+  const types = options.identityType === null ? await typesOf(folder, keys) : [foldType(options.identityType)];
+  const streams = streamsOf(types, options.identity, keys, workspaces);
   const found: Traced[] = [];
   let searched = 0;
   for (const stream of streams) {
@@ -186,16 +187,18 @@ async function trace(options: Options<'trace'>, io: Io, folder: Folder, workspac
   return found.length > 0 ? 0 : 1;
 }
 
-/** Types that an identity without one may be of: those that mean something to the house. */
-const LIKELY_TYPES = ['email', 'phone', 'subject', ...DEFAULT_POLICY.veryStrong, ...DEFAULT_POLICY.strong, ...DEFAULT_POLICY.temporary];
+/** Types that an identity without one may be of: those that the workspace has seen, and those that mean something to the house, since a view may be behind. */
+async function typesOf(folder: Folder, keys: WorkspaceKeys): Promise<readonly string[]> {
+  const seen = await loadLive<SeenTypes>(folder, 'persons', [`${keys.id}/${SEEN_TYPES_KEY}`]);
+  return [...new Set([...seen.flatMap(({ types }) => types), 'email', 'phone', 'subject', ...DEFAULT_POLICY.veryStrong, ...DEFAULT_POLICY.strong, ...DEFAULT_POLICY.temporary])];
+}
 
-function streamsOf(options: Options<'trace'>, keys: WorkspaceKeys, workspaces: Workspaces): readonly string[] {
-  const types = options.identityType === null ? LIKELY_TYPES : [foldType(options.identityType)];
+function streamsOf(types: readonly string[], identity: string, keys: WorkspaceKeys, workspaces: Workspaces): readonly string[] {
   const streams = new Set<string>();
   for (const type of types) {
-    const key = keys.identityKey(type, options.identity);
+    const key = keys.identityKey(type, identity);
     if (key !== null) streams.add(identityStream(keys.id, key));
-    else if (isAnonymous(normaliseIdentity(type, options.identity).value)) for (const stream of workspaces.anonymousStreams(keys.id)) streams.add(stream);
+    else if (isAnonymous(normaliseIdentity(type, identity).value)) for (const stream of workspaces.anonymousStreams(keys.id)) streams.add(stream);
   }
   return [...streams];
 }
@@ -222,24 +225,23 @@ async function tracedOf(recorded: RecordedEvent, folder: Folder, keys: Workspace
   };
 }
 
-/** The journeys that hold the interactions, through the view that is live; a workspace's documents stand in one of its shards. */
-async function journeysOf({ views }: Folder, keys: WorkspaceKeys, interactions: readonly string[]): Promise<readonly string[]> {
-  const live = await views.live('journeys');
-  const generation = (await views.generations('journeys')).find(({ id }) => id === live);
-  if (generation === undefined || interactions.length === 0) return [];
-  const ids = new Set<string>();
-  for (let shard = 0; shard < generation.shards; shard += 1) {
-    const view = await views.view('journeys', generation.id, shard);
-    const nodes = await loadAll<NodeDocument>(view, interactions.map((id) => `${keys.id}/n/${nodeKey(keys, id)}`));
-    const names = new Set(nodes.flatMap(({ journey }) => (journey === null ? [] : [journey])));
-    for (const { row } of await loadAll<JourneyDocument>(view, [...names].map((name) => `${keys.id}/j/${name}`))) ids.add(row.journeyId);
-  }
-  return [...ids].sort();
+async function journeysOf(folder: Folder, keys: WorkspaceKeys, interactions: readonly string[]): Promise<readonly string[]> {
+  const nodes = await loadLive<NodeDocument>(folder, 'journeys', interactions.map((id) => `${keys.id}/n/${nodeKey(keys, id)}`));
+  const names = new Set(nodes.flatMap(({ journey }) => (journey === null ? [] : [journey])));
+  const journeys = await loadLive<JourneyDocument>(folder, 'journeys', [...names].map((name) => `${keys.id}/j/${name}`));
+  return [...new Set(journeys.map(({ row }) => row.journeyId))].sort();
 }
 
-async function loadAll<T>(view: View, keys: readonly string[]): Promise<readonly T[]> {
-  if (keys.length === 0) return [];
-  return (await view.load(keys)).flatMap((text) => (text === null ? [] : [JSON.parse(text) as T]));
+/** Those of the documents that are there, in the view that is live; a workspace's stand in one of its shards. */
+async function loadLive<T>({ views }: Folder, group: 'journeys' | 'persons', keys: readonly string[]): Promise<readonly T[]> {
+  const live = await views.live(group);
+  const generation = (await views.generations(group)).find(({ id }) => id === live);
+  const found: T[] = [];
+  for (let shard = 0; keys.length > 0 && shard < (generation?.shards ?? 0); shard += 1) {
+    const view = await views.view(group, live ?? 0, shard);
+    for (const text of await view.load(keys)) if (text !== null) found.push(JSON.parse(text) as T);
+  }
+  return found;
 }
 
 export function sumRejections(counts: readonly Readonly<Record<string, number>>[]): Record<string, number> {

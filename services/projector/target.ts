@@ -3,7 +3,7 @@
 import type { Changes, Interpreted, Json, Projection, RecordChange } from '../../projections/projection.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { Position, View } from '../ports.ts';
-import { addHash, type Digest, digestText, documentHash, parseDigest, removeHash } from './digest.ts';
+import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST, parseDigest, removeHash, sameHash } from './digest.ts';
 
 /** An event that a batch brought, read once and folded by every group. */
 export interface Arrival { readonly position: Position; readonly workspace: string; readonly interpreted: Interpreted }
@@ -22,6 +22,8 @@ class DocumentCache {
   readonly #sizeMax: number;
   #size = 0;
   constructor(sizeMax: number) { this.#sizeMax = sizeMax; }
+
+  get size(): number { return this.#size; }
 
   get(key: string): Cached | undefined {
     const found = this.#entries.get(key);
@@ -46,7 +48,8 @@ class DocumentCache {
   clear(): void { this.#entries.clear(); this.#size = 0; }
 }
 
-const ABSENT_SIZE = 100;
+/** What an entry holds besides its JSON; of a document that is not there, all of it. */
+const ENTRY_SIZE = 100;
 
 export class Target {
   readonly projection: Projection;
@@ -54,7 +57,8 @@ export class Target {
   readonly #role: 'live' | 'build';
   readonly #cache: DocumentCache;
   #position: Position | null = null;
-  #digest: Digest = parseDigest('0'.repeat(32));
+  #digest: Digest = EMPTY_DIGEST;
+  readonly #hasher = new DocumentHasher();
   /** Documents written and events folded since the start: for metrics, and for tests that count work. */
   readonly work = { events: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
 
@@ -66,6 +70,8 @@ export class Target {
   }
 
   get position(): Position | null { return this.#position; }
+  /** Characters of JSON held in memory, bounded between two steps. */
+  get cached(): number { return this.#cache.size; }
 
   /** Reads where the view stands; forgets what memory says of it. */
   async resume(): Promise<void> {
@@ -74,8 +80,21 @@ export class Target {
     this.#digest = parseDigest(await this.view.digest());
   }
 
-  /** Folds the arrivals that this view lacks and commits them with `position`. Nothing is stored unless all of it is. */
+  /**
+   * Folds the arrivals that this view lacks and commits them with `position`. Nothing is stored unless all of it is. What a
+   * store throws is passed on; whether the commit stands is then unknown, and another `step` finds out: it is `moved` if so.
+   */
   async step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+    try {
+      return await this.#step(arrivals, position, keysOf);
+    } catch (fault) {
+      // A fold changes documents in place: whatever was not committed must not be seen by the next fold.
+      this.#cache.clear();
+      throw fault;
+    }
+  }
+
+  async #step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
     const from = this.#position;
     if (from !== null && position <= from) return { kind: 'committed', events: 0, documents: 0 };
     const wanted = from === null ? arrivals : arrivals.filter((arrival) => arrival.position > from);
@@ -88,7 +107,7 @@ export class Target {
       if (changes.records.length > 0) records.set(workspace, changes.records);
     }
     const result = await this.view.commit({ expected: from, position, role: this.#role, documents, records, digest: digestText(digest) });
-    // A fold changes documents in place: whatever was not committed must not be seen by the next fold.
+    // As after a throw, and the position may be another.
     if (result.kind !== 'committed') {
       await this.resume();
       return result.kind === 'held' ? { kind: 'held' } : { kind: 'moved', live: result.live };
@@ -121,8 +140,8 @@ export class Target {
     this.work.loaded += missing.length;
     missing.forEach((key, i) => {
       const text = texts[i] ?? null;
-      if (text === null) this.#cache.set(key, { value: null, hash: null, size: ABSENT_SIZE });
-      else this.#cache.set(key, { value: JSON.parse(text) as Json, hash: documentHash(key, text), size: text.length });
+      if (text === null) this.#cache.set(key, { value: null, hash: null, size: ENTRY_SIZE });
+      else this.#cache.set(key, { value: JSON.parse(text) as Json, hash: this.#hasher.hash(key, text), size: ENTRY_SIZE + text.length });
     });
   }
 
@@ -134,10 +153,10 @@ export class Target {
       const key = `${workspace}/${name}`;
       const old = this.#cache.get(key)?.hash ?? null;
       const text = value === null ? null : JSON.stringify(value);
-      const now = text === null ? null : documentHash(key, text);
-      this.#cache.set(key, { value, hash: now, size: text?.length ?? ABSENT_SIZE });
+      const now = text === null ? null : this.#hasher.hash(key, text);
+      this.#cache.set(key, { value, hash: now, size: ENTRY_SIZE + (text?.length ?? 0) });
       if (old === null && now === null) continue;
-      if (old !== null && now !== null && old.high === now.high && old.low === now.low) continue;
+      if (old !== null && now !== null && sameHash(old, now)) continue;
       if (old !== null) digest = removeHash(digest, old);
       if (now !== null) digest = addHash(digest, now);
       documents.set(key, text);

@@ -21,6 +21,31 @@ export type FromProjector =
 /** Progress is told at most this often, and at once when a group has caught up or fallen behind. */
 const PROGRESS_MS = 250;
 
+/** What was passed over is told by a timer: the last of a burst may be the last for hours, and a gap would stand there meanwhile that is none. */
+function progressTeller(tell: (message: FromProjector) => void): { report(groups: readonly GroupProgress[]): void; close(): void } {
+  let latest: readonly GroupProgress[] = [];
+  let toldMs = 0;
+  let caughtUp = false;
+  let timer: NodeJS.Timeout | undefined;
+  const send = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    toldMs = Date.now();
+    tell({ kind: 'progress', groups: latest });
+  };
+  return {
+    report: (groups) => {
+      latest = groups;
+      const all = groups.every((group) => group.caughtUp);
+      const dueMs = all === caughtUp ? toldMs + PROGRESS_MS - Date.now() : 0;
+      caughtUp = all;
+      if (dueMs <= 0) send();
+      else timer ??= setTimeout(send, dueMs);
+    },
+    close: () => clearTimeout(timer),
+  };
+}
+
 export async function runWorker(data: ProjectorWorkerData, port: NonNullable<typeof parentPort>): Promise<void> {
   const stop = new AbortController();
   port.once('message', () => stop.abort());
@@ -30,24 +55,19 @@ export async function runWorker(data: ProjectorWorkerData, port: NonNullable<typ
   const known = new Map<string, Promise<WorkspaceKeys>>();
   const keysOf = (workspace: string): Promise<WorkspaceKeys> => {
     let keys = known.get(workspace);
-    if (keys === undefined) known.set(workspace, (keys = loadWorkspaceKeys(events, workspace, data.masterKey)));
+    if (keys !== undefined) return keys;
+    known.set(workspace, (keys = loadWorkspaceKeys(events, workspace, data.masterKey)));
+    // A passing fault must not stay for good.
+    keys.catch(() => known.delete(workspace));
     return keys;
   };
-  let toldMs = 0;
-  let caughtUp = false;
+  const progress = progressTeller(tell);
   try {
     await runProjector({
       events, views, projections: [journeys, persons], keysOf, signal: stop.signal,
       clock: { now: () => Date.now() },
       wait: (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined),
-      onProgress: (groups) => {
-        const now = Date.now();
-        const all = groups.every((group) => group.caughtUp);
-        if (now - toldMs < PROGRESS_MS && all === caughtUp) return;
-        toldMs = now;
-        caughtUp = all;
-        tell({ kind: 'progress', groups });
-      },
+      onProgress: progress.report,
       onFault: (fault, attempt) => tell({ kind: 'fault', message: fault instanceof Error ? fault.message : String(fault), attempt }),
     });
     await views.close();
@@ -57,6 +77,7 @@ export async function runWorker(data: ProjectorWorkerData, port: NonNullable<typ
     const error = fault instanceof Error ? fault : new Error(String(fault));
     tell({ kind: 'failed', code: fault instanceof OperatingError ? fault.code : null, message: error.message, stack: error.stack });
   }
+  progress.close();
   port.close();
 }
 

@@ -488,8 +488,10 @@ function changesContract(store: () => ViewStore): void {
 
     test('must stand before it is given sub-records alone', async () => {
       const driver = await live(store());
-      await expect(driver.put({ key: 'a', subs: new Map([[0, [{ state: ['s'] }]]]) })).rejects.toThrow('does not stand');
+      await expect(driver.write({ documents: { 'acme/j/b': '1' }, records: { acme: [record('b', MONDAY), { key: 'a', subs: new Map([[0, [{ state: ['s'] }]]]) }] } })).rejects.toThrow('does not stand');
       expect(await driver.view.position()).toBeNull();
+      expect(await driver.keys()).toEqual([]);
+      expect(await driver.view.load(['acme/j/b'])).toEqual([null]);
     });
   });
 }

@@ -98,7 +98,7 @@ function server(stage: (call: number, body: Uint8Array) => Response | Error | nu
     const key = keys.identityKey('email', `c${person}@example.com`) ?? '';
     return (await store.readStream(`identity.shop-${key}`, { direction: 'forward', limit: 100_000 })).map(({ metadata }) => (JSON.parse(Buffer.from(metadata).toString('utf8')) as { a: { id: string } }).a.id);
   };
-  return { fetch, store, seen, order, stream: `identity.shop-${keys.identityKey('email', 'ana@example.com') ?? ''}` };
+  return { fetch, store, seen, order, counts: () => door.counts(), stream: `identity.shop-${keys.identityKey('email', 'ana@example.com') ?? ''}` };
 }
 
 describe('cutting the input into elements', () => {
@@ -161,7 +161,7 @@ describe('import into a server', () => {
     expect(json(first.out())).toEqual({ file, recorded: 1500, duplicate: 1, rejected: 2, seconds: expect.any(Number), rejectedFile: `${file}.rejected.ndjson`, complete: true });
     expect([...seen.keys]).toEqual([KEY]);
     const rejects = readFileSync(`${file}.rejected.ndjson`, 'utf8').trim().split('\n').map(json);
-    expect(rejects).toMatchObject([{ line: 1502, code: 'missingAttribute', raw: '{"specversion":"1.0"}' }, { line: 1503, code: 'notJson', raw: 'not json' }]);
+    expect(rejects.sort((a, b) => Number(a['line']) - Number(b['line']))).toMatchObject([{ line: 1502, code: 'missingAttribute', raw: '{"specversion":"1.0"}' }, { line: 1503, code: 'notJson', raw: 'not json' }]);
     const second = world({ fetch });
     expect(await importVerb(asked('import', [file, '--json']), second)).toBe(0);
     expect(json(second.out())).toMatchObject({ recorded: 0, duplicate: 1501, rejected: 2 });
@@ -208,12 +208,15 @@ describe('import into a server', () => {
   });
 
   test('what the server rejects goes to the file too, with its line', async () => {
-    const { fetch } = server();
-    const file = input([line('a'), line('b', 'ana@example.com', { workspace: 'bank' }), line('c')].join('\n'));
+    const { fetch, counts } = server();
+    const file = input([line('a'), line('b', 'ana@example.com', { workspace: 'bank' }), line('c'), line('')].join('\n'));
     const io = world({ fetch });
     expect(await importVerb(asked('import', [file, '--json']), io)).toBe(0);
-    expect(json(io.out())).toMatchObject({ recorded: 2, rejected: 1 });
-    expect(json(readFileSync(`${file}.rejected.ndjson`, 'utf8'))).toMatchObject({ line: 2, code: 'wrongWorkspace', attribute: 'workspace' });
+    expect(json(io.out())).toMatchObject({ recorded: 2, rejected: 2 });
+    const rejects = readFileSync(`${file}.rejected.ndjson`, 'utf8').trim().split('\n').map(json).sort((a, b) => Number(a['line']) - Number(b['line']));
+    expect(rejects).toMatchObject([{ line: 2, code: 'wrongWorkspace', attribute: 'workspace' }, { line: 4, code: 'emptyAttribute', attribute: 'id' }]);
+    // The server was told of both, so that it counts them by their source.
+    expect(counts()).toMatchObject({ rejected: { wrongWorkspace: 1, emptyAttribute: 1 } });
   });
 
   test('a request that is too large is halved, in order', async () => {
@@ -309,7 +312,7 @@ describe('import into a folder, and what reads it', () => {
     expect(await statusVerb(asked('status', ['--data', data, '--json']), io)).toBe(0);
     const status = JSON.parse(io.out()) as Status;
     expect(status).toMatchObject({ events: 25, groups: [{ group: 'journeys', generation: null, gap: 25 }, { group: 'persons', generation: null, gap: 25 }] });
-    expect(status.workspaces).toEqual([{ id: 'default', name: 'default', keys: 1, recorded: 23, duplicates: 0, reusedIds: 0, rejected: {} }]);
+    expect(status.workspaces).toEqual([{ id: 'default', name: 'default', keys: 1, recorded: 23, duplicates: 0, reusedIds: 0, rejected: { notJson: 1 } }]);
     expect(status.disk.events).toBeGreaterThan(0);
     const human = world();
     await statusVerb(asked('status', ['--data', data]), human);

@@ -89,9 +89,10 @@ export class MemoryDocuments {
     this.work = work;
   }
 
-  read<T>(key: string): T | null {
+  /** Null where there is none. */
+  read(key: string): unknown {
     const text = this.texts.get(key);
-    return text === undefined ? null : (JSON.parse(text) as T);
+    return text === undefined ? null : JSON.parse(text);
   }
 
   keys(space: string): string[] {
