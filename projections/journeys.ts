@@ -350,7 +350,7 @@ interface Node {
   /** What this batch brought, in order, no fact twice; and what of it is new and was kept. */
   arrived: Placed[];
   accepted: Placed[];
-  /** A fact was left out, or fell out. */
+  /** For the first time a fact was left out, or fell out. */
   cut: boolean;
   /** Its first fact or its explicit ids changed, by which journeys are named. */
   renamed: boolean;
@@ -546,8 +546,8 @@ class JourneyBatch {
   }
 
   #cutOff(node: Node): void {
-    node.cut = true;
     if (node.document.truncated) return;
+    node.cut = true;
     node.document.truncated = true;
     node.changed = true;
   }

@@ -131,6 +131,7 @@ export function contributionOf(row: JourneyRow, queue: { readonly id: string | n
 export class OutcomeDelta {
   readonly #context: FoldContext;
   readonly #cells = new Map<string, OutcomeCell>();
+  readonly #names = new Map<string, string>();
 
   constructor(context: FoldContext) {
     this.#context = context;
@@ -163,7 +164,10 @@ export class OutcomeDelta {
   #add(one: Contribution, times: 1 | -1): void {
     const { outcome, queue, medium, direction } = one;
     // The queue's name is one of the dimensions, so that a cell says the same whichever journey came last.
-    const key = `o/${quarterKey(one.quarterMs)}/${this.#context.hash('outcome', JSON.stringify([outcome, queue?.id ?? null, queue?.name ?? null, medium, direction]))}`;
+    const dimensions = JSON.stringify([outcome, queue?.id ?? null, queue?.name ?? null, medium, direction]);
+    let name = this.#names.get(dimensions);
+    if (name === undefined) this.#names.set(dimensions, name = this.#context.hash('outcome', dimensions));
+    const key = `o/${quarterKey(one.quarterMs)}/${name}`;
     let cell = this.#cells.get(key);
     if (cell === undefined) {
       cell = { quarter: one.quarterMs / 1000, outcome, queue: queue === null ? null : { id: queue.id, name: queue.name }, medium, direction, journeys: 0, waiting: {}, talking: {}, hold: {} };

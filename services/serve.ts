@@ -1,9 +1,11 @@
 // `throughline serve`, embedded: door, projector and api over one folder. The store commits in a thread of its own and the
 // projector folds in another, so the thread that answers requests never waits for a disk or a fold.
 import { mkdirSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import type { Duplex } from 'node:stream';
+import { native } from '../schemas/apis/native.ts';
 import { holdFolder, openSqliteEventStore } from './adapters/sqlite-events.ts';
 import { openSqliteViewStore } from './adapters/sqlite-views.ts';
 import { createApi } from './api/app.ts';
@@ -126,6 +128,9 @@ async function listen({ events, views, workspaces, door, metrics }: Embedded, op
     ready: () => readiness(projector()),
   });
   const server = createServer({ keepAliveTimeout: IDLE_MS, requestTimeout: REQUEST_MS }, app);
+  server.on('clientError', refuseUnparsed);
+  // An expectation that we do not know is no reason to refuse (RFC 9110, 10.1.1).
+  server.on('checkExpectation', app);
   await listening(server, options);
   const { port } = server.address() as AddressInfo;
   const url = `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}`;
@@ -144,6 +149,24 @@ function listening(server: Server, { host, port }: ServeOptions): Promise<void> 
     server.listen(port, host, resolve);
   });
 }
+
+/** What Node's parser refuses never reaches the api; it is refused here, in the same form. */
+function refuseUnparsed(fault: NodeJS.ErrnoException, socket: Duplex): void {
+  // Whoever went away, or is being answered, is told nothing more.
+  if (fault.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [status, code, message] = UNPARSED[fault.code ?? ''] ?? ([400, 'malformedRequest', 'This is not HTTP as RFC 9112 defines it.'] as const);
+  const body = JSON.stringify(native.print([{ code, message }]));
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => socket.destroy());
+}
+
+/** By the parser's own codes. */
+const UNPARSED: Readonly<Record<string, readonly [status: number, code: string, message: string] | undefined>> = {
+  HPE_HEADER_OVERFLOW: [431, 'headersTooLarge', 'The request line and headers are larger than 16 KiB.'],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'requestTimeout', 'The request did not arrive in time.'],
+};
 
 /** No new requests; those under way are answered, idle connections end at once. */
 function closing(server: Server): Promise<void> {

@@ -158,7 +158,10 @@ type Search<S extends Segment, T, R> = Generator<Wanted<S, T>, R, Fetched>;
 /** The matches of one day: a bitmap per segment of its records, null where there is none. */
 type Matches = (Uint32Array | null)[];
 
-/** Answers a query over `days`: the days in [from, to] that may hold a match, ascending. Costs: every day while it counts, else only the days of the page; of a day's records only those of the page (and of its last millisecond) are fetched. */
+/**
+ * Answers a query over `days`: the days in [from, to] that may hold a match, ascending. While it counts it looks at every
+ * day, with the total given only at those of the page; of records it fetches those of the page and of its last millisecond.
+ */
 export function* findRows<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Day<S>[]): Search<S, T, Found> {
   const counting = query.total === null;
   const filtered = query.clauses.length + query.sub.length + query.located.length > 0;
@@ -264,55 +267,87 @@ function* cutDays<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day<S
   return matched;
 }
 
-/** The first `count` matches of a day in the query's order, after its keyset. Times are ranked so that both directions ascend. */
+/** The first `count` matches of a day in the query's order, after its keyset. */
 function* takeRows<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, matches: Matches, count: number): Search<S, T, Row[]> {
-  const descending = query.direction === 'desc';
-  const rankOf = (time: number): number => (descending ? DAY_MS - 1 - time : time);
-  const afterRank = query.after === null || Math.floor(query.after.time / DAY_MS) !== day.day ? -1 : rankOf(query.after.time - day.day * DAY_MS);
+  const { after, direction } = query;
   const segments = living(day, matches);
   const columns = yield* fetchColumns(segments);
-  const size = segments.reduce((sum, [, words]) => sum + popcount(words), 0);
-  const ranks = new Uint32Array(size);
-  const places = new Uint32Array(size);
-  let held = 0;
-  let ties = 0;
-  for (const [segment, words] of segments) {
-    const times = columns.get(segment)!;
-    eachBit(words, (ordinal) => {
-      const rank = rankOf(entryOf(times, ordinal));
-      if (rank < afterRank) return;
-      if (rank === afterRank) ties += 1;
-      ranks[held] = rank;
-      places[held] = segment.no * SEGMENT_SIZE + ordinal;
-      held += 1;
-    });
-  }
+  const ranked = new Ranked(segments.reduce((sum, [, words]) => sum + popcount(words), 0), direction === 'desc');
+  const floor = after === null || Math.floor(after.time / DAY_MS) !== day.day ? 0 : ranked.rankOf(after.time - day.day * DAY_MS);
+  for (const [segment, words] of segments) ranked.add(segment.no * SEGMENT_SIZE, words, columns.get(segment)!, floor);
   // Of those at the very millisecond of the keyset some stand before it, which only their ids tell: take them all.
-  const kept = firstRanks(ranks.subarray(0, held), count + ties);
-  const { records } = yield { postings: [], pages: [], records: kept.map((at) => ({ segment: day.records[places[at]! >>> 16]!, ordinal: places[at]! & 0xffff })) };
-  const rows = kept.map((at, index) => ({ key: records[index]!.key, id: records[index]!.id, time: day.day * DAY_MS + rankOf(ranks[at]!) }));
-  const sign = descending ? -1 : 1;
+  const kept = ranked.first(count + (after === null ? 0 : ranked.countOf(floor)));
+  const { records } = yield { postings: [], pages: [], records: kept.map(({ place }) => ({ segment: day.records[place >>> 16]!, ordinal: place & 0xffff })) };
+  const rows = kept.map(({ rank }, at) => ({ key: records[at]!.key, id: records[at]!.id, time: day.day * DAY_MS + ranked.rankOf(rank) }));
+  const sign = direction === 'desc' ? -1 : 1;
   rows.sort((a, b) => sign * compareRows(a, b));
-  const { after } = query;
   return (after === null ? rows : rows.filter((row) => row.time !== after.time || sign * compareText(row.id, after.id) > 0)).slice(0, count);
 }
 
-/** Places of the `count` smallest ranks, and of all that tie with the last of them. Linear: a histogram finds the stretch that holds the threshold, and only that is sorted. */
-function firstRanks(ranks: Uint32Array, count: number): number[] {
-  const places = (most: number): number[] => {
-    const kept: number[] = [];
-    for (let at = 0; at < ranks.length; at += 1) if (ranks[at]! <= most) kept.push(at);
+/** A day's matches by rank: the milliseconds of the day, turned round for a descending order, so that both ascend. */
+class Ranked {
+  readonly #ranks: Uint32Array;
+  readonly #places: Uint32Array;
+  readonly #descending: boolean;
+  #size = 0;
+
+  constructor(capacity: number, descending: boolean) {
+    this.#ranks = new Uint32Array(capacity);
+    this.#places = new Uint32Array(capacity);
+    this.#descending = descending;
+  }
+
+  /** Its own inverse. */
+  rankOf(time: number): number {
+    return this.#descending ? DAY_MS - 1 - time : time;
+  }
+
+  /** Takes the set bits whose rank is not before `floor`. Written out, not with `eachBit`: without a filter all of a day passes here. */
+  add(first: number, words: Uint32Array, times: Column, floor: number): void {
+    const ranks = this.#ranks;
+    const places = this.#places;
+    const descending = this.#descending;
+    let size = this.#size;
+    for (let at = 0; at < words.length; at += 1) {
+      for (let word = words[at]!; word !== 0; word &= word - 1) {
+        const ordinal = at * 32 + 31 - Math.clz32(word & -word);
+        const time = entryOf(times, ordinal);
+        const rank = descending ? DAY_MS - 1 - time : time;
+        if (rank < floor) continue;
+        ranks[size] = rank;
+        places[size] = first + ordinal;
+        size += 1;
+      }
+    }
+    this.#size = size;
+  }
+
+  countOf(rank: number): number {
+    let count = 0;
+    for (let at = 0; at < this.#size; at += 1) if (this.#ranks[at] === rank) count += 1;
+    return count;
+  }
+
+  /** Those of the `count` smallest ranks, and all that tie with the last of them. */
+  first(count: number): { readonly rank: number; readonly place: number }[] {
+    const most = this.#size <= count ? DAY_MS : nthRank(this.#ranks.subarray(0, this.#size), count);
+    const kept: { rank: number; place: number }[] = [];
+    for (let at = 0; at < this.#size; at += 1) if (this.#ranks[at]! <= most) kept.push({ rank: this.#ranks[at]!, place: this.#places[at]! });
     return kept;
-  };
-  if (ranks.length <= count) return places(DAY_MS);
-  const width = 65_536;
-  const histogram = new Uint32Array(Math.ceil(DAY_MS / width));
-  for (const rank of ranks) histogram[rank >>> 16]! += 1;
+  }
+}
+
+/** The `count`th smallest rank. Linear: a histogram finds the stretch that holds it, and only that is sorted. */
+function nthRank(ranks: Uint32Array, count: number): number {
+  const histogram = new Uint32Array((DAY_MS >>> 16) + 1);
+  for (let at = 0; at < ranks.length; at += 1) histogram[ranks[at]! >>> 16]! += 1;
   let bucket = 0;
   let before = 0;
   while (before + histogram[bucket]! < count) before += histogram[bucket++]!;
-  const stretch = ranks.filter((rank) => rank >>> 16 === bucket).sort();
-  return places(stretch[count - before - 1] ?? -1);
+  const stretch = new Uint32Array(histogram[bucket]!);
+  let held = 0;
+  for (let at = 0; at < ranks.length; at += 1) if (ranks[at]! >>> 16 === bucket) stretch[held++] = ranks[at]!;
+  return stretch.sort()[count - before - 1]!;
 }
 
 /** One u32 per ordinal, in pages, of which those that were needed are there. */

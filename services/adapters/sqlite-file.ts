@@ -8,9 +8,12 @@ export const FORMAT = 1;
 
 /** By primary result code (https://sqlite.org/rescode.html). Anything else is a fault of ours and passes as it is. */
 const CODES: Readonly<Record<number, ErrorCode>> = {
-  3: 'storeReadOnly', 5: 'storeBusy', 6: 'storeBusy', 7: 'storeUnavailable', 8: 'storeReadOnly', 10: 'storeUnavailable', 11: 'storeCorrupt', 13: 'storeFull', 14: 'storeUnavailable', 26: 'storeCorrupt',
+  3: 'storeReadOnly', 5: 'storeBusy', 6: 'storeBusy', 7: 'storeUnavailable', 8: 'storeReadOnly', 10: 'storeUnavailable',
+  11: 'storeCorrupt', 13: 'storeFull', 14: 'storeUnavailable', 26: 'storeCorrupt',
 };
-const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = { ENOSPC: 'storeFull', EDQUOT: 'storeFull', EACCES: 'storeReadOnly', EPERM: 'storeReadOnly', EROFS: 'storeReadOnly', ERR_INVALID_STATE: 'storeClosed' };
+const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: 'storeFull', EDQUOT: 'storeFull', EACCES: 'storeReadOnly', EPERM: 'storeReadOnly', EROFS: 'storeReadOnly', ERR_INVALID_STATE: 'storeClosed',
+};
 const SHORT_READ = 522;
 const BUSY = 5;
 
@@ -36,7 +39,9 @@ export function isBusy(error: unknown): boolean {
 }
 
 export function damaged(file: string, what: string, cause?: unknown): OperatingError {
-  const remedy = path.basename(file) === 'control.sqlite' ? 'restore it from a backup; without it all views must be folded again, into an empty folder' : 'delete it together with its -wal and -shm files and it is folded again from the log, or replay its group';
+  const remedy = path.basename(file) === 'control.sqlite'
+    ? 'restore it from a backup; without it all views must be folded again, into an empty folder'
+    : 'delete it together with its -wal and -shm files and it is folded again from the log, or replay its group';
   return new OperatingError('storeCorrupt', `${file} is damaged (${what}): ${remedy}`, { cause });
 }
 
@@ -95,7 +100,12 @@ export function openExisting(file: string, options: { readonly readOnly: boolean
   const url = pathToFileURL(file);
   url.searchParams.set('mode', options.readOnly ? 'ro' : 'rw');
   const db = new DatabaseSync(url, options);
-  db.exec(`PRAGMA cell_size_check = ON; ${pragmas}`);
-  checkFormat(file, db);
-  return db;
+  try {
+    db.exec(`PRAGMA cell_size_check = ON; ${pragmas}`);
+    checkFormat(file, db);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
 }

@@ -3,7 +3,9 @@ import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clause, Commit, Generation, SearchQuery } from '../ports.ts';
-import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted } from './postings.ts';
+import {
+  type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted,
+} from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
 /** Names of terms that are remembered per view and process. */
@@ -20,7 +22,10 @@ const PAGES_PER_SEGMENT = SEGMENT_SIZE / PAGE_ENTRIES;
 /** The term that every living record has. The lowest bit of a term's number says that its field is dense. */
 const EVERY = 1;
 
-/** Postings by segment first: the small ones of a day, which a commit touches together, share pages. Ids of records are JSON, because SQLite's text cannot hold every string that JSON can. */
+/**
+ * Postings by segment first: the small ones of a day, which a commit touches together, share pages. Ids of records are
+ * JSON, because SQLite's text cannot hold every string that JSON can.
+ */
 export const INDEX_SCHEMA = `
   CREATE TABLE workspaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
   CREATE TABLE fields (id INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, sub INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (workspace, sub, name)) STRICT;
@@ -49,7 +54,11 @@ interface FieldNames { readonly id: number; readonly terms: Map<string, number> 
 interface WorkspaceNames { readonly id: number; readonly fields: Map<string, FieldNames>; readonly subFields: Map<string, FieldNames> }
 type Of = 'fields' | 'subFields';
 
-/** The numbers that stand for workspaces, fields and terms. Once committed they never change and are never given anew, so what was found may be remembered; what was not found may not. A term outlives its last record: it is a keyed hash, and a rebuild drops it. */
+/**
+ * The numbers that stand for workspaces, fields and terms. Once committed they never change and are never given anew, so
+ * what was found may be remembered; what was not found may not. A term outlives its last record: it is a keyed hash, and
+ * a rebuild drops it.
+ */
 export class Names {
   readonly #workspaces = new Map<string, WorkspaceNames>();
   #size = 0;
@@ -125,26 +134,26 @@ function keepField(fields: Map<string, FieldNames>, name: string, row: { id: num
 // ---- reading the index -----------------------------------------------------------------------------------------------
 
 interface SegmentRow extends Segment { readonly id: number; readonly day: number; readonly sub: 0 | 1; readonly version: number }
+interface DayRows { readonly day: number; readonly records: SegmentRow[]; readonly subs: SegmentRow[] }
 const SEGMENT_COLUMNS = 'id, day, sub, no, size, alive, version';
 
 /** The days and segments of one workspace, kept up to the commit that it last saw. */
 class Directory {
   #seen = -1;
-  #days: { readonly day: number; readonly records: SegmentRow[]; readonly subs: SegmentRow[] }[] = [];
-  readonly #byDay = new Map<number, { readonly day: number; readonly records: SegmentRow[]; readonly subs: SegmentRow[] }>();
+  #days: DayRows[] = [];
+  readonly #byDay = new Map<number, DayRows>();
   readonly #byId = new Map<number, SegmentRow>();
 
   /** Reads what later commits touched. */
   refresh(connection: Connection, workspace: number, commits: number): void {
     if (commits === this.#seen) return;
-    const before = this.#byDay.size;
     for (const row of connection.all<SegmentRow>(`SELECT ${SEGMENT_COLUMNS} FROM segments WHERE workspace = ? AND version > ?`, workspace, this.#seen)) {
       const day = this.#byDay.get(row.day) ?? { day: row.day, records: [], subs: [] };
       this.#byDay.set(row.day, day);
       (row.sub === 1 ? day.subs : day.records)[row.no] = row;
       this.#byId.set(row.id, row);
     }
-    if (this.#byDay.size > before) this.#days = [...this.#byDay.values()].sort((a, b) => a.day - b.day);
+    if (this.#byDay.size > this.#days.length) this.#days = [...this.#byDay.values()].sort((a, b) => a.day - b.day);
     this.#seen = commits;
   }
 
@@ -317,7 +326,8 @@ export class IndexReader {
     const directory = this.#directories.get(workspace) ?? new Directory();
     this.#directories.delete(workspace);
     this.#directories.set(workspace, directory);
-    if (this.#directories.size > DIRECTORIES_MAX) for (const oldest of this.#directories.keys()) { this.#directories.delete(oldest); break; }
+    const [oldest] = this.#directories.keys();
+    if (this.#directories.size > DIRECTORIES_MAX && oldest !== undefined) this.#directories.delete(oldest);
     directory.refresh(this.connection, workspace, commits);
     return directory;
   }
@@ -352,7 +362,11 @@ interface TermList { readonly posted: readonly number[]; readonly keyed: readonl
 /** [locator, ...terms]: a sub-record as its chunk keeps it. */
 type StoredSub = readonly [number, ...number[]];
 
-/** Changes the index, inside the transaction of a commit. Each posting, page and segment is read at most once and written once per commit; what was open stays open for the next commit, as long as that is this writer's own. Ordinals of what was deleted are not given again: a rebuild closes the holes. */
+/**
+ * Changes the index, inside the transaction of a commit. Each posting, page and segment is read at most once and written
+ * once per commit; what was open stays open for the next commit, as long as the last one was this writer's own. Ordinals
+ * of what was deleted are not given again: a rebuild closes the holes.
+ */
 export class IndexWriter {
   readonly #file: string;
   readonly #writer: Connection;
@@ -593,7 +607,8 @@ export class IndexWriter {
   }
 
   #makeSegment(workspace: WorkspaceNames, sub: 0 | 1, day: number, no: number): SegmentEdit {
-    const { id } = this.#writer.get<{ id: number }>('INSERT INTO segments (workspace, sub, day, no, size, alive, version) VALUES (?, ?, ?, ?, 0, 0, ?) RETURNING id', workspace.id, sub, day, no, this.#version)!;
+    const { id } = this.#writer.get<{ id: number }>(
+      'INSERT INTO segments (workspace, sub, day, no, size, alive, version) VALUES (?, ?, ?, ?, 0, 0, ?) RETURNING id', workspace.id, sub, day, no, this.#version)!;
     if (id >= SEGMENTS_MAX) throw new OperatingError('storeFull', `${this.#file} holds no more than 8 million days of workspaces: replay its group into more shards`);
     const segment = { id, day, no, size: 0, alive: 0, changed: true };
     this.#segments.set(id, segment);

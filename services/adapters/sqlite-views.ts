@@ -43,7 +43,8 @@ const CONTROL_SCHEMA = `
 
 // Documents in a rowid table: in a WITHOUT ROWID one every value past 2 KB would take overflow pages.
 const VIEW_SCHEMA = `
-  CREATE TABLE state (only INTEGER PRIMARY KEY CHECK (only = 1), position TEXT, digest TEXT NOT NULL, commits INTEGER NOT NULL, documents INTEGER NOT NULL, records INTEGER NOT NULL) STRICT;
+  CREATE TABLE state (only INTEGER PRIMARY KEY CHECK (only = 1), position TEXT, digest TEXT NOT NULL,
+    commits INTEGER NOT NULL, documents INTEGER NOT NULL, records INTEGER NOT NULL) STRICT;
   INSERT INTO state VALUES (1, NULL, '${EMPTY_DIGEST}', 0, 0, 0);
   CREATE TABLE documents (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL) STRICT;
   ${INDEX_SCHEMA}
@@ -83,7 +84,8 @@ export class SqliteViewStore implements ViewStore {
   }
 
   async generations(group: string): Promise<readonly Generation[]> {
-    return guarded(this.#file, () => this.#control.all<{ body: string }>('SELECT body FROM generations WHERE name = ? ORDER BY id', group).map(({ body }) => JSON.parse(body) as Generation));
+    return guarded(this.#file, () => this.#control.all<{ body: string }>('SELECT body FROM generations WHERE name = ? ORDER BY id', group)
+      .map(({ body }) => JSON.parse(body) as Generation));
   }
 
   async live(group: string): Promise<number | null> {
@@ -150,7 +152,8 @@ export class SqliteViewStore implements ViewStore {
   }
 
   async tallies(workspace: string): Promise<readonly Tally[]> {
-    return guarded(this.#file, () => this.#control.all<{ body: string }>('SELECT body FROM tallies WHERE workspace = ? ORDER BY source', workspace).map(({ body }) => JSON.parse(body) as Tally));
+    return guarded(this.#file, () => this.#control.all<{ body: string }>('SELECT body FROM tallies WHERE workspace = ? ORDER BY source', workspace)
+      .map(({ body }) => JSON.parse(body) as Tally));
   }
 
   async close(): Promise<void> {
@@ -246,7 +249,8 @@ export class SqliteView implements View {
 
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {
     const end = scanEnd(this.generation, from, to);
-    return this.#read(({ reader }) => reader.connection.all<{ key: string; value: string }>('SELECT key, value FROM documents WHERE key >= ? AND key < ? ORDER BY key LIMIT ?', from, end, limit));
+    return this.#read(({ reader }) => reader.connection.all<{ key: string; value: string }>(
+      'SELECT key, value FROM documents WHERE key >= ? AND key < ? ORDER BY key LIMIT ?', from, end, limit));
   }
 
   async stats(): Promise<{ readonly documents: number; readonly records: number; readonly bytes: number }> {
@@ -321,8 +325,10 @@ export class SqliteView implements View {
 
   #openWriter(): { connection: Connection; index: IndexWriter } {
     const { lockWaitMs, maxPages } = this.#options;
-    const connection = new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
-      PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE}; ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`));
+    const pragmas = `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
+      PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE};
+      ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`;
+    const connection = new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, pragmas));
     return { connection, index: new IndexWriter(this.#file, connection, this.#names, this.generation, this.work) };
   }
 

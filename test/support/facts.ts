@@ -4,7 +4,6 @@ import fc from 'fast-check';
 import type { Agent, CustomerFactBody, Direction, Instant, InteractionFact, InteractionFactBody, InteractionId, Interpreted, Place, Role } from '../../schemas/facts.ts';
 import { instantOf } from '../../schemas/time.ts';
 import type { FoldContext, Json, Projection, RecordState, SubRecord } from '../../projections/projection.ts';
-import { runFold } from '../../projections/projection.ts';
 
 export const START_MS = Date.UTC(2026, 2, 2, 9, 0, 0);
 
@@ -60,14 +59,21 @@ export class MemoryDocuments {
   fold(events: readonly Interpreted[]): void {
     const work = { rounds: 0, loaded: 0, bytesLoaded: 0, written: 0, bytesWritten: 0, records: 0 };
     const asked = new Set<string>();
-    const changes = runFold(this.#projection.fold(events, this.#context), (key) => {
-      if (asked.has(key)) throw new Error(`asked twice for ${key}`);
-      asked.add(key);
-      work.loaded += 1;
-      const text = this.texts.get(key);
-      work.bytesLoaded += text?.length ?? 0;
-      return text === undefined ? null : (JSON.parse(text) as Json);
-    });
+    const fold = this.#projection.fold(events, this.#context);
+    let step = fold.next();
+    for (; step.done !== true; work.rounds += 1) {
+      const found = new Map<string, Json>();
+      for (const key of step.value) {
+        if (asked.has(key)) throw new Error(`asked twice for ${key}`);
+        asked.add(key);
+        const text = this.texts.get(key);
+        work.loaded += 1;
+        work.bytesLoaded += text?.length ?? 0;
+        found.set(key, text === undefined ? null : (JSON.parse(text) as Json));
+      }
+      step = fold.next(found);
+    }
+    const changes = step.value;
     for (const [key, value] of changes.documents) {
       work.written += 1;
       if (value === null) { this.texts.delete(key); continue; }
