@@ -81,8 +81,8 @@ export interface InteractionState {
   /** Where it waited last. */
   queue: Place | null;
   ringGroup: Place | null;
-  /** Since when an agent wraps up. */
-  wrapFrom: Instant | null;
+  /** Agents who have left the conversation, and since when they wrap up; '' for one who is not known. */
+  wrapping: [agent: string, since: Instant][];
 }
 
 /** The fold's own state besides what readers see. JSON; its key order is fixed by `newTimelineState`. */
@@ -344,7 +344,7 @@ export class Timeline {
     const number = this.#state.interactions.length;
     this.#state.interactions.push({
       id, medium: null, begun: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
-      talkers: [], held: [], queue: null, ringGroup: null, wrapFrom: null,
+      talkers: [], held: [], queue: null, ringGroup: null, wrapping: [],
     });
     this.#row.interactions.push({ id: platformId(id), direction: null, type: null });
     this.#byId.set(id, number);
@@ -584,7 +584,7 @@ export class Timeline {
     const only = parts.queue === null && parts.ringGroup === null && parts.autoAttendant === null && parts.channel === null && parts.scripts.length === 0 && parts.externalNumber === null;
     // A warm transfer: whoever was brought in goes on talking.
     const rest = name === 'TRANSFER' && talking && only ? i.talkers.filter((id) => !origin.includes(id)) : [];
-    if (talking && name === 'TRANSFER') i.wrapFrom = fact.at;
+    if (talking && name === 'TRANSFER') leave(i, origin, fact.at);
     const previous: Parts = {
       previousAgents: this.#byIds(origin),
       previousQueue: fact.from?.queue === undefined ? i.queue : this.#place(this.#row.queues, fact.from.queue),
@@ -649,6 +649,7 @@ export class Timeline {
     this.#enter(i, 'TALKING', fact, { agents: this.#byIds(talkers), queue });
     i.talkers = talkers.slice(0, AGENTS_MAX);
     i.held = [];
+    if (i.wrapping.length > 0) i.wrapping = i.wrapping.filter(([agent]) => !talkers.includes(agent));
   }
 
   /** Agents whose leg a fact of holding speaks of: those named, else the participant's, else everybody. */
@@ -743,20 +744,22 @@ export class Timeline {
   // ---- ends ----
 
   #ended(i: InteractionState, number: number, fact: Said<'ended'>): void {
-    const again = i.end === 'closed';
-    const by = fact.by ?? (again ? i.endedBy : null);
+    // Once it has ended it has: another platform's end, or a recording's, comes later and says no more.
+    if (i.end === 'closed' && (i.pending === null || !this.#endsFollowUp(i, number, fact))) return;
     if (i.end === 'provisional') this.#goesOn(i, fact.kind);
-    if (!again && (i.name === 'TALKING' || i.name === 'HOLD')) i.wrapFrom = fact.at;
-    if (fact.outcome === 'forwardedExternal' && i.name !== 'TALKING') this.#state.last = { name: 'EXTERNAL', interaction: number };
     const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
+    if (i.name === 'TALKING' || i.name === 'HOLD') leave(i, i.talkers, fact.at);
+    if (fact.outcome === 'forwardedExternal' && !waitsOn) this.#state.last = { name: 'EXTERNAL', interaction: number };
     if (!waitsOn && fact.final) this.#close(i, fact.at);
-    else if (!waitsOn && i.open !== null) this.#settle(i.open, fact.at);
-    if (!waitsOn && !fact.final) i.pending = null;
+    else if (!waitsOn) {
+      if (i.open !== null) this.#settle(i.open, fact.at);
+      i.pending = null;
+    }
     if (fact.final) for (const participant of this.#document.participants) if (participant.interactionId === platformId(i.id)) closeHeld(participant, fact.at);
-    i.end = fact.final || again ? 'closed' : 'provisional';
+    i.end = fact.final ? 'closed' : 'provisional';
     i.left = true;
     i.endedAt = fact.at;
-    i.endedBy = by;
+    i.endedBy = fact.by ?? null;
     i.endEvent = fact.eventId;
   }
 
@@ -771,10 +774,13 @@ export class Timeline {
   }
 
   #wrappedUp(i: InteractionState, fact: Said<'wrappedUp'>): void {
-    this.#agents(fact.agents);
+    const agents = this.#agents(fact.agents);
     for (const code of fact.wrapUpCodes ?? []) this.#addWord(this.#row.wrapUpCodes, code);
-    if (i.wrapFrom !== null) this.#row.wrapUpDuration += Math.max(0, msOf(fact.at) - msOf(i.wrapFrom));
-    i.wrapFrom = null;
+    // Where nobody is named, or nobody who is known to have left, it is whoever left first.
+    const named = i.wrapping.filter(([agent]) => agents.some(({ id }) => id === agent));
+    const done = named.length > 0 ? named : i.wrapping.slice(0, 1).filter(([agent]) => agent === '' || agents.length === 0);
+    for (const [, since] of done) this.#row.wrapUpDuration += msOf(fact.at) - msOf(since);
+    i.wrapping = i.wrapping.filter((one) => !done.includes(one));
     // Offline work, wrap-up included, is over with it, and nothing else is left to be done.
     if (i.name !== 'PROCESSING' || i.end !== null) return;
     this.#close(i, fact.at);
@@ -807,7 +813,7 @@ export class Timeline {
     }
     const agent = participant === null ? fact.participantId : (participant.agentId ?? participant.id);
     if (!i.talkers.includes(agent) || i.end !== null) return;
-    i.wrapFrom ??= fact.at;
+    leave(i, [agent], fact.at);
     const rest = i.talkers.filter((id) => id !== agent);
     const held = i.held.filter((id) => id !== agent);
     if (i.name === 'TALKING' && rest.length > 0) {
@@ -987,6 +993,13 @@ function samePhoneCode(a: PhoneCode, b: PhoneCode): boolean {
 
 function sameTool(a: AiTool, b: AiTool): boolean {
   return a.name === b.name && a.success === b.success;
+}
+
+/** Agents leave the conversation; their wrap-up begins. */
+function leave(i: InteractionState, agents: readonly string[], at: Instant): void {
+  for (const agent of agents.length === 0 ? [''] : agents) {
+    if (i.wrapping.length < AGENTS_MAX && !i.wrapping.some(([one]) => one === agent)) i.wrapping.push([agent, at]);
+  }
 }
 
 function closeHeld(participant: Participant, at: Instant): void {

@@ -45,3 +45,6 @@ try {
   io.stderr.write(`throughline: ${fault.message} [${fault.code}]\n`);
   process.exitCode = 1;
 }
+// Nothing is left to be done: what could not be stopped in time (a connection, a thread) must not keep the process, half
+// alive and still answering. Where all has ended, so has the process, before this timer.
+setTimeout(() => process.exit(), 200).unref();

@@ -35,6 +35,7 @@ const BODY_BYTES_MAX = 16 * 1024 * 1024;
 /** A connection that says nothing for so long is closed; requests have their own, shorter bound. */
 const IDLE_MS = 65_000;
 const REQUEST_MS = 60_000;
+const SWEEP_MS = 20;
 
 /** What the parts hand to each other as they start, one after the other. */
 interface Embedded {
@@ -168,10 +169,17 @@ const UNPARSED: Readonly<Record<string, readonly [status: number, code: string, 
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'requestTimeout', 'The request did not arrive in time.'],
 };
 
-/** No new requests; those under way are answered, idle connections end at once. */
+/**
+ * No new connections; requests under way are answered, and with its answer each connection ends. `close` waits for
+ * connections and not for requests: a client that keeps one open and goes on asking would hold it up for ever.
+ */
 function closing(server: Server): Promise<void> {
+  server.prependListener('request', (_request, response) => { response.setHeader('Connection', 'close'); });
   return new Promise((resolve, reject) => {
+    // Those that were being answered when it began said nothing of an end: they fall idle one by one.
+    const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
     server.close((fault) => {
+      clearInterval(sweep);
       if (fault === undefined) resolve();
       else reject(fault);
     });

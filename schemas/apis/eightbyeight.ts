@@ -130,8 +130,8 @@ export function searchRequest(filterNames: readonly string[]) {
     displayTimezone: z.string(coded('timezoneNotNull')).refine(isTimezone, 'invalidTimezone').meta({ description: 'IANA name; changes how times are printed and nothing else.', examples: ['Europe/Bucharest'] }),
     // Reading 1: left out means no filter, present and empty is an error.
     filters: z.array(filterOf(filterNames), { error: 'malformedRequest' }).min(1, 'filtersNotEmpty').nullish().meta({ description: 'All filters must match; within one filter any of its values.' }),
-    // Reading 8: any number outside is invalidLimit, any other type badRequest.
-    limit: z.number(coded('badRequest')).refine((limit) => Number.isInteger(limit) && limit >= 1 && limit <= 1000, 'invalidLimit').meta({ type: 'integer', minimum: 1, maximum: 1000, default: 100 }).nullish(),
+    // Reading 8: any number outside is invalidLimit (1e999 too, which JSON.parse makes infinite), any other type badRequest.
+    limit: z.number({ error: ({ input }) => (typeof input === 'number' ? 'invalidLimit' : 'badRequest') }).refine((limit) => Number.isInteger(limit) && limit >= 1 && limit <= 1000, 'invalidLimit').meta({ type: 'integer', minimum: 1, maximum: 1000, default: 100 }).nullish(),
     nextPageCursor: z.string(coded('badRequest')).nullish().meta({ description: 'As the previous page gave it; send it with an otherwise unchanged request (limit and displayTimezone may change).' }),
     sortField: z.string(coded('badRequest')).refine((field) => field === 'TIME', 'invalidSortField').meta({ enum: ['TIME'] }).nullish(),
     // Reading 6: case-insensitive, as the published error text has it.

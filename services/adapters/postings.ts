@@ -455,7 +455,7 @@ export function compareText(a: string, b: string): number {
 }
 
 /** (time, id); the key only makes the order total should two records share both. */
-function compareRows(a: Row, b: Row): number {
+export function compareRows(a: Row, b: Row): number {
   return a.time - b.time || compareText(a.id, b.id) || compareText(a.key, b.key);
 }
 

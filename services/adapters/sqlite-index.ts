@@ -2,9 +2,9 @@
 import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import { OperatingError } from '../errors.ts';
-import type { Clause, Commit, Generation, SearchQuery } from '../ports.ts';
+import type { Clause, Commit, Generation, SearchQuery, SearchResult } from '../ports.ts';
 import {
-  type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted,
+  type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted, compareRows, compareText,
 } from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
@@ -41,6 +41,11 @@ export const INDEX_SCHEMA = `
   CREATE TABLE records (locator INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, key TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, terms TEXT NOT NULL,
     UNIQUE (workspace, key)) STRICT;
   CREATE TABLE chunks (record INTEGER NOT NULL, number INTEGER NOT NULL, subs TEXT NOT NULL, PRIMARY KEY (record, number)) STRICT, WITHOUT ROWID;`;
+
+/** So many records are read at once, documents included; a value of more goes by the general plan. */
+const KEYED_ROWS_MAX = 100;
+const KEYED_ROWS = `SELECT r.key AS key, r.time AS time, r.id AS id, d.value AS document FROM keyed k JOIN records r ON r.locator = k.locator
+  LEFT JOIN documents d ON d.key = ? || r.key WHERE k.field = ? AND k.term = ? LIMIT ${KEYED_ROWS_MAX + 1}`;
 
 /** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
 export interface ViewWork {
@@ -234,6 +239,27 @@ export class IndexReader {
 
   document(key: string): string | null {
     return this.connection.get<{ value: string }>('SELECT value FROM documents WHERE key = ?', key)?.value ?? null;
+  }
+
+  /**
+   * A query of one value of one keyed field (a contact's number, an interaction's id): the records themselves, read by one
+   * statement, which is one snapshot and far less than the general plan. Null where it is another query, or finds too many.
+   */
+  searchKeyed(query: SearchQuery, documentSpace: string): SearchResult | null {
+    const [clause] = query.clauses;
+    const [term] = clause?.terms ?? [];
+    if (clause === undefined || term === undefined || query.clauses.length + query.sub.length > 1 || clause.terms.length > 1 || this.#generation.fields[clause.field] !== 'keyed') return null;
+    const workspace = this.#names.workspace(this.connection, query.workspace);
+    const field = workspace === undefined ? undefined : this.#names.field(this.connection, workspace, 'fields', clause.field);
+    if (field === undefined) return null;
+    const found = this.connection.all<{ key: string; time: number; id: string; document: string | null }>(KEYED_ROWS, `${query.workspace}/${documentSpace}/`, field.id, term);
+    if (found.length > KEYED_ROWS_MAX) return null;
+    this.#work.recordsRead += found.length;
+    const sign = query.direction === 'desc' ? -1 : 1;
+    const rows = found.filter(({ time }) => time >= query.from && time <= query.to).map((row) => ({ ...row, id: JSON.parse(row.id) as string })).sort((a, b) => sign * compareRows(a, b));
+    const { after } = query;
+    const ahead = after === null ? rows : rows.filter((row) => sign * (row.time - after.time || compareText(row.id, after.id)) > 0);
+    return { rows: ahead.slice(0, query.limit), total: query.total ?? rows.length, more: ahead.length > query.limit };
   }
 
   search(query: SearchQuery, commits: number): Found {

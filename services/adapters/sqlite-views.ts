@@ -261,6 +261,9 @@ export class SqliteView implements View {
 
   async search(query: SearchQuery, documentSpace: string): Promise<SearchResult> {
     checkQuery(this.generation, query);
+    this.#assertOpen();
+    const keyed = guarded(this.#file, () => this.#reader.searchKeyed(query, documentSpace));
+    if (keyed !== null) return keyed;
     return this.#read(({ reader, state }) => {
       const { rows, total, more } = reader.search(query, state.commits);
       return { rows: rows.map((row) => ({ ...row, document: reader.document(`${query.workspace}/${documentSpace}/${row.key}`) })), total, more };

@@ -94,7 +94,7 @@ describe('states and markers (journey-apis-facts.md 1.9)', () => {
   test('more said of the same script is no new one; another auto attendant is', () => {
     const { transitions, document } = told(
       [0, { kind: 'script', scripts: [{ id: 's1', name: 'Main' }], scheduleHours: ['Open'] }],
-      [2, { kind: 'script', scripts: [{ id: 's2', name: 'Menu' }], scheduleHours: ['Open', 'Lunch'], schedules: [{ id: 'h', tag: null, tenantId: null, result: 'open' }] }],
+      [2, { kind: 'script', scripts: [{ id: 's2', name: 'Menu' }], scheduleHours: ['Open', 'Lunch'], schedules: [{ id: 'h', tag: null, tenantId: null, result: 'open' }, { id: 'h', tag: null, tenantId: null, result: 'open' }] }],
       [5, { kind: 'script', autoAttendant: { id: 'aa1', name: 'Front door' } }],
       [8, { kind: 'script', autoAttendant: { id: 'aa2', name: 'Back door' } }],
     );
@@ -277,6 +277,19 @@ describe('the end', () => {
     );
     expect(lines(transitions)).toEqual([[0, 'TALKING', 30], [30, 'FINISHED', 0]]);
     expect(document.row).toMatchObject({ wrapUpDuration: 15_000, wrapUpCodes: ['Sale'], talkingDuration: 30_000 });
+  });
+
+  test('each agent wraps up from when that agent left', () => {
+    const { document } = told(
+      [0, { kind: 'talking', agents: [ANN] }], [30, { kind: 'transferred', to: { agents: [BEN] } }], [35, { kind: 'talking', agents: [BEN] }], [60, { kind: 'ended', by: 'customer', final: true }],
+      [70, { kind: 'wrappedUp', agents: [ANN] }], [75, { kind: 'wrappedUp' }], [76, { kind: 'wrappedUp', agents: [BEN] }],
+    );
+    expect(document.row.wrapUpDuration).toBe(40_000 + 15_000);
+  });
+
+  test('the first final end is the end, whatever announces it once more', () => {
+    const { transitions } = told([0, { kind: 'talking', agents: [ANN] }], [30, { kind: 'ended', by: 'customer', final: true }], [90, { kind: 'ended', final: true }], [95, { kind: 'ended', by: 'system', final: false }]);
+    expect(lines(transitions)).toEqual([[0, 'TALKING', 30], [30, 'FINISHED', 0]]);
   });
 
   test('participants have their role, when they joined and dropped, and come back as another entry', () => {

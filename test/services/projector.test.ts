@@ -1,0 +1,526 @@
+// The projector between an event store and a view store that fail, and the work that it does as events grow.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import fc from 'fast-check';
+import { journeys } from '../../projections/journeys.ts';
+import { persons } from '../../projections/persons.ts';
+import type { Projection } from '../../projections/projection.ts';
+import type { CloudEvent } from '../../schemas/cloudevent.ts';
+import type { CustomerFactBody, InteractionFactBody, Interpreted } from '../../schemas/facts.ts';
+import { isWorkspaceId, workspaceKeys, type WorkspaceKeys } from '../../schemas/identity.ts';
+import { parseInstant } from '../../schemas/time.ts';
+import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
+import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
+import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
+import { Door } from '../../services/door.ts';
+import { OperatingError } from '../../services/errors.ts';
+import type { Commit, CommitResult, EventStore, Position, View, ViewStore } from '../../services/ports.ts';
+import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST } from '../../services/projector/digest.ts';
+import { type GroupProgress, type ProjectorOptions, read, runProjector } from '../../services/projector/projector.ts';
+import { type Arrival, Target } from '../../services/projector/target.ts';
+import { arbitraryArrival, arbitraryEvents, CONTEXT, event, second } from '../support/facts.ts';
+import { seeded } from '../support/seeded.ts';
+
+const PROJECTIONS = [journeys, persons] as const;
+const keysOf = async (workspace: string): Promise<WorkspaceKeys> => keysFor(workspace);
+const position = (place: number): Position => String(place).padStart(20, '0') as Position;
+
+function keysFor(workspace: string): WorkspaceKeys {
+  if (!isWorkspaceId(workspace)) throw new Error('not a workspace');
+  return workspaceKeys(workspace, new Uint8Array(32).fill(9));
+}
+
+// ---- stores, and what may happen to them -----------------------------------------------------------------------------
+
+interface Opened { readonly views: ViewStore; /** The same views through another connection, as another process has them. */ readonly again: () => Promise<ViewStore>; readonly dispose: () => Promise<void> }
+
+const ADAPTERS: readonly (readonly [name: string, runs: number, open: () => Promise<Opened>])[] = [
+  ['memory', 60, async () => {
+    const views = new MemoryViewStore();
+    return { views, again: async () => views, dispose: async () => undefined };
+  }],
+  ['SQLite', 8, async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'throughline-projector-'));
+    const opened: ViewStore[] = [];
+    const again = async (): Promise<ViewStore> => {
+      const views = await openSqliteViewStore({ folder });
+      opened.push(views);
+      return views;
+    };
+    const dispose = async (): Promise<void> => {
+      for (const views of opened) await views.close();
+      rmSync(folder, { recursive: true });
+    };
+    return { views: await again(), again, dispose };
+  }],
+];
+
+/** What becomes of a call: nothing of it is done; it is done and its answer is lost; a promotion holds the shard. */
+type Mishap = 'lost' | 'unanswered' | 'held';
+
+/** Lets every call through, but for those that the plan names by their number. */
+class Mishaps {
+  readonly #plan: ReadonlyMap<number, Mishap>;
+  calls = 0;
+  met = 0;
+  readonly results: CommitResult['kind'][] = [];
+  /** Every key that was ever committed, by group. */
+  readonly keys = new Map<string, Set<string>>();
+
+  constructor(plan: ReadonlyMap<number, Mishap>) { this.#plan = plan; }
+
+  async call<T>(work: () => Promise<T>): Promise<T> {
+    const mishap = this.#next();
+    if (mishap === 'lost' || mishap === 'held') throw new OperatingError('storeUnavailable', 'lost before it was done');
+    const result = await work();
+    if (mishap === 'unanswered') throw new OperatingError('storeBusy', 'done, and the answer lost');
+    return result;
+  }
+
+  async commit(view: View, commit: Commit): Promise<CommitResult> {
+    const mishap = this.#next();
+    if (mishap === 'held') return { kind: 'held' };
+    if (mishap === 'lost') throw new OperatingError('storeUnavailable', 'a commit lost before it was done');
+    const known = this.keys.get(view.generation.group) ?? new Set<string>();
+    this.keys.set(view.generation.group, known);
+    for (const key of commit.documents.keys()) known.add(key);
+    const result = await view.commit(commit);
+    this.results.push(result.kind);
+    if (mishap === 'unanswered') throw new OperatingError('storeBusy', 'a commit done, and the answer lost');
+    return result;
+  }
+
+  store(inner: ViewStore): ViewStore {
+    return {
+      generations: (group) => this.call(() => inner.generations(group)), live: (group) => this.call(() => inner.live(group)),
+      createGeneration: (generation) => this.call(() => inner.createGeneration(generation)), promote: (group, from, to) => this.call(() => inner.promote(group, from, to)),
+      dropGeneration: (group, id) => inner.dropGeneration(group, id), view: (group, generation, shard) => this.call(async () => this.#view(await inner.view(group, generation, shard))),
+      addTallies: (tallies) => inner.addTallies(tallies), tallies: (workspace) => inner.tallies(workspace), close: () => inner.close(),
+    };
+  }
+
+  #view(inner: View): View {
+    return {
+      generation: inner.generation, shard: inner.shard, position: () => this.call(() => inner.position()), digest: () => this.call(() => inner.digest()), load: (keys) => this.call(() => inner.load(keys)),
+      scan: (from, to, limit) => inner.scan(from, to, limit), commit: (commit) => this.commit(inner, commit), search: (query, space) => inner.search(query, space), stats: () => inner.stats(),
+    };
+  }
+
+  #next(): Mishap | undefined {
+    const mishap = this.#plan.get(this.calls++);
+    if (mishap !== undefined) this.met += 1;
+    return mishap;
+  }
+}
+
+/** Batches of `size` at most, and a subscription that ends or fails after so many of them. */
+function brokenUp(inner: EventStore, size: number, breaks: readonly number[], how: 'ends' | 'fails'): EventStore {
+  let batches = 0;
+  const subscribe: EventStore['subscribe'] = async function* (options) {
+    for await (const batch of inner.subscribe({ ...options, maxBatch: size })) {
+      yield batch;
+      batches += 1;
+      if (!breaks.includes(batches)) continue;
+      if (how === 'ends') return;
+      throw new OperatingError('storeUnavailable', 'the subscription broke');
+    }
+  };
+  return {
+    storeId: inner.storeId, idsAreUnique: inner.idsAreUnique, append: (stream, expected, events) => inner.append(stream, expected, events), readStream: (stream, options) => inner.readStream(stream, options),
+    head: () => inner.head(), gap: (at) => inner.gap(at), subscribe, stats: () => inner.stats(), close: () => inner.close(),
+  };
+}
+
+// ---- events ----------------------------------------------------------------------------------------------------------
+
+/** A day's events of a few customers, in the order of their arrival: linked calls, late events, merges, two workspaces. */
+async function recorded(seed: number, count: number): Promise<EventStore> {
+  const store = new MemoryEventStore({ storeId: 'store' });
+  const door = new Door({ store, clock: { now: () => Date.UTC(2026, 2, 3) }, random: (size) => new Uint8Array(size), sleep: async () => undefined, tallies: new MemoryViewStore() });
+  const chance = seeded(seed);
+  const types = ['started', 'waiting', 'answered', 'held', 'resumed', 'described', 'ended'];
+  for (let n = 0; n < count; n += 1) {
+    const attributes = {
+      specversion: '1.0', id: String(n), source: 's', type: `org.throughline.interaction.${chance.pick(types)}`, time: String(second(chance.below(5000))), identity: `c${chance.below(6)}@example.com`, identitytype: 'email',
+      ...(chance.below(12) === 0 ? { previousidentity: `c${chance.below(6)}@example.com` } : {}),
+    };
+    const data = { interactionId: `i${chance.below(9)}`, ...(chance.below(9) === 0 ? { linkedTo: `i${chance.below(9)}` } : {}), ...(chance.below(9) === 0 ? { journeyId: `J${chance.below(4)}` } : {}) };
+    const decoded: CloudEvent = { id: attributes.id, source: 's', type: attributes.type, time: parseInstant(attributes.time), attributes, dataKind: 'json', data: Buffer.from(JSON.stringify(data)) };
+    await door.receive(keysFor(chance.below(4) === 0 ? 'rival' : 'acme'), [{ kind: 'event', event: decoded }]);
+  }
+  await door.drain();
+  return store;
+}
+
+/** All that the log holds, folded at once into views of their own. */
+async function freshFold(events: EventStore): Promise<readonly string[]> {
+  const head = await events.head();
+  const arrivals: Arrival[] = [];
+  const reading = new AbortController();
+  for await (const batch of events.subscribe({ after: null, prefixes: [], maxBatch: 10_000, signal: reading.signal })) {
+    arrivals.push(...batch.events.flatMap(read));
+    if (batch.caughtUp) reading.abort();
+  }
+  return Promise.all(PROJECTIONS.map(async (projection) => {
+    const target = await targetOf(new MemoryViewStore(), projection);
+    await target.step(arrivals, head ?? position(1), keysOf);
+    return target.view.digest();
+  }));
+}
+
+async function targetOf(views: ViewStore, projection: Projection, cacheBytesMax = 1e7): Promise<Target> {
+  const { id } = await views.createGeneration({ group: projection.group, version: projection.version, shards: 1, storeId: 'store', target: null, fields: projection.fields, subFields: projection.subFields, ordered: projection.ordered });
+  await views.promote(projection.group, null, id);
+  return targetOn(await views.view(projection.group, id, 0), projection, cacheBytesMax);
+}
+
+async function targetOn(view: View, projection: Projection, cacheBytesMax: number): Promise<Target> {
+  const target = new Target({ projection, view, role: 'live', cacheBytesMax });
+  await target.resume();
+  return target;
+}
+
+async function liveView(views: ViewStore, group: string): Promise<View> { return views.view(group, (await views.live(group)) ?? 0, 0); }
+
+/** Runs a projector until every group has folded the whole log; answers what it told on the way. */
+async function project(events: EventStore, views: ViewStore, more: Partial<ProjectorOptions> = {}): Promise<{ readonly faults: readonly unknown[]; readonly told: readonly (readonly GroupProgress[])[] }> {
+  const head = await events.head();
+  const stop = new AbortController();
+  const faults: unknown[] = [];
+  const told: (readonly GroupProgress[])[] = [];
+  await runProjector({
+    events, views, projections: PROJECTIONS, keysOf, clock: { now: () => 0 }, wait: async () => undefined, signal: stop.signal,
+    onProgress: (groups) => {
+      told.push(groups);
+      if (groups.every((group) => group.position === head)) stop.abort();
+    },
+    onFault: (fault) => { faults.push(fault); },
+    ...more,
+  });
+  return { faults, told };
+}
+
+/** The sum over what really stands there of the hashes that a digest is the sum of. */
+async function honestDigest(view: View, keys: Iterable<string>): Promise<string> {
+  let sum: Digest = EMPTY_DIGEST;
+  const hasher = new DocumentHasher();
+  const all = [...keys];
+  (await view.load(all)).forEach((text, i) => { if (text !== null) sum = addHash(sum, hasher.hash(all[i] ?? '', text)); });
+  return digestText(sum);
+}
+
+const arbitraryPlan = fc.array(fc.tuple(fc.nat({ max: 60 }), fc.constantFrom<Mishap>('lost', 'unanswered', 'held')), { maxLength: 8 }).map((mishaps) => new Map(mishaps));
+
+// ---- crashes ---------------------------------------------------------------------------------------------------------
+
+describe.each(ADAPTERS)('a projector over %s', (_name, numRuns, open) => {
+  test('G3: whatever is lost between any two steps, the views end as a fresh fold of the log', async () => {
+    const events = await recorded(1, 60);
+    const fresh = await freshFold(events);
+    const run = fc.record({ plan: arbitraryPlan, size: fc.integer({ min: 1, max: 20 }), breaks: fc.array(fc.integer({ min: 1, max: 12 }), { maxLength: 3 }), how: fc.constantFrom('ends' as const, 'fails' as const) });
+    await fc.assert(fc.asyncProperty(run, async ({ plan, size, breaks, how }) => {
+      const { views, dispose } = await open();
+      try {
+        const mishaps = new Mishaps(plan);
+        await project(brokenUp(events, size, breaks, how), mishaps.store(views));
+        for (const [i, { group }] of PROJECTIONS.entries()) {
+          const view = await liveView(views, group);
+          expect(await view.digest()).toBe(fresh[i]);
+          expect(await honestDigest(view, mishaps.keys.get(group) ?? [])).toBe(fresh[i]);
+        }
+      } finally {
+        await dispose();
+      }
+    }), { numRuns });
+  });
+
+  test('G3: a crash after each single step in turn', async () => {
+    const events = await recorded(2, 24);
+    const fresh = await freshFold(events);
+    const steps = numRuns < 20 ? [3, 7, 9, 13, 14, 15, 19, 22] : Array.from({ length: 60 }, (_, step) => step);
+    for (const step of steps) {
+      for (const mishap of ['lost', 'unanswered', 'held'] as const) {
+        const { views, dispose } = await open();
+        const mishaps = new Mishaps(new Map([[step, mishap]]));
+        const { faults } = await project(brokenUp(events, 5, [], 'ends'), mishaps.store(views));
+        expect(faults.length).toBeLessThanOrEqual(1);
+        const digests = await Promise.all(PROJECTIONS.map(async ({ group }) => (await liveView(views, group)).digest()));
+        await dispose();
+        expect({ step, mishap, digests }).toEqual({ step, mishap, digests: fresh });
+      }
+    }
+  });
+
+  test('G3: two projectors on one view at once fold each event once', async () => {
+    const events = await recorded(3, 120);
+    const fresh = await freshFold(events);
+    await fc.assert(fc.asyncProperty(arbitraryPlan, arbitraryPlan, fc.integer({ min: 1, max: 9 }), async (one, other, size) => {
+      const { views, again, dispose } = await open();
+      try {
+        const [first, second_] = [new Mishaps(one), new Mishaps(other)];
+        await Promise.all([project(brokenUp(events, size, [], 'ends'), first.store(views)), project(brokenUp(events, size + 2, [], 'ends'), second_.store(await again()))]);
+        for (const [i, { group }] of PROJECTIONS.entries()) {
+          const view = await liveView(views, group);
+          expect(await view.digest()).toBe(fresh[i]);
+          expect(await honestDigest(view, [...(first.keys.get(group) ?? []), ...(second_.keys.get(group) ?? [])].filter((key, at, all) => all.indexOf(key) === at))).toBe(fresh[i]);
+          expect((await views.generations(group)).length).toBeLessThanOrEqual(2 + one.size + other.size);
+        }
+        expect(await Promise.all(PROJECTIONS.map(async ({ group }) => (await liveView(views, group)).position()))).toEqual([await events.head(), await events.head()]);
+      } finally {
+        await dispose();
+      }
+    }), { numRuns: Math.ceil(numRuns / 2) });
+  });
+
+  test('a projector that finds the view moved takes up what is there', async () => {
+    const events = await recorded(4, 30);
+    const { views, again, dispose } = await open();
+    const other = await again();
+    const results = new Mishaps(new Map());
+    // Somebody else folds the whole log while this one is about to commit its first batch.
+    let intruded = false;
+    const store = results.store(views);
+    const wait: ProjectorOptions['keysOf'] = async (workspace) => {
+      if (!intruded) {
+        intruded = true;
+        await project(events, other);
+      }
+      return keysFor(workspace);
+    };
+    const { told } = await project(brokenUp(events, 10, [], 'ends'), store, { keysOf: wait });
+    expect(results.results).toEqual(['moved']);
+    expect(told.at(-1)?.map(({ events: folded }) => folded)).toEqual([0, 0]);
+    expect(await Promise.all(PROJECTIONS.map(async ({ group }) => (await liveView(views, group)).digest()))).toEqual(await freshFold(events));
+    await dispose();
+  });
+});
+
+describe('the supervisor', () => {
+  test('throws what no retry can help', async () => {
+    const events = await recorded(5, 3);
+    const views = new MemoryViewStore();
+    const full = new Mishaps(new Map()).store(views);
+    const broken: ViewStore = { ...full, live: async () => { throw new OperatingError('storeCorrupt', 'damaged'); } };
+    await expect(project(events, broken)).rejects.toMatchObject({ code: 'storeCorrupt' });
+    const bug: Projection = { ...persons, fold: () => { throw new Error('a bug'); } };
+    await expect(project(events, full, { projections: [bug] })).rejects.toThrow('a bug');
+  });
+
+  test('gives up when nothing is committed for many tries, waiting longer before each', async () => {
+    const events = await recorded(6, 3);
+    const waits: number[] = [];
+    const store = new Mishaps(new Map(Array.from({ length: 1000 }, (_, call) => [call, 'lost']))).store(new MemoryViewStore());
+    await expect(project(events, store, { wait: async (ms) => { waits.push(ms); } })).rejects.toMatchObject({ code: 'storeUnavailable' });
+    expect(waits.length).toBeGreaterThan(5);
+    expect(waits).toEqual([...waits].sort((a, b) => a - b));
+  });
+
+  test('ends quietly when it is told to, also while it waits', async () => {
+    const events = await recorded(7, 3);
+    const stop = new AbortController();
+    const store = new Mishaps(new Map(Array.from({ length: 1000 }, (_, call) => [call, 'lost']))).store(new MemoryViewStore());
+    await project(events, store, { signal: stop.signal, wait: async () => stop.abort() });
+    expect(stop.signal.aborted).toBe(true);
+  });
+
+  test('refuses views of another event store', async () => {
+    const views = new MemoryViewStore();
+    await project(await recorded(8, 3), views);
+    const foreign = new MemoryEventStore({ storeId: 'another' });
+    await foreign.append('identity.acme-x', 'no_stream', [{ id: '00000000-0000-8000-8000-000000000000', type: 't', data: new Uint8Array(0), metadata: new Uint8Array(0) }]);
+    await expect(project(foreign, views)).rejects.toMatchObject({ code: 'foreignStore' });
+  });
+
+  test('a projection of another version gets a generation of its own, readable from the head that it saw', async () => {
+    const events = await recorded(9, 20);
+    const views = new MemoryViewStore();
+    await project(events, views);
+    const next: Projection = { ...persons, version: `${persons.version}-next` };
+    await project(events, views, { projections: [journeys, next] });
+    expect((await views.generations('persons')).map(({ id, version, target }) => ({ id, version, target })))
+      .toEqual([{ id: 1, version: persons.version, target: await events.head() }, { id: 2, version: next.version, target: await events.head() }]);
+    expect(await views.live('persons')).toBe(2);
+    expect((await views.generations('journeys')).length).toBe(1);
+  });
+
+  test('an idle view\'s position is moved along, and its digest stays', async () => {
+    const events = await recorded(10, 5);
+    const views = new MemoryViewStore();
+    await project(events, views);
+    const before = await (await liveView(views, 'journeys')).digest();
+    let now = 0;
+    const idle: EventStore = { ...brokenUp(events, 10, [], 'ends'), head: async () => position(900), subscribe: async function* () {
+      for (const place of [700, 800, 900]) {
+        now += 1000;
+        yield { events: [], position: position(place), caughtUp: true };
+      }
+    } };
+    await project(idle, views, { clock: { now: () => now } }).catch((fault: unknown) => { expect(fault).toMatchObject({ code: 'storeUnavailable' }); });
+    const view = await liveView(views, 'journeys');
+    // Two seconds after the last commit, not each time.
+    expect([await view.position(), await view.digest()]).toEqual([position(800), before]);
+  });
+});
+
+// ---- batches ---------------------------------------------------------------------------------------------------------
+
+describe('a target', () => {
+  /** As the tests' facts are made. */
+  const context: WorkspaceKeys = { ...keysFor('acme'), ...CONTEXT };
+  const arrivalsOf = (events: readonly Interpreted[], from: number): Arrival[] => events.map((interpreted, i) => ({ position: position(from + i + 1), workspace: interpreted.eventId.endsWith('3') ? 'rival' : 'acme', interpreted }));
+
+  async function foldBatches(projection: Projection, batches: readonly (readonly Interpreted[])[], cacheBytesMax: number): Promise<string> {
+    const target = await targetOf(new MemoryViewStore(), projection, cacheBytesMax);
+    let at = 0;
+    for (const batch of batches) {
+      const arrivals = arrivalsOf(batch, at);
+      at += batch.length;
+      expect((await target.step(arrivals, position(at), async () => context)).kind).toBe('committed');
+      expect(target.cached).toBeLessThanOrEqual(cacheBytesMax);
+    }
+    return target.view.digest();
+  }
+
+  test('G3: the digest does not depend on batches, order, repetition or what is held in memory', async () => {
+    const withPeople = arbitraryEvents(14).map((events) => events.map((one, i): Interpreted => ({ ...one, customerFacts: i % 3 === 0 ? identifies(one, i) : [] })));
+    await fc.assert(fc.asyncProperty(arbitraryArrival(withPeople), fc.constantFrom(0, 3000, 1e7), async ({ events, batches }, cacheBytesMax) => {
+      for (const projection of PROJECTIONS) expect(await foldBatches(projection, batches, cacheBytesMax)).toBe(await foldBatches(projection, [events], 1e7));
+    }), { numRuns: 150 });
+  });
+
+  test('what it has folded it does not fold again, and a refused commit leaves nothing behind in memory', async () => {
+    const [first, later] = [arrivalsOf([said(0), said(1)], 0), arrivalsOf([said(2), said(3)], 2)];
+    const views = new MemoryViewStore();
+    const target = await targetOf(views, journeys);
+    expect(await target.step([...first, ...later], position(2), keysOf)).toMatchObject({ kind: 'committed', events: 4 });
+    expect(await target.step(first, position(2), keysOf)).toEqual({ kind: 'committed', events: 0, documents: 0 });
+    // Another worker, from the same position: it is told that the view moved, and stands where the first one left it.
+    const plain = await targetOf(new MemoryViewStore(), journeys);
+    await plain.step(first, position(2), keysOf);
+    const other = await targetOn(plain.view, journeys, 1e7);
+    await plain.step(later, position(4), keysOf);
+    expect((await other.step(later, position(4), keysOf)).kind).toBe('moved');
+    expect(other.position).toBe(position(4));
+    expect(await other.step([...first, ...later], position(4), keysOf)).toMatchObject({ events: 0 });
+    expect(await plain.view.digest()).toBe(await target.view.digest());
+  });
+
+  test('after a throw it can be asked again: what the fold changed in memory is forgotten', async () => {
+    const [first, later] = [arrivalsOf([said(0), said(1)], 0), arrivalsOf([said(2), said(3)], 2)];
+    const expected = await targetOf(new MemoryViewStore(), journeys);
+    await expected.step([...first, ...later], position(4), keysOf);
+    for (const mishap of ['lost', 'unanswered'] as const) {
+      const inner = await targetOf(new MemoryViewStore(), journeys);
+      await inner.step(first, position(2), keysOf);
+      const mishaps = new Mishaps(new Map([[0, mishap]]));
+      const flaky: View = { ...plainView(inner.view), commit: (commit) => mishaps.commit(inner.view, commit) };
+      const target = await targetOn(flaky, journeys, 1e7);
+      await target.step([], position(2), keysOf);
+      await expect(target.step(later, position(4), keysOf)).rejects.toThrow();
+      expect((await target.step(later, position(4), keysOf)).kind).toBe(mishap === 'lost' ? 'committed' : 'moved');
+      expect(await inner.view.digest()).toBe(await expected.view.digest());
+    }
+  });
+
+  function plainView(view: View): View {
+    return {
+      generation: view.generation, shard: view.shard, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys), scan: (from, to, limit) => view.scan(from, to, limit),
+      commit: (commit) => view.commit(commit), search: (query, space) => view.search(query, space), stats: () => view.stats(),
+    };
+  }
+});
+
+const PEOPLE: readonly string[] = ['bob@example.com', 'carl@example.com', 'ana@example.com'];
+function identifies({ at, eventId, interactionFacts }: Interpreted, i: number): Interpreted['customerFacts'] {
+  const said_: CustomerFactBody = i % 2 === 0 ? { kind: 'identifiers', identifiers: [{ type: 'email', value: PEOPLE[i % PEOPLE.length] ?? '' }, { type: 'account', value: String(i % 4) }] } : { kind: 'named', name: `Ana ${i}` };
+  return [{ ...said_, at, tie: 0, eventId, index: interactionFacts.length }];
+}
+
+// ---- growth ----------------------------------------------------------------------------------------------------------
+
+const AGENT = { id: 'ag-1', name: 'Dana' };
+const TALK: readonly InteractionFactBody[] = [{ kind: 'talking', agents: [AGENT], queue: { id: 'q-1', name: 'Orders' } }, { kind: 'held', agents: [AGENT] }, { kind: 'resumed', agents: [AGENT] }, { kind: 'waiting', queue: { id: 'q-2' } }];
+
+/** The n-th thing said of an interaction, a second after the one before. */
+function said(n: number, interaction = 'x:1'): Interpreted {
+  const body: InteractionFactBody = n === 0 ? { kind: 'started', direction: 'Inbound', medium: 'Phone' } : TALK[n % TALK.length] ?? { kind: 'resumed' };
+  return event(`e${String(n).padStart(8, '0')}`, n, [{ ...body, interaction: interaction as `${string}:${string}` }]);
+}
+
+describe('as events grow, the work of each stays what it was', () => {
+  const CACHE = 2_000_000;
+
+  /** Folds `count` events in batches of `size`; what each fifth of them cost. */
+  async function cost(projection: Projection, count: number, size: number, make: (n: number) => Interpreted): Promise<{ readonly fifths: readonly Target['work'][]; readonly cached: number; readonly target: Target }> {
+    const target = await targetOf(new MemoryViewStore(), projection, CACHE);
+    const fifths: Target['work'][] = [];
+    let before = { ...target.work };
+    let cached = 0;
+    for (let from = 0; from < count; from += size) {
+      const arrivals = Array.from({ length: Math.min(size, count - from) }, (_, i): Arrival => ({ position: position(from + i + 1), workspace: 'acme', interpreted: make(from + i) }));
+      await target.step(arrivals, position(from + arrivals.length), keysOf);
+      cached = Math.max(cached, target.cached);
+      if ((from + arrivals.length) * 5 < count * (fifths.length + 1)) continue;
+      const { events, documents, bytes, loaded, commits } = target.work;
+      fifths.push({ events: events - before.events, documents: documents - before.documents, bytes: bytes - before.bytes, loaded: loaded - before.loaded, commits: commits - before.commits });
+      before = { ...target.work };
+    }
+    return { fifths, cached, target };
+  }
+
+  const last = <T>(all: readonly T[]): T => { const one = all.at(-1); if (one === undefined) throw new Error('nothing was folded'); return one; };
+
+  test('one journey of 5,000 facts that arrive one by one in the order of their time', async () => {
+    const { fifths, cached, target } = await cost(journeys, 5000, 1, (n) => said(n));
+    const [first, , , , end] = fifths;
+    for (const fifth of fifths) {
+      expect(fifth.events).toBe(1000);
+      // The journey, its interaction, and a chunk of either now and then; what is read back is not the journey's past.
+      expect(fifth.documents).toBeLessThan(2.5 * fifth.events);
+      expect(fifth.loaded).toBeLessThan(0.1 * fifth.events);
+      expect(fifth.bytes).toBeLessThan(40_000 * fifth.events);
+    }
+    expect(end?.bytes).toBeLessThan(1.1 * (first?.bytes ?? 0));
+    expect(cached).toBeLessThanOrEqual(CACHE);
+    expect((await target.view.stats()).records).toBe(1);
+  });
+
+  test('one identity with 100,000 events', async () => {
+    // As a customer's are: a visit of a page nine times of ten, else something of one of 2,500 calls.
+    const visit: CustomerFactBody = { kind: 'webActivity', name: 'page' };
+    const make = (n: number): Interpreted => (n % 10 === 0 ? { ...said(n / 10 % 4, `x:${Math.floor(n / 40)}`), eventId: `c${n}`, at: second(n) } : event(`v${n}`, n, [], { customer: [visit] }));
+    for (const projection of PROJECTIONS) {
+      const { fifths, cached, target } = await cost(projection, 100_000, 1000, make);
+      const [first, , , , end] = fifths;
+      expect(fifths.map((fifth) => fifth.events)).toEqual([20_000, 20_000, 20_000, 20_000, 20_000]);
+      expect(end?.documents).toBeLessThanOrEqual(1.1 * (first?.documents ?? 0));
+      expect(end?.loaded).toBeLessThanOrEqual(1.1 * (first?.loaded ?? 0));
+      expect(end?.bytes).toBeLessThanOrEqual(1.1 * (first?.bytes ?? 0));
+      expect(cached).toBeLessThanOrEqual(CACHE);
+      // A person is known by what it is, not by how often it came.
+      if (projection.group === 'persons') expect({ documents: target.work.documents, loaded: target.work.loaded }).toEqual({ documents: 2, loaded: 2 });
+    }
+  });
+
+  test('one constant task id sent 20,000 times', async () => {
+    const { fifths, cached, target } = await cost(journeys, 20_000, 20, (n) => ({ ...said(n === 0 ? 0 : 1 + n % 3), ...at(n), interactionFacts: said(n === 0 ? 0 : 1 + n % 3).interactionFacts.map((fact) => ({ ...fact, ...at(n) })) }));
+    // The first 5,000 facts count; what comes after finds the interaction full, and changes nothing.
+    expect(fifths.slice(2).map(({ documents, bytes, loaded }) => ({ documents, bytes, loaded }))).toEqual(Array.from({ length: 3 }, () => ({ documents: 0, bytes: 0, loaded: 0 })));
+    expect(last(fifths).events).toBe(4000);
+    expect(cached).toBeLessThanOrEqual(CACHE);
+    expect((await target.view.stats()).records).toBe(1);
+  });
+
+  test('one constant task id sent 20,000 times in no order', async () => {
+    const order = seeded(5).shuffled(Array.from({ length: 20_000 }, (_, n) => n));
+    const { fifths, cached } = await cost(journeys, 20_000, 1000, (i) => { const n = order[i] ?? 0; return { ...said(1 + n % 3), ...at(n), interactionFacts: said(1 + n % 3).interactionFacts.map((fact) => ({ ...fact, ...at(n) })) }; });
+    // Each batch may bring something earlier: then at most the 5,000 facts that are kept, and the journey of them, are written anew.
+    const most = 4 * (last(fifths).commits) * (5000 * 1000);
+    for (const { bytes } of fifths) expect(bytes).toBeLessThan(most);
+    expect(last(fifths).bytes).toBeLessThan(1.5 * (fifths[1]?.bytes ?? 0));
+    expect(cached).toBeLessThanOrEqual(CACHE);
+  });
+
+  function at(n: number): { readonly at: ReturnType<typeof second>; readonly eventId: string } { return { at: second(n), eventId: `t${String(n).padStart(6, '0')}` }; }
+});
