@@ -540,8 +540,8 @@ export class Timeline {
   }
 
   #script(i: InteractionState, fact: Said<'script'>): void {
-    for (const hours of fact.scheduleHours ?? []) this.#addWord(this.#row.scheduleHours, hours);
-    for (const { id, tag, tenantId, result } of fact.schedules ?? []) this.#addDistinct<Schedule>(this.#row.schedules, { id, tag, tenantId, result }, sameSchedule);
+    for (const hours of fact.scheduleHours ?? []) this.#addWord(this.#row.scheduleHours, hours, false);
+    for (const { id, tag, tenantId, result } of fact.schedules ?? []) this.#addDistinct<Schedule>(this.#row.schedules, { id, tag, tenantId, result }, sameSchedule, false);
     if (!this.#goesOn(i, fact.kind)) return;
     const scripts = (fact.scripts ?? []).map(({ id, name }) => ({ id, name }));
     const autoAttendant = onlyPlace(fact.autoAttendant);
@@ -852,8 +852,8 @@ export class Timeline {
   }
 
   #described({ topics, data, attributes }: Said<'described'>): void {
-    for (const topic of topics ?? []) this.#addWord(this.#row.topics, topic);
-    for (const attribute of attributes ?? []) this.#addWord(this.#row.attributes, attribute);
+    for (const topic of topics ?? []) this.#addWord(this.#row.topics, topic, false);
+    for (const attribute of attributes ?? []) this.#addWord(this.#row.attributes, attribute, false);
     const known = this.#row.data;
     for (const [name, value] of Object.entries(data ?? {})) {
       if (!Object.hasOwn(known, name) && Object.keys(known).length >= LIST_MAX) { this.truncate(); continue; }
@@ -864,18 +864,19 @@ export class Timeline {
 
   // ---- lists of the row ----
 
-  #addWord(list: string[], word: string): void {
-    if (!list.includes(word)) this.#add(list, word);
+  /** `found`: whether a journey can be found by what stands in the list, so that its index terms are to be made anew. */
+  #addWord(list: string[], word: string, found = true): void {
+    if (!list.includes(word)) this.#add(list, word, found);
   }
 
-  #addDistinct<T>(list: T[], item: T, same: (a: T, b: T) => boolean): void {
-    if (!list.some((one) => same(one, item))) this.#add(list, item);
+  #addDistinct<T>(list: T[], item: T, same: (a: T, b: T) => boolean, found = true): void {
+    if (!list.some((one) => same(one, item))) this.#add(list, item, found);
   }
 
-  #add<T>(list: T[], item: T): void {
+  #add<T>(list: T[], item: T, found = true): void {
     if (list.length >= LIST_MAX) { this.truncate(); return; }
     list.push(item);
-    this.#terms = true;
+    if (found) this.#terms = true;
   }
 
   #addPlace(list: Place[], place: Place): void {

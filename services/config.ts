@@ -259,7 +259,11 @@ function readValues(verb: Verb, given: ReturnType<typeof withSubject>, environme
 function excluded(verb: Verb, flags: ReadonlyMap<string, string>, environment: Environment, problems: string[]): FlagName | null {
   if (verb.either === undefined) return null;
   const [first, second] = verb.either;
-  if (flags.has(first) && flags.has(second)) problems.push(`--${dash(first)} and --${dash(second)} exclude each other`);
+  if (flags.has(first) && flags.has(second)) {
+    problems.push(`--${dash(first)} and --${dash(second)} exclude each other`);
+    // Neither is left out, so that what is wrong with either is told as well.
+    return null;
+  }
   if (flags.has(second)) return first;
   return flags.has(first) || (environment[variableOf(first)] ?? '') !== '' ? second : null;
 }

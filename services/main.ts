@@ -11,7 +11,6 @@ import { previewVerb, traceVerb } from './ops/inspect.ts';
 import { keysVerb, workspacesVerb } from './ops/keys.ts';
 import { statusVerb } from './ops/status.ts';
 import type { Io } from './ops/terminal.ts';
-import { serveVerb } from './serve.ts';
 
 const ROOT = path.dirname(import.meta.dirname);
 const version = (): string => (JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string }).version;
@@ -26,7 +25,8 @@ async function runVerb(asked: Asked, io: Io): Promise<number> {
     case 'run': break;
   }
   switch (asked.verb) {
-    case 'serve': return serveVerb(asked.options, io, version());
+    // Loaded when it is asked for: the API and its libraries would take half of the time of every other verb.
+    case 'serve': return (await import('./serve.ts')).serveVerb(asked.options, io, version());
     case 'import': return importVerb(asked.options, io);
     case 'preview': return previewVerb(asked.options, io);
     case 'trace': return traceVerb(asked.options, io);

@@ -16,16 +16,15 @@ interface Status {
   readonly workspaces: readonly { readonly id: string; readonly name: string; readonly keys: number; readonly recorded: number; readonly duplicates: number; readonly reusedIds: number; readonly rejected: Readonly<Record<string, number>> }[];
   readonly disk: { readonly events: number; readonly views: number; readonly free: number };
 }
-interface Summary { readonly file: string; readonly recorded: number; readonly duplicate: number; readonly rejected: number; readonly seconds: number; readonly rejectedFile: string | null; readonly complete: boolean; readonly error?: { readonly code: string; readonly message: string } }
 
-const parse = <T>({ stdout, stderr }: RunResult): T => {
+const parse = ({ stdout, stderr }: RunResult): unknown => {
   try {
-    return JSON.parse(stdout) as T;
+    return JSON.parse(stdout);
   } catch {
     throw new Error(`no JSON: ${stdout}${stderr}`);
   }
 };
-const readStatus = async (folder: string): Promise<Status> => parse(await throughline(['status', '--data', folder, '--json']));
+const readStatus = async (folder: string): Promise<Status> => parse(await throughline(['status', '--data', folder, '--json'])) as Status;
 const digestsOf = ({ groups }: Status): readonly unknown[] => groups.map(({ group, digest, documents }) => [group, digest, documents]);
 
 /** Deterministic: where each line goes is a function of the line. */
@@ -104,14 +103,13 @@ describe('what is asked wrongly', () => {
     [['satus'], [/no verb "satus"\. Did you mean status\?/]],
     [['status', '--wat', '--json=maybe', '--data=', 'extra'], [/no flag --wat/, /"extra"/, /--data must not be empty/, /--json must be true or false/]],
     [['serve', '--port', 'x', '--prot', '1', '--log-level', 'loud', '--max-event-bytes', '1', '--events', 'esdb://localhost'], [/--port must be a whole number/, /no flag --prot\. Did you mean --port\?/, /--log-level must be one of/, /--max-event-bytes must be at least 1024/, /--events names an EventStoreDB/]],
-    [['import', '--to', 'ftp://x', '--data', 'y'], [/needs a FILE/, /--to must be a URL/, /--to and --data exclude each other/]],
-    [['import', 'x', '--api-key', 'secret-secret-secret-secret'], [/--api-key is a secret.*THROUGHLINE_API_KEY/]],
-    [['trace', '--id', 'x', '--id', 'y'], [/--identity is missing/, /--id is given twice/]],
-    [['keys', 'destroy'], [/keys needs one of: create, list, revoke/]],
-    [['workspaces', 'create', 'Not-An-Id'], [/must be 1 to 64 of a-z, 0-9 and _/]],
+    [['import', '--to', 'ftp://x', '--data', 'y', '--api-key', 'secret-secret-secret-secret'], [/needs a FILE/, /--to must be a URL/, /--to and --data exclude each other/, /--api-key is a secret.*THROUGHLINE_API_KEY/]],
+    [['keys', 'destroy', '--label'], [/keys needs one of: create, list, revoke/, /--label needs a value/]],
   ];
-  test.each(CASES)('%j ends with 2 and tells every problem at once', async (args, problems) => {
-    const { code, stdout, stderr } = await throughline(args);
+  let runs: readonly RunResult[] = [];
+  beforeAll(async () => { runs = await Promise.all(CASES.map(([args]) => throughline(args))); });
+  test.each(CASES.map(([args, problems], i) => [args.join(' '), i, problems] as const))('%s: ends with 2 and tells every problem at once', (_, i, problems) => {
+    const { code, stdout, stderr } = runs[i] as RunResult;
     expect([code, stdout]).toEqual([2, '']);
     for (const problem of problems) expect(stderr).toMatch(problem);
     expect(stderr.trimEnd().split('\n')).toHaveLength(problems.length + 1);
@@ -131,7 +129,7 @@ describe('what is asked wrongly', () => {
 describe('import', () => {
   test('into a server: records each line once; the second time nothing', () => {
     expect(first).toMatchObject({ code: 0, stderr: '' });
-    expect(parse<Summary>(first)).toEqual({ file: DAY, recorded: 183, duplicate: 1, rejected: 0, seconds: expect.any(Number) as number, rejectedFile: null, complete: true });
+    expect(parse(first)).toEqual({ file: DAY, recorded: 183, duplicate: 1, rejected: 0, seconds: expect.any(Number) as number, rejectedFile: null, complete: true });
     expect(second).toMatchObject({ code: 0, stderr: '' });
     expect(second.stdout).toMatch(/: 0 recorded, 184 duplicate, 0 rejected in \d+\.\d s/);
     expect(existsSync(`${DAY}.rejected.ndjson`)).toBe(false);
@@ -139,27 +137,27 @@ describe('import', () => {
 
   test('a JSON array, from a file and from stdin', async () => {
     const event = (n: number): object => ({ specversion: '1.0', id: `array-${String(n)}`, source: 'urn:cli', type: 'shop.visit', identity: 'array@example.com', identitytype: 'email', data: { n, text: 'a ] and a , and a \\" within' } });
-    writeFileSync(inFiles('array.json'), JSON.stringify([event(1), event(2), event(3)], null, 2));
-    const fromFile = parse<Summary>(await importTo(inFiles('array.json'), '--json'));
+    writeFileSync(inFiles('array.json'), `[\n  ${[event(1), event(2), event(3)].map((one) => JSON.stringify(one)).join(',\n  ')}\n]\n`);
+    const fromFile = parse(await importTo(inFiles('array.json'), '--json'));
     expect(fromFile).toMatchObject({ recorded: 3, duplicate: 0, rejected: 0, complete: true });
     const fromStdin = await throughline(['import', '-', '--to', server.url, '--json'], { ...withKey(), input: `\n  [${[event(3), event(4)].map((one) => JSON.stringify(one)).join(' ,\n')}]\n` });
-    expect([fromStdin.code, parse<Summary>(fromStdin)]).toMatchObject([0, { file: '-', recorded: 1, duplicate: 1, rejected: 0, complete: true }]);
+    expect([fromStdin.code, parse(fromStdin)]).toMatchObject([0, { file: '-', recorded: 1, duplicate: 1, rejected: 0, complete: true }]);
     const lines = await throughline(['import', '-', '--to', server.url, '--json'], { ...withKey(), input: `${JSON.stringify(event(4))}\r\n\r\n${JSON.stringify(event(5))}` });
-    expect(parse<Summary>(lines)).toMatchObject({ recorded: 1, duplicate: 1, rejected: 0 });
+    expect(parse(lines)).toMatchObject({ recorded: 1, duplicate: 1, rejected: 0 });
     const { data } = (await json(await server.request('/history?identity=array@example.com'))) as { data: { event: { id: string } }[] };
     expect(data.map(({ event: { id } }) => id).sort()).toEqual(['array-1', 'array-2', 'array-3', 'array-4', 'array-5']);
   });
 
-  test('what is no CloudEvent goes to a file beside the input, with its line and the reason; the rest is recorded', async () => {
+  test('G4: what is no CloudEvent goes to a file beside the input, with its line and the reason; the rest is recorded', async () => {
     const good = (n: number, more: object = {}): string => JSON.stringify({ specversion: '1.0', id: `mixed-${String(n)}`, source: 'urn:cli', type: 'shop.visit', identity: 'mixed@example.com', identitytype: 'email', ...more });
     const bad = ['{"specversion":"1.0","id":"no-source","type":"t"}', 'no JSON at all', good(9, { identitytype: undefined }), good(10, { time: 'yesterday' }), good(11, { specversion: '0.3' })];
     writeFileSync(inFiles('mixed.ndjson'), [good(1), bad[0], bad[1], '', good(2), bad[2], good(3, { data: { note: 'kept' } }), bad[3], bad[4]].join('\n'));
     const result = await importTo(inFiles('mixed.ndjson'), '--json');
     // Rejected lines are told, and no fault of the import.
-    expect([result.code, parse<Summary>(result)]).toMatchObject([0, { recorded: 3, duplicate: 0, rejected: 5, rejectedFile: inFiles('mixed.ndjson.rejected.ndjson'), complete: true }]);
-    const told = readFileSync(inFiles('mixed.ndjson.rejected.ndjson'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line) as { line: number; code: string; attribute: string | null; reason: string; raw: string });
+    expect([result.code, parse(result)]).toMatchObject([0, { recorded: 3, duplicate: 0, rejected: 5, rejectedFile: inFiles('mixed.ndjson.rejected.ndjson'), complete: true }]);
+    const told = readFileSync(inFiles('mixed.ndjson.rejected.ndjson'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line) as { line: number; code: string; attribute: string | null; reason: string; raw: string }).sort((a, b) => a.line - b.line);
     expect(told.map(({ line, code, attribute, raw }) => [line, code, attribute, raw])).toEqual([
-      [2, 'missingAttribute', 'source', bad[0]], [3, 'notJson', null, bad[1]], [6, 'identityWithoutType', 'identitytype', bad[2]], [8, 'badTime', 'time', bad[3]], [9, 'unknownSpecversion', 'specversion', bad[4]],
+      [2, 'missingAttribute', 'source', bad[0]], [3, 'notJson', null, bad[1]], [6, 'identityWithoutType', 'identitytype', bad[2]], [8, 'invalidTime', 'time', bad[3]], [9, 'unknownSpecversion', 'specversion', bad[4]],
     ]);
     for (const { reason } of told) expect(reason.length).toBeGreaterThan(5);
     // Once they are put right, the file goes.
@@ -176,7 +174,7 @@ describe('import', () => {
     expect(missing.stderr).toMatch(/missing\.ndjson cannot be read/);
   });
 
-  test('into a folder that nobody holds, made on the way, its lines in another order: the views are the same (G3)', async () => {
+  test('G3: into a folder that nobody holds, made on the way, its lines in another order: the views are the same', async () => {
     const { code, stdout, stderr } = beside.imported;
     expect([code, stderr]).toEqual([0, '']);
     expect(JSON.parse(stdout)).toMatchObject({ recorded: 183, duplicate: 1, rejected: 0, complete: true });
@@ -210,7 +208,8 @@ describe('status', () => {
     let told: RunResult = { code: null, stdout: '', stderr: '' };
     await until('the counts by source are written', async () => {
       told = await throughline(['status', '--data', server.folder]);
-      return /^default +default +\d+ +\d+ +\d+ +17 +/m.test(told.stdout);
+      const [, recorded, duplicates, reused] = /^default +default +\d+ +(\d+) +(\d+) +(\d+) +/m.exec(told.stdout) ?? [];
+      return Number(recorded) >= 183 && Number(duplicates) >= 185 && reused === '17';
     });
     expect([told.code, told.stderr]).toEqual([0, '']);
     expect(told.stdout).toMatch(/^journeys +1 +0 +0\.0 s +\d+/m);
@@ -235,7 +234,7 @@ describe('trace', () => {
       trace('--identity', 'anonymous', '--identity-type', 'phone', '--id', 'int-c-1-05', '--json'),
     ]);
     expect([human.code, machine.code, anonymous.code, human.stderr]).toEqual([0, 0, 0, '']);
-    const { result, found } = parse<{ result: string; found: { eventId: string; stream: string; type: string; position: string; vocabulary: string; facts: { kind: string; interaction: string }[]; reason: unknown; journeys: string[] }[] }>(machine);
+    const { result, found } = parse(machine) as { result: string; found: { eventId: string; stream: string; type: string; position: string; vocabulary: string; facts: { kind: string; interaction: string }[]; reason: unknown; journeys: string[] }[] };
     const search = await server.request(SEARCH, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ dateRange: { start: instant('00:00:00.000'), end: instant('23:59:59.000') }, displayTimezone: 'UTC', filters: [{ name: 'interactions.id', values: ['int-a-1'] }] }) });
     const { data: [journey] } = (await json(search)) as { data: { journeyId: string }[] };
     expect(result).toBe('recorded');
@@ -244,7 +243,7 @@ describe('trace', () => {
     expect(found[0]?.facts).toEqual([expect.objectContaining({ kind: 'held', interaction: 'throughline:int-a-1' })]);
     expect(found[0]?.position.startsWith(`${afterTheDay.store}.`)).toBe(true);
     for (const said of ['recorded', found[0]?.eventId ?? '', found[0]?.stream ?? '', journey?.journeyId ?? '', 'held  throughline:int-a-1']) expect(human.stdout).toContain(said);
-    expect(parse<{ found: unknown[] }>(anonymous).found).toEqual([expect.objectContaining({ type: 'org.throughline.interaction.ended' })]);
+    expect((parse(anonymous) as { found: unknown[] }).found).toEqual([expect.objectContaining({ type: 'org.throughline.interaction.ended' })]);
   });
 
   test('an event that is not there ends with 1 and says what that can mean', async () => {
@@ -259,7 +258,8 @@ describe('preview', () => {
   test('says what each line would become, here and on a server, and stores nothing', async () => {
     const lines = readFileSync(DAY, 'utf8').split('\n');
     writeFileSync(inFiles('preview.ndjson'), [lines[0], 'no JSON', JSON.stringify({ specversion: '1.0', id: 'p-1', source: 'urn:cli', type: 'shop.visit', subject: 'cart-1' })].join('\n'));
-    const before = await readStatus(server.folder);
+    const head = async (): Promise<string | null> => (await server.request('/sources')).headers.get('throughline-head');
+    const before = await head();
     const [human, machine] = await Promise.all([throughline(['preview', inFiles('preview.ndjson')]), throughline(['preview', inFiles('preview.ndjson'), '--to', server.url, '--json'], withKey())]);
     expect([human.code, machine.code]).toEqual([0, 0]);
     expect(human.stdout).toMatch(/^line 1 {2}int-d-1-01 {2}2026-03-02T05:30:00\.000000000Z {2}throughline {2}identity\.preview-[0-9a-f]{32}\n {4}started {2}throughline:int-d-1/);
@@ -269,9 +269,9 @@ describe('preview', () => {
     const answers = machine.stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as { line: number; result: string; stream?: string; facts?: { kind: string }[]; reason?: { code: string } | null; code?: string });
     expect(answers.map(({ line, result, code, facts }) => [line, result, code, facts?.map(({ kind }) => kind)])).toEqual([[1, 'dryRun', undefined, ['started']], [2, 'rejected', 'notJson', undefined], [3, 'dryRun', undefined, []]]);
     // A server says the stream that the event has.
-    const traced = parse<{ found: { stream: string }[] }>(await throughline(['trace', '--data', server.folder, '--identity', who.dora.identity, '--id', 'int-d-1-01', '--json']));
+    const traced = parse(await throughline(['trace', '--data', server.folder, '--identity', who.dora.identity, '--id', 'int-d-1-01', '--json'])) as { found: { stream: string }[] };
     expect(answers[0]?.stream).toBe(traced.found[0]?.stream);
-    expect((await readStatus(server.folder)).head).toBe(before.head);
+    expect(await head()).toBe(before);
   });
 });
 
@@ -283,7 +283,7 @@ describe('keys and workspaces, beside a running serve', () => {
 
   test('a key that is made is taken, and one that is revoked stops within a second', async () => {
     const made = await keys('create', '--label', 'the till', '--json');
-    const { workspace, keyId, key } = parse<{ workspace: string; keyId: string; key: string }>(made);
+    const { workspace, keyId, key } = parse(made) as { workspace: string; keyId: string; key: string };
     expect([made.code, workspace]).toEqual([0, 'default']);
     await until('the new key is taken', answers(key, 200), 1000);
     const listed = await keys('list');
@@ -294,14 +294,14 @@ describe('keys and workspaces, beside a running serve', () => {
     await until('the revoked key is refused', answers(key, 401), 1000);
     expect(await answers(server.key, 200)()).toBe(true);
     const [after, again, never] = await Promise.all([keys('list', '--json'), keys('revoke', keyId), keys('revoke', 'nosuchkey')]);
-    expect(parse<{ keyId: string; revokedAt: string | null; label: string }[]>(after).map(({ label, revokedAt }) => [label, revokedAt !== null])).toEqual([['first', false], ['the till', true]]);
+    expect((parse(after) as { keyId: string; revokedAt: string | null; label: string }[]).map(({ label, revokedAt }) => [label, revokedAt !== null])).toEqual([['first', false], ['the till', true]]);
     expect([again.code, never.code]).toEqual([1, 1]);
     expect(again.stderr).toMatch(/revoked before/);
     expect(never.stderr).toMatch(/no key of this id/);
   });
 
   test('a workspace that is made has a key of its own and sees nothing of the others', async () => {
-    const made = parse<{ workspace: string; key: string }>(await throughline(['workspaces', 'create', 'north', '--name', 'The north', '--data', server.folder, '--json']));
+    const made = parse(await throughline(['workspaces', 'create', 'north', '--name', 'The north', '--data', server.folder, '--json'])) as { workspace: string; key: string };
     expect(made.workspace).toBe('north');
     await until('the new workspace is served', answers(made.key, 200), 1000);
     expect(await json(await server.request('/sources', { key: made.key }))).toEqual({ data: [] });
@@ -321,7 +321,7 @@ async function sendUntilItEnds(n: number): Promise<readonly string[]> {
   const acknowledged: string[] = [];
   for (let i = 0; ; i += 1) {
     const id = `drain-${String(n)}-${String(i)}`;
-    const event = { specversion: '1.0', id, source: 'urn:cli', type: 'shop.visit', identity: `drain.${String(n)}@example.com`, identitytype: 'email', data: { i } };
+    const event = { specversion: '1.0', id, source: 'urn:cli/drain', type: 'shop.visit', identity: `drain.${String(n)}@example.com`, identitytype: 'email', data: { i } };
     try {
       const response = await server.request('/events', { method: 'POST', headers: { 'content-type': 'application/cloudevents+json' }, body: JSON.stringify(event) });
       if (response.status !== 200) return acknowledged;
@@ -333,9 +333,13 @@ async function sendUntilItEnds(n: number): Promise<readonly string[]> {
   }
 }
 
-test('SIGTERM drains: exit code 0, everything acknowledged is there after the next start, and no log line names a customer', async () => {
+test('G1: SIGTERM drains: exit code 0, everything acknowledged is there after the next start, and no log line names a customer', async () => {
   const senders = Array.from({ length: 8 }, (_, n) => sendUntilItEnds(n));
-  await until('events are coming in', async () => Number(/^throughline_door_in_flight_events (\d+)$/m.exec(await (await fetch(`${server.url}/metrics`)).text())?.[1]) > 0);
+  // Every sender keeps its connection and goes on asking: what is told to end has to end them.
+  await until('every sender has been answered', async () => {
+    const { data } = (await json(await server.request('/sources'))) as { data: { source: string; recorded: number }[] };
+    return (data.find(({ source }) => source === 'urn:cli/drain')?.recorded ?? 0) > 40;
+  });
   const ended = server.kill('SIGTERM');
   const acknowledged = await Promise.all(senders);
   expect(await ended).toBe(0);

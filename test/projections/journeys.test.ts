@@ -40,7 +40,7 @@ describe('a function of the set of events', () => {
       const parts = new MemoryDocuments(projection);
       for (const batch of batches) parts.fold(batch);
       expect(parts.snapshot()).toEqual(whole.snapshot());
-    }), { numRuns: 250 });
+    }), { numRuns: 150 });
   });
 
   test('G3: one event at a time in order gives what all at once gives', () => {

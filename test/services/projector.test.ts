@@ -350,13 +350,15 @@ describe('the supervisor', () => {
     await project(events, views);
     const before = await (await liveView(views, 'journeys')).digest();
     let now = 0;
-    const idle: EventStore = { ...brokenUp(events, 10, [], 'ends'), head: async () => position(900), subscribe: async function* () {
+    const stop = new AbortController();
+    const idle: EventStore = { ...brokenUp(events, 10, [], 'ends'), subscribe: async function* () {
       for (const place of [700, 800, 900]) {
         now += 1000;
         yield { events: [], position: position(place), caughtUp: true };
       }
+      stop.abort();
     } };
-    await project(idle, views, { clock: { now: () => now } }).catch((fault: unknown) => { expect(fault).toMatchObject({ code: 'storeUnavailable' }); });
+    await project(idle, views, { clock: { now: () => now }, signal: stop.signal });
     const view = await liveView(views, 'journeys');
     // Two seconds after the last commit, not each time.
     expect([await view.position(), await view.digest()]).toEqual([position(800), before]);
