@@ -36,6 +36,8 @@ const BODY_BYTES_MAX = 16 * 1024 * 1024;
 const IDLE_MS = 65_000;
 const REQUEST_MS = 60_000;
 const SWEEP_MS = 20;
+/** At the end a request has so long to be answered; one that waits for a position takes 2 s. */
+const ANSWER_MS = 3000;
 
 /** What the parts hand to each other as they start, one after the other. */
 interface Embedded {
@@ -178,8 +180,11 @@ function closing(server: Server): Promise<void> {
   return new Promise((resolve, reject) => {
     // Those that were being answered when it began said nothing of an end: they fall idle one by one.
     const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+    // A client that stalls in the middle of its request must not keep what comes after from ending in time.
+    const cut = setTimeout(() => server.closeAllConnections(), ANSWER_MS);
     server.close((fault) => {
       clearInterval(sweep);
+      clearTimeout(cut);
       if (fault === undefined) resolve();
       else reject(fault);
     });

@@ -12,7 +12,7 @@ import { type Connection, damaged } from './sqlite-file.ts';
 const NAMES_MAX = 200_000;
 const DIRECTORIES_MAX = 64;
 /** What the writer keeps open from commit to commit. */
-const KEPT_POSTING_BYTES = 24 * 1024 * 1024;
+const KEPT_POSTING_BYTES = 12 * 1024 * 1024;
 const KEPT_PAGES = 256;
 const KEPT_SEGMENTS = 20_000;
 /** A posting's key is segment * TERMS_MAX + term, a locator segment * 65,536 + ordinal, a page's key segment * 16 + page: all below 2^53. */

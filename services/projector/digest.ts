@@ -6,6 +6,9 @@
 // hash over the text's bytes (the rounds of MurmurHash3, by Austin Appleby, put in the public domain) instead of
 // SHA-256, which cost five times as much and a tenth of all folding.
 
+// Bound once: where a program's globals are looked up by name (Jest's sandbox), `Math.imul` would cost fifty times the hash.
+const { imul } = Math;
+
 /** Four unsigned 32-bit numbers. */
 export type Digest = readonly [number, number, number, number];
 export const EMPTY_DIGEST: Digest = [0, 0, 0, 0];
@@ -16,15 +19,15 @@ const C3 = 0x38b34ae5;
 const C4 = 0xa1e38b93;
 
 function mixed(lane: number, word: number, a: number, b: number): number {
-  const k = Math.imul(word, a);
-  const h = lane ^ Math.imul((k << 15) | (k >>> 17), b);
-  return (Math.imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0;
+  const k = imul(word, a);
+  const h = lane ^ imul((k << 15) | (k >>> 17), b);
+  return (imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0;
 }
 
 function finished(lane: number): number {
   let h = lane;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  h = imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;
 }
 

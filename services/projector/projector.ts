@@ -13,8 +13,8 @@ import { type Arrival, Target } from './target.ts';
 export const PREFIXES = ['identity.', 'decisions.', 'erasures.', 'workspace-'] as const;
 /** Events a batch: a projector that is behind writes each journey once per batch; one that is not is handed what there is. */
 const BATCH_MAX = 1000;
-/** JSON held in memory per group; measured to hold 5,000 open interactions several times over. */
-const CACHE_BYTES_MAX = 24 * 1024 * 1024;
+/** JSON text of the documents that all groups together keep at hand (as objects they take about three times as much); what is not there is read again. */
+const CACHE_BYTES_MAX = 16 * 1024 * 1024;
 const HELD_WAIT_MS = 20;
 const BACKOFF_MS = [50, 100, 250, 500, 1000, 2000, 5000] as const;
 /** An idle view's position is moved along this often. */
@@ -106,7 +106,7 @@ async function openTargets(options: ProjectorOptions): Promise<Target[]> {
   for (const projection of options.projections) {
     const generation = await liveGeneration(options.views, options.events, projection);
     const view = await options.views.view(projection.group, generation.id, 0);
-    const target = new Target({ projection, view, role: 'live', cacheBytesMax: CACHE_BYTES_MAX });
+    const target = new Target({ projection, view, role: 'live', cacheBytesMax: CACHE_BYTES_MAX / options.projections.length });
     await target.resume();
     targets.push(target);
   }

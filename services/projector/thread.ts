@@ -14,8 +14,11 @@ export interface ProjectorThread {
   readonly ended: Promise<void>;
 }
 
+/** Of the thread, in MB: its caches are bounded well below; left alone, V8 would let garbage pile up to several times this. */
+const HEAP = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 24 };
+
 export function startProjectorThread(data: ProjectorWorkerData, onFault: (message: string, attempt: number) => void): ProjectorThread {
-  const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data });
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, resourceLimits: HEAP });
   let groups: readonly GroupProgress[] = [];
   let stopping = false;
   let failed = false;

@@ -21,7 +21,7 @@ export const BENCH_KEY = 'bench-key-0123456789abcdef';
 interface Server { readonly port: number; readonly child: ChildProcess; readonly folder: string; readonly agent: Agent }
 
 async function start(fold: boolean, folder = mkdtempSync(join(tmpdir(), 'throughline-bench-'))): Promise<Server> {
-  const child = fork(join(import.meta.dirname, 'server.ts'), [folder, fold ? 'fold' : 'record'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const child = fork(join(import.meta.dirname, 'server.ts'), [folder, fold ? 'fold' : 'record'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: ['--max-semi-space-size=8'] });
   const [port] = (await once(child, 'message')) as [number];
   return { port, child, folder, agent: new Agent({ keepAlive: true, maxSockets: 64 }) };
 }

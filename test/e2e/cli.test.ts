@@ -1,6 +1,8 @@
 // The command line, as an operator has it: real processes, real folders, what they print and how they end. One `serve` is
 // started for the first time here, with a secret but no key of ours; a second folder is filled without any server.
-import { readFileSync, writeFileSync, existsSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { instant, who } from '../fixtures/example-day.story.ts';
 import { json, removeFolder, ROOT, type RunResult, serve, type Served, temporaryFolder, TEST_KEY, throughline, until } from '../support/serve.ts';
@@ -45,6 +47,23 @@ let second: RunResult;
 /** As it stood when the day, and nothing else, had been folded. */
 let afterTheDay: Status;
 
+/** How the second folder's `serve` ended; it takes seconds, in which other tests go on. */
+let stalled: Promise<{ readonly code: number | null; readonly ms: number; readonly log: string }>;
+
+/** Sends half a request and leaves it there, then tells the server to end. */
+async function endWithStalledClient(ending: Served): Promise<{ readonly code: number | null; readonly ms: number; readonly log: string }> {
+  const client = connect(Number(new URL(ending.url).port), '127.0.0.1');
+  client.on('error', () => undefined);
+  await once(client, 'connect');
+  client.write(`POST /events HTTP/1.1\r\nHost: localhost\r\nx-api-key: ${ending.key}\r\nContent-Type: application/cloudevents+json\r\nContent-Length: 500\r\n\r\n{"specversion`);
+  // A second connection is answered after the first was taken.
+  await ending.request('/sources');
+  const started = Date.now();
+  const code = await ending.kill('SIGTERM');
+  client.destroy();
+  return { code, ms: Date.now() - started, log: ending.stderr() };
+}
+
 const inFiles = (name: string): string => join(files, name);
 const withKey = (key = server.key): { env: Record<string, string>; cwd: string } => ({ env: { THROUGHLINE_API_KEY: key }, cwd: files });
 const importTo = (file: string, ...more: readonly string[]): Promise<RunResult> => throughline(['import', file, '--to', server.url, ...more], withKey());
@@ -66,7 +85,7 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(async () => {
-  await server.kill('SIGTERM');
+  await Promise.all([server.kill('SIGTERM'), stalled]);
   removeFolder(server.folder);
   removeFolder(files);
 });
@@ -188,7 +207,7 @@ describe('import', () => {
       expect(status.groups.map(({ group, gap, digest }) => [group, gap, /^[0-9a-f]{32}$/.test(digest ?? ''), digest !== '0'.repeat(32)])).toEqual([['journeys', 0, true, true], ['persons', 0, true, true]]);
       expect(status.store).not.toBe(afterTheDay.store);
     } finally {
-      expect(await other.kill('SIGTERM')).toBe(0);
+      stalled = endWithStalledClient(other);
     }
   });
 });
@@ -315,6 +334,12 @@ describe('keys and workspaces, beside a running serve', () => {
 });
 
 // ---- ending ------------------------------------------------------------------------------------------------------------
+
+test('a client that stalls in the middle of its request does not keep a serve from ending well', async () => {
+  const { code, ms, log } = await stalled;
+  expect(log).not.toMatch(/"level":"(warn|error)"/);
+  expect([code, ms < 10_000]).toEqual([0, true]);
+});
 
 /** One sender: an event after the other until the server has gone; those that were acknowledged. */
 async function sendUntilItEnds(n: number): Promise<readonly string[]> {

@@ -26,9 +26,15 @@ const PROJECTIONS = [journeys, persons] as const;
 const keysOf = async (workspace: string): Promise<WorkspaceKeys> => keysFor(workspace);
 const position = (place: number): Position => String(place).padStart(20, '0') as Position;
 
+const KEYS = ['acme', 'rival'].map((name) => {
+  if (!isWorkspaceId(name)) throw new Error('not a workspace');
+  return workspaceKeys(name, new Uint8Array(32).fill(9));
+});
+
 function keysFor(workspace: string): WorkspaceKeys {
-  if (!isWorkspaceId(workspace)) throw new Error('not a workspace');
-  return workspaceKeys(workspace, new Uint8Array(32).fill(9));
+  const keys = KEYS.find(({ id }) => id === workspace);
+  if (keys === undefined) throw new Error(`no workspace ${workspace}`);
+  return keys;
 }
 
 // ---- stores, and what may happen to them -----------------------------------------------------------------------------
@@ -36,11 +42,11 @@ function keysFor(workspace: string): WorkspaceKeys {
 interface Opened { readonly views: ViewStore; /** The same views through another connection, as another process has them. */ readonly again: () => Promise<ViewStore>; readonly dispose: () => Promise<void> }
 
 const ADAPTERS: readonly (readonly [name: string, runs: number, open: () => Promise<Opened>])[] = [
-  ['memory', 60, async () => {
+  ['memory', 40, async () => {
     const views = new MemoryViewStore();
     return { views, again: async () => views, dispose: async () => undefined };
   }],
-  ['SQLite', 8, async () => {
+  ['SQLite', 6, async () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'throughline-projector-'));
     const opened: ViewStore[] = [];
     const again = async (): Promise<ViewStore> => {
@@ -238,12 +244,16 @@ describe.each(ADAPTERS)('a projector over %s', (_name, numRuns, open) => {
   test('G3: a crash after each single step in turn', async () => {
     const events = await recorded(2, 24);
     const fresh = await freshFold(events);
-    const steps = numRuns < 20 ? [3, 7, 9, 13, 14, 15, 19, 22] : Array.from({ length: 60 }, (_, step) => step);
+    const whole = new Mishaps(new Map());
+    await project(brokenUp(events, 5, [], 'ends'), whole.store(new MemoryViewStore()));
+    // Over files every ninth: making them takes longer than folding into them.
+    const steps = Array.from({ length: whole.calls }, (_, step) => step).filter((step) => numRuns > 20 || step % 9 === 4);
     for (const step of steps) {
       for (const mishap of ['lost', 'unanswered', 'held'] as const) {
         const { views, dispose } = await open();
         const mishaps = new Mishaps(new Map([[step, mishap]]));
         const { faults } = await project(brokenUp(events, 5, [], 'ends'), mishaps.store(views));
+        expect(mishaps.met).toBe(1);
         expect(faults.length).toBeLessThanOrEqual(1);
         const digests = await Promise.all(PROJECTIONS.map(async ({ group }) => (await liveView(views, group)).digest()));
         await dispose();
@@ -270,7 +280,7 @@ describe.each(ADAPTERS)('a projector over %s', (_name, numRuns, open) => {
       } finally {
         await dispose();
       }
-    }), { numRuns: Math.ceil(numRuns / 2) });
+    }), { numRuns: Math.ceil(numRuns / 3) });
   });
 
   test('a projector that finds the view moved takes up what is there', async () => {
@@ -395,8 +405,9 @@ describe('a target', () => {
     const [first, later] = [arrivalsOf([said(0), said(1)], 0), arrivalsOf([said(2), said(3)], 2)];
     const views = new MemoryViewStore();
     const target = await targetOf(views, journeys);
-    expect(await target.step([...first, ...later], position(2), keysOf)).toMatchObject({ kind: 'committed', events: 4 });
+    expect(await target.step(first, position(2), keysOf)).toMatchObject({ kind: 'committed', events: 2 });
     expect(await target.step(first, position(2), keysOf)).toEqual({ kind: 'committed', events: 0, documents: 0 });
+    expect(await target.step([...first, ...later], position(4), keysOf)).toMatchObject({ kind: 'committed', events: 2 });
     // Another worker, from the same position: it is told that the view moved, and stands where the first one left it.
     const plain = await targetOf(new MemoryViewStore(), journeys);
     await plain.step(first, position(2), keysOf);
@@ -444,6 +455,10 @@ function identifies({ at, eventId, interactionFacts }: Interpreted, i: number): 
 const AGENT = { id: 'ag-1', name: 'Dana' };
 const TALK: readonly InteractionFactBody[] = [{ kind: 'talking', agents: [AGENT], queue: { id: 'q-1', name: 'Orders' } }, { kind: 'held', agents: [AGENT] }, { kind: 'resumed', agents: [AGENT] }, { kind: 'waiting', queue: { id: 'q-2' } }];
 
+/** Printing them costs more than folding. */
+const instants: Interpreted['at'][] = [];
+function instant(n: number): Interpreted['at'] { return (instants[n] ??= second(n)); }
+
 /** The n-th thing said of an interaction, a second after the one before. */
 function said(n: number, interaction = 'x:1'): Interpreted {
   const body: InteractionFactBody = n === 0 ? { kind: 'started', direction: 'Inbound', medium: 'Phone' } : TALK[n % TALK.length] ?? { kind: 'resumed' };
@@ -478,8 +493,8 @@ describe('as events grow, the work of each stays what it was', () => {
     const [first, , , , end] = fifths;
     for (const fifth of fifths) {
       expect(fifth.events).toBe(1000);
-      // The journey, its interaction, and a chunk of either now and then; what is read back is not the journey's past.
-      expect(fifth.documents).toBeLessThan(2.5 * fifth.events);
+      // The journey, its interaction, the cell that counts it, and a chunk of either now and then; its past is not read back.
+      expect(fifth.documents).toBeLessThan(3.2 * fifth.events);
       expect(fifth.loaded).toBeLessThan(0.1 * fifth.events);
       expect(fifth.bytes).toBeLessThan(40_000 * fifth.events);
     }
@@ -490,8 +505,11 @@ describe('as events grow, the work of each stays what it was', () => {
 
   test('one identity with 100,000 events', async () => {
     // As a customer's are: a visit of a page nine times of ten, else something of one of 2,500 calls.
-    const visit: CustomerFactBody = { kind: 'webActivity', name: 'page' };
-    const make = (n: number): Interpreted => (n % 10 === 0 ? { ...said(n / 10 % 4, `x:${Math.floor(n / 40)}`), eventId: `c${n}`, at: second(n) } : event(`v${n}`, n, [], { customer: [visit] }));
+    const visit = event('v', 0, [], { customer: [{ kind: 'webActivity', name: 'page' }] });
+    const make = (n: number): Interpreted => {
+      const at = instant(Math.floor(n / 10));
+      return n % 10 === 0 ? { ...said(n / 10 % 4, `x:${Math.floor(n / 40)}`), eventId: `c${n}`, at } : { ...visit, eventId: `v${n}`, at };
+    };
     for (const projection of PROJECTIONS) {
       const { fifths, cached, target } = await cost(projection, 100_000, 1000, make);
       const [first, , , , end] = fifths;
@@ -500,13 +518,13 @@ describe('as events grow, the work of each stays what it was', () => {
       expect(end?.loaded).toBeLessThanOrEqual(1.1 * (first?.loaded ?? 0));
       expect(end?.bytes).toBeLessThanOrEqual(1.1 * (first?.bytes ?? 0));
       expect(cached).toBeLessThanOrEqual(CACHE);
-      // A person is known by what it is, not by how often it came.
-      if (projection.group === 'persons') expect({ documents: target.work.documents, loaded: target.work.loaded }).toEqual({ documents: 2, loaded: 2 });
+      // A person is known by what it is, not by how often it came: the person, the identity, the types that the workspace has.
+      if (projection.group === 'persons') expect({ documents: target.work.documents, loaded: target.work.loaded }).toEqual({ documents: 3, loaded: 3 });
     }
   });
 
   test('one constant task id sent 20,000 times', async () => {
-    const { fifths, cached, target } = await cost(journeys, 20_000, 20, (n) => ({ ...said(n === 0 ? 0 : 1 + n % 3), ...at(n), interactionFacts: said(n === 0 ? 0 : 1 + n % 3).interactionFacts.map((fact) => ({ ...fact, ...at(n) })) }));
+    const { fifths, cached, target } = await cost(journeys, 20_000, 20, again);
     // The first 5,000 facts count; what comes after finds the interaction full, and changes nothing.
     expect(fifths.slice(2).map(({ documents, bytes, loaded }) => ({ documents, bytes, loaded }))).toEqual(Array.from({ length: 3 }, () => ({ documents: 0, bytes: 0, loaded: 0 })));
     expect(last(fifths).events).toBe(4000);
@@ -516,13 +534,21 @@ describe('as events grow, the work of each stays what it was', () => {
 
   test('one constant task id sent 20,000 times in no order', async () => {
     const order = seeded(5).shuffled(Array.from({ length: 20_000 }, (_, n) => n));
-    const { fifths, cached } = await cost(journeys, 20_000, 1000, (i) => { const n = order[i] ?? 0; return { ...said(1 + n % 3), ...at(n), interactionFacts: said(1 + n % 3).interactionFacts.map((fact) => ({ ...fact, ...at(n) })) }; });
-    // Each batch may bring something earlier: then at most the 5,000 facts that are kept, and the journey of them, are written anew.
-    const most = 4 * (last(fifths).commits) * (5000 * 1000);
-    for (const { bytes } of fifths) expect(bytes).toBeLessThan(most);
+    const { fifths, cached } = await cost(journeys, 20_000, 2000, (i) => again(order[i] ?? 0));
+    // A batch that brings something earlier writes what is kept anew: at most 5,000 facts, and the journey of them.
+    for (const { documents, bytes, commits } of fifths) {
+      expect(documents).toBeLessThan(commits * 500);
+      expect(bytes).toBeLessThan(commits * 5000 * 1000);
+    }
     expect(last(fifths).bytes).toBeLessThan(1.5 * (fifths[1]?.bytes ?? 0));
     expect(cached).toBeLessThanOrEqual(CACHE);
   });
 
-  function at(n: number): { readonly at: ReturnType<typeof second>; readonly eventId: string } { return { at: second(n), eventId: `t${String(n).padStart(6, '0')}` }; }
+  const AGAIN = Array.from({ length: 3 }, (_, n) => said(1 + n));
+  /** The same interaction once more, at its own time. */
+  function again(n: number): Interpreted {
+    const [like = said(0)] = AGAIN.slice(n % 3);
+    const order = { at: instant(n), eventId: `t${String(n).padStart(6, '0')}` };
+    return { ...like, ...order, interactionFacts: like.interactionFacts.map((fact) => ({ ...fact, ...order })) };
+  }
 });
