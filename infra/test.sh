@@ -8,7 +8,7 @@ export NODE_COMPILE_CACHE="$PWD/node_modules/.cache/compile"
 node24() { sh infra/node.sh "$@"; }
 
 { node24 node_modules/typescript/bin/tsc -p . >"$out/types" 2>&1; echo $? >"$out/types.rc"; node24 node_modules/eslint/bin/eslint.js . >"$out/lint" 2>&1; echo $? >"$out/lint.rc"; } &
-node24 --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --json --outputFile="$out/jest.json" "$@"
+node24 --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --maxWorkers=2 --json --outputFile="$out/jest.json" "$@"
 wait
 
 passed=0; failed=0

@@ -14,9 +14,9 @@ if (node === undefined) {
   console.error(`throughline needs Node 24 or later; this is ${process.version}, and none is installed for ${process.platform}-${process.arch}. Run "make setup", or install Node 24.`);
   process.exit(1);
 }
+const { flags, environment } = require('./node-flags.json');
 // Type stripping is most of a start; Node keeps what it compiled beside the modules it belongs to.
-const env = { NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'), ...process.env };
-// A small young generation per thread: three times 16 MB for each would be most of the memory that a server takes.
-const child = spawn(node, ['--max-semi-space-size=8', join(root, 'services', 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit', env });
+const env = { ...environment, NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'), ...process.env };
+const child = spawn(node, [...flags, join(root, 'services', 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit', env });
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => child.kill(signal));
 child.on('exit', (code, signal) => process.exit(signal === null ? code : 128 + constants.signals[signal]));

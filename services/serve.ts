@@ -14,6 +14,7 @@ import { OperatingError } from './errors.ts';
 import { type Part, run } from './lifecycle.ts';
 import { createLog, type Log, type LogLevel } from './log.ts';
 import { createMetrics, type GroupState, type Metrics } from './metrics.ts';
+import { lagOf } from './ops/status.ts';
 import type { Io } from './ops/terminal.ts';
 import type { EventStore, ViewStore } from './ports.ts';
 import { type ProjectorThread, startProjectorThread } from './projector/thread.ts';
@@ -103,7 +104,7 @@ async function openEmbedded(folder: string, options: ServeOptions, io: Io, log: 
   const masterKey = await folderMasterKey(folder, { given: options.masterKey, mayMake: (await events.head()) === null, random: io.random });
   const views = await openSqliteViewStore({ folder, clock: io.clock });
   const workspaces = await Workspaces.open({ store: events, masterKey, clock: io.clock, random: io.random, sleep: io.sleep, onFault: (fault) => log.warn('following the workspaces was interrupted', { fault }) });
-  const metrics = createMetrics({ door: () => door.counts(), groups: () => groupStates(events, projector(), io.clock.now()) });
+  const metrics = createMetrics({ door: () => door.counts(), groups: () => groupStates(events, projector(), io) });
   const door: Door = new Door({
     store: events, clock: io.clock, random: io.random, sleep: io.sleep, tallies: views,
     onAppend: (seconds, count) => metrics.append(seconds, count),
@@ -192,9 +193,8 @@ function closing(server: Server): Promise<void> {
   });
 }
 
-async function groupStates(events: EventStore, projector: ProjectorThread | null, nowMs: number): Promise<GroupState[]> {
-  return Promise.all((projector?.progress() ?? []).map(async ({ group, generation, position, recordedMs, commits, events: folded }) => {
-    const gap = await events.gap(position);
-    return { group, generation, gap, lagSeconds: gap === 0 ? 0 : recordedMs === null ? null : Math.max(0, (nowMs - recordedMs) / 1000), commits, events: folded };
-  }));
+async function groupStates(events: EventStore, projector: ProjectorThread | null, io: Io): Promise<GroupState[]> {
+  return Promise.all((projector?.progress() ?? []).map(async ({ group, generation, position, commits, events: folded }) => (
+    { group, generation, gap: await events.gap(position), lagSeconds: await lagOf(events, position, io), commits, events: folded }
+  )));
 }

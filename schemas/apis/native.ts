@@ -13,6 +13,9 @@ export const NATIVE_CODES = {
   unknownPath: { status: 404, message: 'There is no such endpoint; see /docs.' },
   methodNotAllowed: { status: 405, message: 'This endpoint does not take that method; see the Allow header.' },
   malformedUrl: { status: 400, message: 'The URL is not properly percent-encoded.' },
+  malformedRequest: { status: 400, message: 'This is no HTTP request that can be read.' },
+  requestTimeout: { status: 408, message: 'The request was not complete in time.' },
+  headersTooLarge: { status: 431, message: 'The headers are larger than 16 KiB.' },
   malformedJson: { status: 400, message: 'The body is not JSON.' },
   badRequest: { status: 400, message: 'A parameter or field has the wrong type or value.' },
   missingParameter: { status: 400, message: 'A required parameter is missing.' },
@@ -120,7 +123,7 @@ export const historyEntry = z.object({
   eventId: z.string(), recordedtime: time, position,
   event: z.looseObject({
     specversion: z.string(), id: z.string(), source: z.string(), type: z.string(), time: time.optional(), subject: z.string().optional(),
-    identity: z.string().optional(), identitytype: z.string().optional(), datacontenttype: z.string().optional(), data: z.unknown().optional(), data_base64: z.string().optional(),
+    identity: z.string().optional(), identitytype: z.string().optional(), previousidentity: z.string().optional(), previousidentitytype: z.string().optional(), datacontenttype: z.string().optional(), dataschema: z.string().optional(), data: z.unknown().optional(), data_base64: z.string().optional(),
   }).meta({ description: 'The CloudEvent, verbatim.' }),
 });
 

@@ -570,7 +570,7 @@ class Reader {
   constructor(file: string, busyTimeoutMs: number) {
     this.#file = file;
     if (sizeOf(file) === 0) throw new OperatingError('storeUnavailable', `${file}: there is no event store`);
-    const db = (this.#db = guarded(file, () => connect(file, { readOnly: true, busyTimeoutMs, cacheKiB: 8 * 1024 })));
+    const db = (this.#db = guarded(file, () => connect(file, { readOnly: true, busyTimeoutMs, cacheKiB: 2 * 1024 })));
     try {
       this.storeId = this.#checked();
       this.#sql = guarded(file, () => ({

@@ -9,7 +9,7 @@ import {
 import { type Connection, damaged } from './sqlite-file.ts';
 
 /** Names of terms that are remembered per view and process. */
-const NAMES_MAX = 200_000;
+const NAMES_MAX = 50_000;
 const DIRECTORIES_MAX = 64;
 /** What the writer keeps open from commit to commit. */
 const KEPT_POSTING_BYTES = 12 * 1024 * 1024;

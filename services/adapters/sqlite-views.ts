@@ -230,7 +230,7 @@ export class SqliteView implements View {
     this.#options = options;
     // Opened at once: a reader keeps its files even when the generation is dropped.
     this.#reader = guarded(file, () => {
-      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -4096'));
+      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -2048'));
       return new IndexReader(file, connection, this.#names, generation, new Cache(options.cacheBytes ?? CACHE_BYTES), this.work);
     });
   }
@@ -328,7 +328,7 @@ export class SqliteView implements View {
 
   #openWriter(): { connection: Connection; index: IndexWriter } {
     const { lockWaitMs, maxPages } = this.#options;
-    const pragmas = `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384;
+    const pragmas = `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192;
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE};
       ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`;
     const connection = new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, pragmas));

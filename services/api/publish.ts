@@ -22,9 +22,9 @@ export async function publish({ door, limits }: ApiDeps, views: Views, { raw, ke
 
 const NOT_AN_EVENT = { attribute: 'content-type', message: 'Neither the content type (application/cloudevents+json, application/cloudevents-batch+json) nor a ce- header says that this is a CloudEvent.' };
 
-/** Any body is the data of some binary event, so the decoder can only say what is missing; who sent JSON by its plain name is better told why. */
+/** Any body is the data of some binary event, so the decoder can only say what is missing; who sent something else than JSON is better told why. */
 function saysItIsOne(headers: Readonly<Record<string, string[] | undefined>>): boolean {
-  return Object.keys(headers).some((name) => name.startsWith('ce-')) || /^\s*application\/cloudevents/i.test(headers['content-type']?.[0] ?? '');
+  return Object.keys(headers).some((name) => name.startsWith('ce-')) || /^\s*application\/(?:cloudevents|json\b)/i.test(headers['content-type']?.[0] ?? '');
 }
 
 type Printed = { readonly result: 'recorded' | 'duplicate' | 'rejected' | 'dryRun' } & Readonly<Record<string, unknown>>;

@@ -97,13 +97,13 @@ async function readShards(generation: Generation, views: ViewStore): Promise<rea
   return shards;
 }
 
-/** One event is read: the oldest that is not folded. */
-async function lagOf(events: EventStore, position: Position | null, io: Io): Promise<number> {
+/** Seconds since the oldest event not folded was recorded; one event is read. */
+export async function lagOf(events: EventStore, position: Position | null, { clock }: Pick<Io, 'clock'>): Promise<number> {
   if ((await events.gap(position)) === 0 || (await events.head()) === null) return 0;
   const reading = new AbortController();
   for await (const batch of events.subscribe({ after: position, prefixes: ['identity.'], maxBatch: 1, signal: reading.signal })) {
     const [oldest] = batch.events;
-    if (oldest !== undefined) return Math.max(0, (io.clock.now() - Date.parse(readRecorded(oldest).recordedAt)) / 1000);
+    if (oldest !== undefined) return Math.max(0, (clock.now() - Date.parse(readRecorded(oldest).recordedAt)) / 1000);
     if (batch.caughtUp) return 0;
   }
   return 0;

@@ -14,7 +14,7 @@ export const PREFIXES = ['identity.', 'decisions.', 'erasures.', 'workspace-'] a
 /** Events a batch: a projector that is behind writes each journey once per batch; one that is not is handed what there is. */
 const BATCH_MAX = 1000;
 /** JSON text of the documents that all groups together keep at hand (as objects they take about three times as much); what is not there is read again. */
-const CACHE_BYTES_MAX = 16 * 1024 * 1024;
+const CACHE_BYTES_MAX = 8 * 1024 * 1024;
 const HELD_WAIT_MS = 20;
 const BACKOFF_MS = [50, 100, 250, 500, 1000, 2000, 5000] as const;
 /** An idle view's position is moved along this often. */
@@ -27,8 +27,6 @@ export interface GroupProgress {
   readonly generation: number;
   readonly position: Position | null;
   readonly caughtUp: boolean;
-  /** Recorded time of the newest event folded, milliseconds; null before the first. */
-  readonly recordedMs: number | null;
   readonly events: number;
   readonly commits: number;
   readonly documents: number;
@@ -85,18 +83,16 @@ function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
 async function follow(options: ProjectorOptions, onCommit: () => void): Promise<void> {
   const targets = await openTargets(options);
   const after = targets.map((target) => target.position).reduce((low, position) => (low === null || position === null ? null : low < position ? low : position));
-  let recordedMs: number | null = null;
   let lastCommitMs = options.clock.now();
   for await (const batch of options.events.subscribe({ after, prefixes: PREFIXES, maxBatch: BATCH_MAX, signal: options.signal })) {
     const nowMs = options.clock.now();
     if (batch.events.length > 0 || nowMs - lastCommitMs >= IDLE_COMMIT_MS) {
       const arrivals = batch.events.flatMap(read);
       for (const target of targets) if (!(await commitStep(target, arrivals, batch.position, options))) return;
-      recordedMs = arrivals.at(-1)?.recordedMs ?? recordedMs;
       lastCommitMs = nowMs;
       onCommit();
     }
-    options.onProgress(targets.map((target) => progressOf(target, batch.caughtUp, recordedMs)));
+    options.onProgress(targets.map((target) => progressOf(target, batch.caughtUp)));
   }
   if (!options.signal.aborted) throw new OperatingError('storeUnavailable', 'the subscription ended by itself');
 }
@@ -128,17 +124,17 @@ async function commitStep(target: Target, arrivals: readonly Arrival[], position
 }
 
 /** Interprets an event of an identity; the other categories are folded by groups to come. */
-export function read(event: RecordedEvent): (Arrival & { readonly recordedMs: number })[] {
+export function read(event: RecordedEvent): Arrival[] {
   if (!event.stream.startsWith('identity.')) return [];
   const workspace = workspaceOfStream(event.stream);
   if (workspace === null) return [];
   const { interpreted } = interpret(readRecorded(event));
-  return [{ position: event.position, workspace, interpreted, recordedMs: Date.parse(interpreted.recordedAt) }];
+  return [{ position: event.position, workspace, interpreted }];
 }
 
-function progressOf(target: Target, caughtUp: boolean, recordedMs: number | null): GroupProgress {
+function progressOf(target: Target, caughtUp: boolean): GroupProgress {
   return {
-    group: target.projection.group, generation: target.view.generation.id, position: target.position, caughtUp, recordedMs,
+    group: target.projection.group, generation: target.view.generation.id, position: target.position, caughtUp,
     events: target.work.events, commits: target.work.commits, documents: target.work.documents,
   };
 }

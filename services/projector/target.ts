@@ -51,22 +51,30 @@ class DocumentCache {
 /** What an entry holds besides its JSON; of a document that is not there, all of it. */
 const ENTRY_SIZE = 100;
 
+/** Characters of JSON that a step of several events may read: as objects some three times as much, well within the heap of the projector's thread. */
+const STEP_BYTES_MAX = 24 * 1024 * 1024;
+const LOAD_KEYS = 256;
+
 export class Target {
   readonly projection: Projection;
   readonly view: View;
   readonly #role: 'live' | 'build';
   readonly #cache: DocumentCache;
+  readonly #stepBytesMax: number;
+  /** Characters of JSON read for the step under way. */
+  #stepBytes = 0;
   #position: Position | null = null;
   #digest: Digest = EMPTY_DIGEST;
   readonly #hasher = new DocumentHasher();
   /** Documents written and events folded since the start: for metrics, and for tests that count work. */
   readonly work = { events: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
 
-  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cacheBytesMax: number }) {
+  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cacheBytesMax: number; stepBytesMax?: number }) {
     this.projection = options.projection;
     this.view = options.view;
     this.#role = options.role;
     this.#cache = new DocumentCache(options.cacheBytesMax);
+    this.#stepBytesMax = options.stepBytesMax ?? STEP_BYTES_MAX;
   }
 
   get position(): Position | null { return this.#position; }
@@ -86,7 +94,8 @@ export class Target {
    */
   async step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
     try {
-      return await this.#step(arrivals, position, keysOf);
+      const result = await this.#step(arrivals, position, keysOf);
+      return result.kind === 'tooMuch' ? await this.#halves(arrivals, position, keysOf) : result;
     } catch (fault) {
       // A fold changes documents in place: whatever was not committed must not be seen by the next fold.
       this.#cache.clear();
@@ -94,15 +103,27 @@ export class Target {
     }
   }
 
-  async #step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+  /** What a step needs in memory has a bound: past it the events are folded in two commits. The result is the same, since no fold depends on how events are split. */
+  async #halves(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+    this.#cache.clear();
+    const middle = arrivals.length >> 1;
+    const first = await this.step(arrivals.slice(0, middle), arrivals[middle - 1]?.position ?? position, keysOf);
+    if (first.kind !== 'committed') return first;
+    const second = await this.step(arrivals.slice(middle), position, keysOf);
+    return second.kind !== 'committed' ? second : { kind: 'committed', events: first.events + second.events, documents: first.documents + second.documents };
+  }
+
+  async #step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult | { readonly kind: 'tooMuch' }> {
     const from = this.#position;
     if (from !== null && position <= from) return { kind: 'committed', events: 0, documents: 0 };
     const wanted = from === null ? arrivals : arrivals.filter((arrival) => arrival.position > from);
     const documents = new Map<string, string | null>();
     const records = new Map<string, readonly RecordChange[]>();
     let digest = this.#digest;
+    this.#stepBytes = wanted.length > 1 ? 0 : Number.NEGATIVE_INFINITY;
     for (const [workspace, events] of byWorkspace(wanted)) {
       const changes = await this.#fold(workspace, events, await keysOf(workspace));
+      if (changes === null) return { kind: 'tooMuch' };
       digest = await this.#put(workspace, changes, documents, digest);
       if (changes.records.length > 0) records.set(workspace, changes.records);
     }
@@ -121,28 +142,34 @@ export class Target {
     return { kind: 'committed', events: wanted.length, documents: documents.size };
   }
 
-  async #fold(workspace: string, events: readonly Interpreted[], keys: WorkspaceKeys): Promise<Changes> {
+  /** Null when it asks for more than a step may hold; its work so far is void then. */
+  async #fold(workspace: string, events: readonly Interpreted[], keys: WorkspaceKeys): Promise<Changes | null> {
     const fold = this.projection.fold(events, keys);
     let step = fold.next();
     while (step.done !== true) {
       const asked = step.value;
-      await this.#load(asked.map((key) => `${workspace}/${key}`));
+      if (!(await this.#load(asked.map((key) => `${workspace}/${key}`)))) return null;
       step = fold.next(new Map(asked.map((key) => [key, this.#cache.get(`${workspace}/${key}`)?.value ?? null])));
     }
     return step.value;
   }
 
-  /** Brings documents into memory, in one read. */
-  async #load(keys: readonly string[]): Promise<void> {
+  /** Brings documents into memory; false when a step would hold too much, which is noticed between two reads of at most LOAD_KEYS. */
+  async #load(keys: readonly string[]): Promise<boolean> {
     const missing = keys.filter((key) => this.#cache.get(key) === undefined);
-    if (missing.length === 0) return;
-    const texts = await this.view.load(missing);
-    this.work.loaded += missing.length;
-    missing.forEach((key, i) => {
-      const text = texts[i] ?? null;
-      if (text === null) this.#cache.set(key, { value: null, hash: null, size: ENTRY_SIZE });
-      else this.#cache.set(key, { value: JSON.parse(text) as Json, hash: this.#hasher.hash(key, text), size: ENTRY_SIZE + text.length });
-    });
+    for (let start = 0; start < missing.length; start += LOAD_KEYS) {
+      const some = missing.slice(start, start + LOAD_KEYS);
+      const texts = await this.view.load(some);
+      this.work.loaded += some.length;
+      for (const text of texts) this.#stepBytes += text?.length ?? 0;
+      if (this.#stepBytes > this.#stepBytesMax) return false;
+      some.forEach((key, i) => {
+        const text = texts[i] ?? null;
+        if (text === null) this.#cache.set(key, { value: null, hash: null, size: ENTRY_SIZE });
+        else this.#cache.set(key, { value: JSON.parse(text) as Json, hash: this.#hasher.hash(key, text), size: ENTRY_SIZE + text.length });
+      });
+    }
+    return true;
   }
 
   /** Adds a fold's documents to the commit and moves the digest; those whose text did not change are left out. */
