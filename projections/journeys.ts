@@ -5,107 +5,16 @@
 // lists in an order of their own values, and whether a fact was appended or everything was folded anew cannot be told
 // from the JSON text.
 import assert from 'node:assert';
-import type { Agent, AiTool, Contact, Direction, Endpoint, Instant, InteractionFact, InteractionId, Interpreted, Medium, PhoneCode, Place, Role, Schedule } from '../schemas/facts.ts';
+import type { Agent, Endpoint, Instant, InteractionFact, InteractionId, Interpreted, Place } from '../schemas/facts.ts';
 import { RANK } from '../schemas/facts.ts';
 import { nodeKey } from '../schemas/identity.ts';
 import { msOf } from '../schemas/time.ts';
-import type { Contribution, OutcomeCell } from './outcomes.ts';
+import type { JourneyDocument, NodeDocument, OutcomeCell, Transition } from './documents.ts';
+import type { Contribution } from './outcomes.ts';
 import { contributionOf, OutcomeDelta } from './outcomes.ts';
 import type { FieldKind, Fold, FoldContext, Json, Projection, RecordChange, RecordState, SubRecord } from './projection.ts';
-import type { TimelineChange, TimelineState, Transition } from './transitions.ts';
+import type { TimelineChange, TimelineState } from './transitions.ts';
 import { chunksNeeded, newRow, newTimelineState, placeKey, Timeline } from './transitions.ts';
-
-/** 8x8's newest ten (journey-apis-facts.md 1.8). */
-export type Outcome =
-  | 'Handled' | 'Abandoned' | 'EndedInScript' | 'Other' | 'UnknownOutcome'
-  | 'ForwardedToExternalNumber' | 'Voicemail' | 'CallbackRequested' | 'CallbackNoAnswer' | 'CallbackExpired';
-
-export interface Participant {
-  role: Role;
-  id: string;
-  interactionId: string;
-  name: string | null;
-  joined: Instant;
-  /** Closed intervals and at most one open one (`to: null`). */
-  held: { from: Instant; to: Instant | null }[];
-  dropped: Instant | null;
-  /** The agent behind the participant, where it is one that is known. */
-  agentId: string | null;
-}
-
-/** What a journey answers with: the fields of 8x8's newest revision plus our own. */
-export interface JourneyRow {
-  journeyId: string;
-  at: Instant;
-  finishedAt: Instant | null;
-  interactions: { id: string; direction: Direction | null; type: string | null }[];
-  agents: Agent[];
-  contact: Contact;
-  entryPoint: Endpoint | null;
-  origin: Endpoint | null;
-  direction: Direction | null;
-  transfersCompleted: number;
-  forwardedToQueue: number;
-  forwardedToRingGroup: number;
-  forwardedToScript: number;
-  /** Milliseconds over closed intervals. */
-  holdDuration: number;
-  waitingDuration: number;
-  talkingDuration: number;
-  wrapUpDuration: number;
-  mediaTypes: Medium[];
-  outcome: Outcome;
-  pbxNames: string[];
-  tenantIds: string[];
-  wrapUpCodes: string[];
-  queues: Place[];
-  ringGroups: Place[];
-  scheduleHours: string[];
-  schedules: Schedule[];
-  outboundPhoneCodes: PhoneCode[];
-  aiAgentInformation: { creditConsumption: number; toolsUsedSuccessfully: AiTool[] } | null;
-  /** Keys of the identities (evidence only) whose events speak of it. */
-  identities: string[];
-  topics: string[];
-  data: Record<string, string>;
-  attributes: string[];
-  /** Facts past a limit were left out (design.md section 4). */
-  truncated: boolean;
-}
-
-/** Document `j/<journey key>`. Closed transitions past the newest 64 stand in `t/<journey key>/<chunk>` (each a Transition[] of 64). */
-export interface JourneyDocument {
-  row: JourneyRow;
-  participants: Participant[];
-  /** How many chunks `t/<key>/0 …` stand before `transitions`. */
-  chunks: number;
-  transitions: Transition[];
-  /** The fold's own state, from which a fact that sorts last goes on. Not for readers. */
-  state: unknown;
-}
-
-/** Document `n/<node key>`: an interaction, an explicit journey id, or both. `journey` is the key of the journey that holds it now. Readers resolve a journey id by `nodeKey(id)` → this → `j/<journey>`. */
-export interface NodeDocument {
-  journey: string | null;
-  /** Its id where it is known as an interaction; as an explicit journey id. */
-  interaction: InteractionId | null;
-  explicitId: string | null;
-  /** It would link too many: none of its edges counts, and none is kept. For ever, since edges only come. */
-  over: boolean;
-  /** Keys of linked nodes, sorted. Edges to nodes that are `over` stand here and do not count. */
-  neighbours: string[];
-  /** Explicit ids said of this interaction, with the earliest time of each; sorted by id. */
-  explicit: [id: string, at: Instant][];
-  /** `orderKey` of the first and the last fact kept. */
-  first: string | null;
-  last: string | null;
-  /** Facts past the limit were left out. */
-  truncated: boolean;
-  /** How many full chunks of facts `f/<node key>/0 …` stand before `facts`. */
-  chunks: number;
-  /** Facts in order, each as text: going on from here needs none of them, so that none is read apart with every event. */
-  facts: string[];
-}
 
 // ---- filters and index terms ----------------------------------------------------------------------------------------------
 

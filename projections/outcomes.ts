@@ -2,25 +2,8 @@
 // once, moved by the difference between its old and its new row (design.md section 5). Histograms merge by addition.
 import type { Direction, Medium } from '../schemas/facts.ts';
 import { msOf } from '../schemas/time.ts';
-import type { JourneyRow, Outcome } from './journeys.ts';
+import type { Histogram, JourneyRow, LastState, Outcome, OutcomeCell } from './documents.ts';
 import type { FoldContext } from './projection.ts';
-import type { LastState } from './transitions.ts';
-
-/** Counts by bucket index; bucket i counts durations at most BOUNDS_S[i] seconds and above the bound before; the last index is "longer". */
-export type Histogram = Record<number, number>;
-
-/** Document `o/<quarter>/<hash of the dimensions>`; `<quarter>` = start of the quarter in seconds since 1970, offset and zero-padded to 12 digits (`quarterKey`). */
-export interface OutcomeCell {
-  quarter: number;
-  outcome: Outcome;
-  queue: { id: string | null; name: string | null } | null;
-  medium: Medium | null;
-  direction: Direction | null;
-  journeys: number;
-  waiting: Histogram;
-  talking: Histogram;
-  hold: Histogram;
-}
 
 // ---- the outcome of one journey -----------------------------------------------------------------------------------------
 

@@ -8,36 +8,8 @@
 import assert from 'node:assert';
 import type { Agent, AiTool, Contact, Endpoint, Instant, InteractionFact, InteractionId, Medium, PhoneCode, Place, Schedule, Script, Site } from '../schemas/facts.ts';
 import { msOf } from '../schemas/time.ts';
-import type { JourneyDocument, JourneyRow, Participant } from './journeys.ts';
+import type { JourneyDocument, JourneyRow, LastState, Participant, StateName, Transition, TransitionName } from './documents.ts';
 import { outcomeOf } from './outcomes.ts';
-
-export type TransitionName =
-  | 'STARTED' | 'OUTBOUND_STARTED' | 'IN_SCRIPT' | 'WAITING' | 'TALKING' | 'HOLD' | 'FORWARD' | 'TRANSFER'
-  | 'VOICEMAIL' | 'FOLLOWUP_PENDING' | 'PROCESSING' | 'FINISHED';
-
-/** As it is stored. Empty arrays and nulls stand as the 8x8 document shows them. */
-export interface Transition {
-  at: Instant;
-  name: TransitionName;
-  /** The platform's own interaction id, without its vocabulary. */
-  interactionId: string;
-  agents: Agent[];
-  previousAgents: Agent[];
-  queue: Place | null;
-  previousQueue: Place | null;
-  ringGroup: Place | null;
-  previousRingGroup: Place | null;
-  autoAttendant: Place | null;
-  channel: Place | null;
-  /** Of IN_SCRIPT; of FORWARD and TRANSFER too, where a script is the destination (8x8's answers leave it out there). */
-  scripts: Script[];
-  /** Milliseconds in this state; 0 for markers; null while it is still open. */
-  duration: number | null;
-  externalNumber: string | null;
-  mediaType: Medium | null;
-  /** Ids of the recorded events behind it, at most 10 (the first ones). */
-  events: string[];
-}
 
 const EVENTS_MAX = 10;
 /** Entries of any list of a row, so that a hostile journey's document stays bounded; past it the row says `truncated`. */
@@ -50,10 +22,6 @@ const HELD_MAX = 64;
 /** What may still be done for a customer who has left, and what makes no sense while nobody is there. */
 const FOLLOWS_UP: ReadonlySet<InteractionFact['kind']> = new Set(['dialling', 'voicemail', 'processing']);
 const HOLDS: ReadonlySet<InteractionFact['kind']> = new Set(['held', 'resumed']);
-
-/** The states that last; the other names are markers. EXTERNAL has no transition of its own: it follows a forward to an outside number. */
-type StateName = Exclude<TransitionName, 'STARTED' | 'FORWARD' | 'TRANSFER' | 'FINISHED'>;
-export type LastState = StateName | 'EXTERNAL';
 
 type Said<K extends InteractionFact['kind']> = Extract<InteractionFact, { kind: K }>;
 type By = 'customer' | 'agent' | 'system';

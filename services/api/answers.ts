@@ -2,9 +2,8 @@
 import type { JourneyDetail } from '../../schemas/apis/native.ts';
 import type { JourneyAnswer, TransitionAnswer } from '../../schemas/apis/eightbyeight.ts';
 import type { Agent, Endpoint, Place, Site } from '../../schemas/facts.ts';
-import type { JourneyDocument, JourneyRow, Participant } from '../../projections/journeys.ts';
-import type { Transition } from '../../projections/transitions.ts';
 import type { Zone } from './zones.ts';
+import type { JourneyDocument, JourneyRow, Participant, Transition } from '../../projections/documents.ts';
 
 export function journeyOf(row: JourneyRow, zone: Zone): JourneyAnswer {
   const { contact } = row;

@@ -8,7 +8,8 @@ import { type Dialect, type Endpoint, type Format, formatParameter, MEDIA_TYPES 
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
 import { formatOf, printPage } from './pages.ts';
-import { type ApiDeps, createRoutes, type Outcome, refusedBy, type Route, statusOf } from './routes.ts';
+import type { ApiDeps, Outcome, Route } from './call.ts';
+import { createRoutes, refusedBy, statusOf } from './routes.ts';
 import { type Opened, type Refused, refuse, Views } from './views.ts';
 
 /** Of a request in JSON; a publish has its own limit. */

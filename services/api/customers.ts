@@ -8,7 +8,7 @@ import { findPerson, type Lookup, type PersonDocument, SEEN_TYPES_KEY, type Seen
 import type { View } from '../ports.ts';
 import type { Histories, HistoryEvent } from './history.ts';
 import { type CursorScope, type ListRow, readCursor, writeCursor } from './pages.ts';
-import type { Answer, Call, Outcome } from './routes.ts';
+import type { Answer, Call, Outcome } from './call.ts';
 import type { Searches } from './searches.ts';
 import { refuse } from './views.ts';
 import type { Zone, Zones } from './zones.ts';

@@ -3,10 +3,11 @@
 import { setImmediate } from 'node:timers/promises';
 import { GROUPINGS, type Grouping, type OutcomeRow } from '../../schemas/apis/native.ts';
 import { parseInstant, msOf } from '../../schemas/time.ts';
-import { addHistogram, BOUNDS_S, type Histogram, type OutcomeCell, quantile, quarterKey } from '../../projections/outcomes.ts';
+import type { Histogram, OutcomeCell } from '../../projections/documents.ts';
+import { addHistogram, BOUNDS_S, quantile, quarterKey } from '../../projections/outcomes.ts';
 import type { View } from '../ports.ts';
 import type { ListRow } from './pages.ts';
-import type { Call, Outcome } from './routes.ts';
+import type { Call, Outcome } from './call.ts';
 import { refuse } from './views.ts';
 import type { Period, Zone, Zones } from './zones.ts';
 

@@ -2,7 +2,7 @@
 import { decodeMessage, type Rejection } from '../../schemas/cloudevent.ts';
 import type { DryRun, Receipt } from '../door.ts';
 import type { Position } from '../ports.ts';
-import type { Answer, ApiDeps, Call, Outcome } from './routes.ts';
+import type { Answer, ApiDeps, Call, Outcome } from './call.ts';
 import { type Refused, refuse, type Views } from './views.ts';
 
 /** Answers once everything is durable. Of a batch, one bad element fails no other. */

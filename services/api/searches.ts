@@ -4,12 +4,12 @@ import type { SearchRequest } from '../../schemas/apis/eightbyeight.ts';
 import { parseRangeDate } from '../../schemas/apis/eightbyeight.ts';
 import { nodeKey, type WorkspaceKeys } from '../../schemas/identity.ts';
 import { msOf } from '../../schemas/time.ts';
-import { type Filter, JOURNEY_FILTERS, type JourneyDocument, type NodeDocument, TRANSITION_FILTERS } from '../../projections/journeys.ts';
-import type { Transition } from '../../projections/transitions.ts';
+import type { JourneyDocument, NodeDocument, Transition } from '../../projections/documents.ts';
+import { type Filter, JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import type { Clause, SearchQuery, SearchResult, SearchRow, View } from '../ports.ts';
 import { journeyDetailOf, journeyOf, transitionOf } from './answers.ts';
 import { type CursorScope, type ListRow, type Page, readCursor, writeCursor } from './pages.ts';
-import type { Call, Outcome } from './routes.ts';
+import type { Call, Outcome } from './call.ts';
 import { type Refused, refuse } from './views.ts';
 import type { Zone, Zones } from './zones.ts';
 

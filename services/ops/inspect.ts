@@ -1,6 +1,6 @@
 // `throughline preview FILE`: what events would become, nothing stored. `throughline trace`: what became of one.
 import { z } from 'zod';
-import type { JourneyDocument, NodeDocument } from '../../projections/journeys.ts';
+import type { JourneyDocument, NodeDocument } from '../../projections/documents.ts';
 import { DEFAULT_POLICY, SEEN_TYPES_KEY, type SeenTypes } from '../../projections/persons.ts';
 import { type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
 import { foldType, identityStream, isAnonymous, isWorkspaceId, nodeKey, normaliseIdentity, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';

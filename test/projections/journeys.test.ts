@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { JOURNEY_FILTERS, type JourneyDocument, type JourneyLimits, journeys, journeysWithin, LIMITS, type NodeDocument, TRANSITION_FILTERS } from '../../projections/journeys.ts';
-import { contributionOf, type OutcomeCell, OutcomeDelta } from '../../projections/outcomes.ts';
+import type { JourneyDocument, NodeDocument, OutcomeCell } from '../../projections/documents.ts';
+import { JOURNEY_FILTERS, type JourneyLimits, journeys, journeysWithin, LIMITS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
+import { contributionOf, OutcomeDelta } from '../../projections/outcomes.ts';
 import { type FoldContext, type Json, runFold } from '../../projections/projection.ts';
 import type { TimelineState } from '../../projections/transitions.ts';
 import { placeKey } from '../../projections/transitions.ts';

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { type JourneyDocument, journeys, type Outcome } from '../../projections/journeys.ts';
-import { addHistogram, BOUNDS_S, bucketOf, type Histogram, type OutcomeCell, quantile, quarterKey, quarterOf } from '../../projections/outcomes.ts';
+import type { Histogram, JourneyDocument, Outcome, OutcomeCell } from '../../projections/documents.ts';
+import { journeys } from '../../projections/journeys.ts';
+import { addHistogram, BOUNDS_S, bucketOf, quantile, quarterKey, quarterOf } from '../../projections/outcomes.ts';
 import type { InteractionFactBody, Interpreted } from '../../schemas/facts.ts';
 import { event, MemoryDocuments, START_MS, story } from '../support/facts.ts';
 

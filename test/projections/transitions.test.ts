@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { type JourneyDocument, journeys, journeysWithin, LIMITS } from '../../projections/journeys.ts';
-import { forwardKind, placeKey, type Transition } from '../../projections/transitions.ts';
+import type { JourneyDocument, Transition } from '../../projections/documents.ts';
+import { journeys, journeysWithin, LIMITS } from '../../projections/journeys.ts';
+import { forwardKind, placeKey } from '../../projections/transitions.ts';
 import type { Agent, Instant, InteractionFactBody, Interpreted, Place } from '../../schemas/facts.ts';
 import { msOf } from '../../schemas/time.ts';
 import { arbitraryBody, arbitraryEvents, event, MemoryDocuments, START_MS, story } from '../support/facts.ts';

@@ -5,7 +5,6 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import type { JourneyDocument } from '../../projections/journeys.ts';
 import { decodeMessage } from '../../schemas/cloudevent.ts';
 import { isWorkspaceId, nodeKey, workspaceKeys } from '../../schemas/identity.ts';
 import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
@@ -19,6 +18,7 @@ import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
 import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
 import { type Status, statusVerb } from '../../services/ops/status.ts';
 import { bytes, type Io, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
+import type { JourneyDocument } from '../../projections/documents.ts';
 
 const KEY = 'the-key-of-the-workspace';
 const folders: string[] = [];
