@@ -109,7 +109,7 @@ function connect(file: string, options: { readonly readOnly: boolean; readonly b
 }
 
 function connectWriter(file: string, options: WriterOptions): DatabaseSync {
-  const db = connect(file, { readOnly: false, busyTimeoutMs: options.busyTimeoutMs, cacheKiB: 16 * 1024 });
+  const db = connect(file, { readOnly: false, busyTimeoutMs: options.busyTimeoutMs, cacheKiB: 8 * 1024 });
   db.exec(`PRAGMA page_size = ${PAGE_SIZE}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE}`);
   if (options.maxPages !== undefined) db.exec(`PRAGMA max_page_count = ${options.maxPages}`);

@@ -12,7 +12,7 @@ import { type Arrival, Target } from './target.ts';
 
 export const PREFIXES = ['identity.', 'decisions.', 'erasures.', 'workspace-'] as const;
 /** Events a batch: a projector that is behind writes each journey once per batch; one that is not is handed what there is. */
-const BATCH_MAX = 1000;
+const BATCH_MAX = 500;
 /** JSON text of the documents that all groups together keep at hand (as objects they take about three times as much); what is not there is read again. */
 const CACHE_BYTES_MAX = 8 * 1024 * 1024;
 const HELD_WAIT_MS = 20;

@@ -52,7 +52,7 @@ class DocumentCache {
 const ENTRY_SIZE = 100;
 
 /** Characters of JSON that a step of several events may read: as objects some three times as much, well within the heap of the projector's thread. */
-const STEP_BYTES_MAX = 24 * 1024 * 1024;
+const STEP_BYTES_MAX = 16 * 1024 * 1024;
 const LOAD_KEYS = 256;
 
 export class Target {
@@ -124,7 +124,9 @@ export class Target {
     for (const [workspace, events] of byWorkspace(wanted)) {
       const changes = await this.#fold(workspace, events, await keysOf(workspace));
       if (changes === null) return { kind: 'tooMuch' };
-      digest = await this.#put(workspace, changes, documents, digest);
+      const moved = await this.#put(workspace, changes, documents, digest);
+      if (moved === null) return { kind: 'tooMuch' };
+      digest = moved;
       if (changes.records.length > 0) records.set(workspace, changes.records);
     }
     const result = await this.view.commit({ expected: from, position, role: this.#role, documents, records, digest: digestText(digest) });
@@ -172,9 +174,9 @@ export class Target {
     return true;
   }
 
-  /** Adds a fold's documents to the commit and moves the digest; those whose text did not change are left out. */
-  async #put(workspace: string, changes: Changes, documents: Map<string, string | null>, before: Digest): Promise<Digest> {
-    await this.#load([...changes.documents.keys()].map((key) => `${workspace}/${key}`));
+  /** Adds a fold's documents to the commit and moves the digest; those whose text did not change are left out. Null when what they replace is more than a step may hold. */
+  async #put(workspace: string, changes: Changes, documents: Map<string, string | null>, before: Digest): Promise<Digest | null> {
+    if (!(await this.#load([...changes.documents.keys()].map((key) => `${workspace}/${key}`)))) return null;
     let digest = before;
     for (const [name, value] of changes.documents) {
       const key = `${workspace}/${name}`;

@@ -399,7 +399,7 @@ describe('a target', () => {
     // Past what a step may read, it is cut in halves, down to single events.
     await fc.assert(fc.asyncProperty(arbitraryArrival(withPeople), fc.constantFrom(0, 3000, 1e7), fc.constantFrom(0, 2000, 1e7), async ({ events, batches }, cacheBytesMax, stepBytesMax) => {
       for (const projection of PROJECTIONS) expect(await foldBatches(projection, batches, cacheBytesMax, stepBytesMax)).toBe(await foldBatches(projection, [events], 1e7));
-    }), { numRuns: 150 });
+    }), { numRuns: 100 });
   });
 
   test('what it has folded it does not fold again, and a refused commit leaves nothing behind in memory', async () => {
