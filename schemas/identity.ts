@@ -113,7 +113,7 @@ export interface WorkspaceKeys {
 export const ANONYMOUS_STREAMS = 64;
 
 /** A HMAC costs 2–3 µs and the same identities come again and again; at most this many results are remembered per workspace (some 10 MB). */
-const CACHED_HASHES = 50_000;
+const CACHED_HASHES = 20_000;
 
 /** The keyed functions of a workspace. `secret`: its 32 bytes. Everything is a pure function of (id, secret, arguments); the memory inside only saves time. */
 export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { readonly cachedHashes?: number } = {}): WorkspaceKeys {

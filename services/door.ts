@@ -47,7 +47,7 @@ export interface DoorLimits {
   readonly sourcesMax: number;
 }
 export const DOOR_LIMITS: DoorLimits = {
-  streamsMax: 20_000, rememberedMax: 60_000, inFlightEventsMax: 50_000, inFlightBytesMax: 64 * 1024 * 1024,
+  streamsMax: 10_000, rememberedMax: 40_000, inFlightEventsMax: 50_000, inFlightBytesMax: 64 * 1024 * 1024,
   appendEventsMax: 500, appendBytesMax: 512 * 1024, faultsMax: 8, conflictsMax: 100, sourcesMax: 1000,
 };
 

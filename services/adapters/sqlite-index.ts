@@ -9,10 +9,10 @@ import {
 import { type Connection, damaged } from './sqlite-file.ts';
 
 /** Names of terms that are remembered per view and process. */
-const NAMES_MAX = 50_000;
+const NAMES_MAX = 25_000;
 const DIRECTORIES_MAX = 64;
 /** What the writer keeps open from commit to commit. */
-const KEPT_POSTING_BYTES = 12 * 1024 * 1024;
+const KEPT_POSTING_BYTES = 8 * 1024 * 1024;
 const KEPT_PAGES = 256;
 const KEPT_SEGMENTS = 20_000;
 /** A posting's key is segment * TERMS_MAX + term, a locator segment * 65,536 + ordinal, a page's key segment * 16 + page: all below 2^53. */
@@ -237,8 +237,12 @@ export class IndexReader {
     this.#work = work;
   }
 
-  document(key: string): string | null {
-    return this.connection.get<{ value: string }>('SELECT value FROM documents WHERE key = ?', key)?.value ?? null;
+  /** In the order of the keys, null where there is none. One statement for all: each call into SQLite costs more than a look-up in it. */
+  documents(keys: readonly string[]): (string | null)[] {
+    const found: (string | null)[] = new Array<string | null>(keys.length).fill(null);
+    const rows = this.connection.all<{ place: number; value: string }>('SELECT j.key AS place, d.value AS value FROM json_each(?) j CROSS JOIN documents d ON d.key = j.value', JSON.stringify(keys));
+    for (const { place, value } of rows) found[place] = value;
+    return found;
   }
 
   /**
@@ -309,7 +313,7 @@ export class IndexReader {
     return {
       postings: wanted.postings.map(({ segment, term }) => this.#posting(segment, term)),
       pages: wanted.pages.map(({ segment, page }) => this.#page(segment, page)),
-      records: wanted.records.map(({ segment, ordinal }) => this.#record(segment.id * SEGMENT_SIZE + ordinal)),
+      records: this.#records(wanted.records.map(({ segment, ordinal }) => segment.id * SEGMENT_SIZE + ordinal)),
     };
   }
 
@@ -341,11 +345,14 @@ export class IndexReader {
     return entries;
   }
 
-  #record(locator: number): { readonly key: string; readonly id: string } {
-    this.#work.recordsRead += 1;
-    const row = this.connection.get<{ key: string; id: string }>('SELECT key, id FROM records WHERE locator = ?', locator);
-    if (row === undefined) throw damaged(this.#file, 'the index names a record that is not there');
-    return { key: row.key, id: JSON.parse(row.id) as string };
+  #records(locators: readonly number[]): { readonly key: string; readonly id: string }[] {
+    if (locators.length === 0) return [];
+    this.#work.recordsRead += locators.length;
+    const found: { readonly key: string; readonly id: string }[] = [];
+    const rows = this.connection.all<{ place: number; key: string; id: string }>('SELECT j.key AS place, r.key AS key, r.id AS id FROM json_each(?) j CROSS JOIN records r ON r.locator = j.value', JSON.stringify(locators));
+    if (rows.length !== locators.length) throw damaged(this.#file, 'the index names a record that is not there');
+    for (const { place, key, id } of rows) found[place] = { key, id: JSON.parse(id) as string };
+    return found;
   }
 
   #directory(workspace: number, commits: number): Directory {

@@ -244,7 +244,7 @@ export class SqliteView implements View {
   }
 
   async load(keys: readonly string[]): Promise<readonly (string | null)[]> {
-    return this.#read(({ reader }) => keys.map((key) => reader.document(key)));
+    return this.#read(({ reader }) => reader.documents(keys));
   }
 
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {
@@ -266,7 +266,8 @@ export class SqliteView implements View {
     if (keyed !== null) return keyed;
     return this.#read(({ reader, state }) => {
       const { rows, total, more } = reader.search(query, state.commits);
-      return { rows: rows.map((row) => ({ ...row, document: reader.document(`${query.workspace}/${documentSpace}/${row.key}`) })), total, more };
+      const documents = reader.documents(rows.map(({ key }) => `${query.workspace}/${documentSpace}/${key}`));
+      return { rows: rows.map((row, i) => ({ ...row, document: documents[i] ?? null })), total, more };
     });
   }
 
