@@ -5,7 +5,7 @@ import { createServer, type Server, STATUS_CODES } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import type { Duplex } from 'node:stream';
-import { native } from '../schemas/apis/native.ts';
+import { native, NATIVE_CODES, type NativeCode, nativeProblem } from '../schemas/apis/native.ts';
 import { holdFolder, openSqliteEventStore } from './adapters/sqlite-events.ts';
 import { openSqliteViewStore } from './adapters/sqlite-views.ts';
 import { createApi } from './api/app.ts';
@@ -161,16 +161,14 @@ function refuseUnparsed(fault: NodeJS.ErrnoException, socket: Duplex): void {
     socket.destroy();
     return;
   }
-  const [status, code, message] = UNPARSED[fault.code ?? ''] ?? ([400, 'malformedRequest', 'This is not HTTP as RFC 9112 defines it.'] as const);
-  const body = JSON.stringify(native.print([{ code, message }]));
+  const code = UNPARSED[fault.code ?? ''] ?? 'malformedRequest';
+  const { status } = NATIVE_CODES[code];
+  const body = JSON.stringify(native.print([nativeProblem(code)]));
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => socket.destroy());
 }
 
 /** By the parser's own codes. */
-const UNPARSED: Readonly<Record<string, readonly [status: number, code: string, message: string] | undefined>> = {
-  HPE_HEADER_OVERFLOW: [431, 'headersTooLarge', 'The request line and headers are larger than 16 KiB.'],
-  ERR_HTTP_REQUEST_TIMEOUT: [408, 'requestTimeout', 'The request did not arrive in time.'],
-};
+const UNPARSED: Readonly<Record<string, NativeCode | undefined>> = { HPE_HEADER_OVERFLOW: 'headersTooLarge', ERR_HTTP_REQUEST_TIMEOUT: 'requestTimeout' };
 
 /**
  * No new connections; requests under way are answered, and with its answer each connection ends. `close` waits for

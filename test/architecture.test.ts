@@ -45,7 +45,6 @@ describe('the house', () => {
 
   test('one program never imports another', () => {
     const program = (file: string): string | undefined => /^services\/(ingest|projector|api|console|ops)[/.]/.exec(file)?.[1];
-    // `shardOf` and reading where a view stands are asked by the operator's status too; they live with the ports.
     expect(offences(({ file, to }) => program(file) !== undefined && program(to) !== undefined && program(file) !== program(to))).toEqual([]);
   });
 

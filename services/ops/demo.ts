@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { table } from './terminal.ts';
+import { type Io, table } from './terminal.ts';
 
 export interface DemoOptions {
   readonly host: string;
@@ -20,7 +20,6 @@ export interface DemoOptions {
   readonly node: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
-export interface DemoStreams { readonly stdout: { write(text: string): unknown }; readonly stderr: { write(text: string): unknown }; readonly signal: AbortSignal }
 
 interface Question { readonly title: string; readonly method: 'GET' | 'POST'; readonly path: string; readonly body?: unknown }
 type Row = Readonly<Record<string, unknown>>;
@@ -32,7 +31,7 @@ const TRANSITIONS = '/cidp/journey/api/v1/transitions/search';
 const ZONE = 'Europe/Bucharest';
 
 /** Prints what it finds and goes on serving until the signal aborts. Exit code 0, or 1 where a step failed. */
-export async function demoVerb(options: DemoOptions, io: DemoStreams): Promise<number> {
+export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'stderr' | 'signal'>): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'throughline-demo-'));
   const server = spawn(options.node, [options.main, 'serve', '--data', folder, '--host', options.host, '--port', String(options.port), '--log-level', 'warn'], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...options.environment, THROUGHLINE_API_KEY: '' } });
   const ended = once(server, 'close');
@@ -75,7 +74,7 @@ async function importFile(options: DemoOptions, file: string, url: string, key: 
   return code ?? 1;
 }
 
-async function show(url: string, key: string, io: DemoStreams): Promise<void> {
+async function show(url: string, key: string, io: Pick<Io, 'stdout' | 'stderr' | 'signal'>): Promise<void> {
   let position: string | null = null;
   const ask = async (question: Question): Promise<Row> => {
     const headers: Record<string, string> = { 'x-api-key': key, 'content-type': 'application/json', ...(position === null ? {} : { 'throughline-min-position': position }) };
@@ -117,7 +116,7 @@ async function lastPosition(url: string, key: string): Promise<string | null> {
   return answer.headers.get('throughline-head') ?? answer.headers.get('throughline-position');
 }
 
-function print(io: DemoStreams, question: Question, url: string, key: string, found: string): void {
+function print(io: Pick<Io, 'stdout' | 'stderr' | 'signal'>, question: Question, url: string, key: string, found: string): void {
   const body = question.body === undefined ? '' : ` -H 'content-type: application/json' -d '${JSON.stringify(question.body)}'`;
   io.stdout.write(`\n${question.title}\n${found}  curl -s '${url}${question.path}' -H 'x-api-key: ${key}'${body}\n`);
 }
