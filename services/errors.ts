@@ -11,6 +11,8 @@ export const ERROR_CODES = {
   storeClosed: false,
   storeUnavailable: true,
   storeTooNew: false,
+  storeUnfit: false,
+  sourceUnavailable: true,
   foreignStore: false,
   positionPastHead: false,
   eventTooLarge: false,

@@ -1,6 +1,73 @@
-// The ports: what the programs need of an event store and of a view store. Every adapter passes the same contract suite
-// (test/contract/). Positions, generations and shards are shaped for EventStoreDB and Redis as much as for SQLite.
+// The ports: what the programs need of a source of deliveries, an event store and a view store. Every adapter passes the
+// same contract suite (test/contract/). Positions, generations and shards are shaped for EventStoreDB and Redis as much as
+// for SQLite.
 import type { FieldKind, RecordChange } from '../projections/projection.ts';
+import type { Headers } from '../schemas/cloudevent.ts';
+
+// ---- a source of deliveries (a Kafka topic) --------------------------------------------------------------------------
+
+/** One record of a topic as it was delivered, perhaps again. */
+export interface Delivery {
+  readonly topic: string;
+  readonly partition: number;
+  /** Decimal digits. */
+  readonly offset: string;
+  /** Milliseconds since 1970: when the producer or broker says it was written. */
+  readonly timestampMs: number;
+  readonly key: Uint8Array | null;
+  /** Null: a record without a value. */
+  readonly value: Uint8Array | null;
+  readonly headers: Headers;
+}
+
+/** Deliveries of one partition, in the order of their offsets, none left out. */
+export interface DeliveryBatch {
+  readonly topic: string;
+  readonly partition: number;
+  readonly deliveries: readonly Delivery[];
+  /** How many records stand behind the last of these, as far as the source knows. */
+  readonly gap: number | null;
+  /** Aborts when this consumer learns that the partition is another's now (or is told to stop): what is under way may be finished or dropped; whoever has it now gets the same again. */
+  readonly signal: AbortSignal;
+  /** Everything up to this one (its index among the deliveries) needs no delivery any more. Only ever a growing, contiguous prefix. Committed soon, at the latest when `handle` resolves. */
+  passed(index: number): void;
+}
+
+/** What became of a batch. `paused`: what was not passed could not be dealt with now; the partition is left alone for so many milliseconds and goes on from there. */
+export type Handled = { readonly kind: 'done' } | { readonly kind: 'paused'; readonly ms: number };
+
+export interface Source {
+  /**
+   * Hands batches over until the signal aborts: partitions beside each other, one batch of a partition at a time. While
+   * `handle` works the membership of the group is kept up, however long that takes. Resolves after the batches under way
+   * are handled and their offsets committed. Throws OperatingError: `sourceUnavailable` when it cannot go on by itself.
+   */
+  follow(options: { readonly signal: AbortSignal; readonly handle: (batch: DeliveryBatch) => Promise<Handled> }): Promise<void>;
+  /** Records behind, per partition of the topic: head less what the group committed. */
+  gaps(): Promise<readonly { readonly partition: number; readonly gap: number }[]>;
+  close(): Promise<void>;
+}
+
+/** A record as it is to be written. */
+export interface OutgoingRecord {
+  readonly key: Uint8Array | null;
+  readonly value: Uint8Array | null;
+  readonly headers: Headers;
+  /** Left out: chosen by the key, or any. */
+  readonly partition?: number;
+}
+
+/** Writes to and reads through one topic: the dead letters, and the topic itself for `publish`. */
+export interface Topic {
+  readonly name: string;
+  /** Resolves once every record is durable on every in-sync replica (acks=all), in the order given per partition. Throws `sourceUnavailable`: then none, some or all may stand. */
+  write(records: readonly OutgoingRecord[]): Promise<void>;
+  /** Every record from the first one kept to the heads as they are now, in order per partition. */
+  read(options: { readonly signal: AbortSignal }): AsyncIterable<readonly Delivery[]>;
+  close(): Promise<void>;
+}
+
+// ---- the event store -------------------------------------------------------------------------------------------------
 
 /** Where an event stands in its store's one order: a fixed-width string, so that string order is position order. SQLite: 20 digits; EventStoreDB: commit and prepare, 20 digits each. Opaque outside the adapter. */
 export type Position = string & { readonly __brand: 'Position' };
@@ -30,7 +97,7 @@ export type AppendResult =
   | { readonly kind: 'appended'; readonly revision: number; readonly positions: readonly Position[] }
   /** Nothing was written: the stream ends at `revision` (-1: there is none). */
   | { readonly kind: 'conflict'; readonly revision: number }
-  /** Nothing was written: these ids are in the stream already. Only where `idsAreUnique`. */
+  /** Nothing was written: these ids are in the stream already. Where ids are not unique, only as far as the store recognises a repeat at the same revision. */
   | { readonly kind: 'duplicate'; readonly found: ReadonlyMap<string, Position> };
 
 export interface SubscriptionBatch {
@@ -124,9 +191,18 @@ export interface SearchResult {
   readonly more: boolean;
 }
 
+/** What one commit may hold: documents and records together, and the length of the documents' JSON. */
+export interface CommitSize { readonly changes: number; readonly bytes: number }
+
 export interface View {
   readonly generation: Generation;
   readonly shard: number;
+  /**
+   * What a commit to a view that readers see should keep to, so that none of them waits for it; one event whose effect is
+   * larger goes whole. Null: a commit of any size keeps nobody waiting. Commits with positions before the generation's
+   * target, which nobody reads yet, may be of any size.
+   */
+  readonly commitMax: CommitSize | null;
   position(): Promise<Position | null>;
   /** 32 hex digits; zeros when empty. */
   digest(): Promise<string>;
@@ -163,11 +239,33 @@ export interface ViewStore {
   promote(group: string, from: number | null, to: number): Promise<boolean>;
   /** Drops a generation that is not live; false when it is. */
   dropGeneration(group: string, id: number): Promise<boolean>;
+  /**
+   * Takes or renews a lease for so many milliseconds; false while another holder has it. Leases save work and say who does
+   * it; correctness never rests on them, since commits are fenced by position.
+   */
+  lease(name: string, holder: string, ms: number): Promise<boolean>;
+  /** Gives a lease back, if it is this holder's. */
+  release(name: string, holder: string): Promise<void>;
+  /** The leases that stand now, whose names begin with the prefix, by name. */
+  leases(prefix: string): Promise<readonly { readonly name: string; readonly holder: string }[]>;
   view(group: string, generation: number, shard: number): Promise<View>;
   /** Adds (counts are summed, lastSeen is the later). */
   addTallies(tallies: readonly Tally[]): Promise<void>;
   tallies(workspace: string): Promise<readonly Tally[]>;
   close(): Promise<void>;
+}
+
+// ---- examining a backend ---------------------------------------------------------------------------------------------
+
+/** One thing that `doctor` looked at. Each server's adapter exports an `examine…` that never throws for what it finds. */
+export interface Finding {
+  /** `bad`: it will not work, or lose something; `warn`: it works, and an operator should know. */
+  readonly level: 'ok' | 'warn' | 'bad';
+  /** What was looked at, in a few words: `reachable`, `version`, `maxmemory-policy`. */
+  readonly what: string;
+  readonly found: string;
+  /** What to do; null where all is well. */
+  readonly advice: string | null;
 }
 
 // ---- what the world gives --------------------------------------------------------------------------------------------

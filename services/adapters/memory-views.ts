@@ -89,6 +89,7 @@ export class MemoryViewStore implements ViewStore {
 class MemoryView implements View {
   readonly generation: Generation;
   readonly shard: number;
+  readonly commitMax = null;
   readonly #group: Group;
   readonly #documents = new Map<string, string>();
   readonly #records = new Map<string, Map<string, StoredRecord>>();

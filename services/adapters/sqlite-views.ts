@@ -211,6 +211,7 @@ const READ_STATE = 'SELECT position, digest, commits, documents, records FROM st
 export class SqliteView implements View {
   readonly generation: Generation;
   readonly shard: number;
+  readonly commitMax = null;
   /** What it did so far in this process. */
   readonly work: ViewWork = { postingsRead: 0, postingsWritten: 0, pagesRead: 0, pagesWritten: 0, recordsRead: 0, recordsWritten: 0, chunksRead: 0, chunksWritten: 0, cacheHits: 0 };
   readonly #file: string;

@@ -1,9 +1,9 @@
 // Where the answers come from: the live generation of a group, whether it may be read, and where it stands (design.md
 // sections 5 and 7).
-import { createHash } from 'node:crypto';
 import { type NativeCode, nativeProblem } from '../../schemas/apis/native.ts';
 import type { Problem } from '../../schemas/apis/openapi.ts';
 import type { Clock, EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
+import { shardOf } from '../shards.ts';
 
 export type Group = 'journeys' | 'persons';
 
@@ -19,11 +19,6 @@ export interface Opened {
   readonly views: Readonly<Partial<Record<Group, View>>>;
   /** The lower of the views' positions, read before anything else of them: what is read afterwards is at least as new. Null: nothing folded yet. */
   readonly position: Position | null;
-}
-
-/** The shard that holds a workspace, of a generation with so many. For ever the same: every program that reads or folds a shard must find it there. */
-export function shardOf(workspace: string, shards: number): number {
-  return shards === 1 ? 0 : createHash('sha256').update(workspace).digest().readUInt32BE(0) % shards;
 }
 
 /** The pointer to the live generation is read again after this long: a promotion is seen within it. */

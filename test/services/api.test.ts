@@ -19,7 +19,7 @@ import { createApi } from '../../services/api/app.ts';
 import { Histories } from '../../services/api/history.ts';
 import { formatOf, readCursor, writeCursor } from '../../services/api/pages.ts';
 import { API_FILTERS } from '../../services/api/routes.ts';
-import { shardOf } from '../../services/api/views.ts';
+import { shardOf } from '../../services/shards.ts';
 import { createZones } from '../../services/api/zones.ts';
 import { Door } from '../../services/door.ts';
 import { OperatingError } from '../../services/errors.ts';
