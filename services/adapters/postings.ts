@@ -178,9 +178,10 @@ export function* findRows<S extends Segment, T>(query: IndexQuery<S, T>, days: r
     const matches = new Map(yield* matchDays(query, wanted));
     for (const day of window) {
       const found = matches.get(day);
-      total += found === undefined ? day.records.reduce((sum, segment) => sum + segment.alive, 0) : found.reduce((sum, words) => sum + popcount(words), 0);
-      if (found !== undefined && rows.length <= query.limit && !passed(query, day.day)) for (const row of yield* takeRows(query, day, found, query.limit + 1 - rows.length)) rows.push(row);
+      total += found === undefined ? day.records.reduce((sum, segment) => sum + segment.alive, 0) : countOf(found);
     }
+    const page = window.filter((day) => matches.has(day) && !passed(query, day.day)).map((day) => ({ day, matches: matches.get(day)! }));
+    for (const row of yield* takeRows(query, page, query.limit + 1 - rows.length)) rows.push(row);
   }
   return { rows: rows.slice(0, query.limit), total: query.total ?? total, more: rows.length > query.limit };
 }
@@ -267,21 +268,50 @@ function* cutDays<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day<S
   return matched;
 }
 
-/** The first `count` matches of a day in the query's order, after its keyset. */
-function* takeRows<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, matches: Matches, count: number): Search<S, T, Row[]> {
-  const { after, direction } = query;
-  const segments = living(day, matches);
-  const columns = yield* fetchColumns(segments);
-  const ranked = new Ranked(segments.reduce((sum, [, words]) => sum + popcount(words), 0), direction === 'desc');
-  const floor = after === null || Math.floor(after.time / DAY_MS) !== day.day ? 0 : ranked.rankOf(after.time - day.day * DAY_MS);
-  for (const [segment, words] of segments) ranked.add(segment.no * SEGMENT_SIZE, words, columns.get(segment)!, floor);
-  // Of those at the very millisecond of the keyset some stand before it, which only their ids tell: take them all.
-  const kept = ranked.first(count + (after === null ? 0 : ranked.countOf(floor)));
-  const { records } = yield { postings: [], pages: [], records: kept.map(({ place }) => ({ segment: day.records[place >>> 16]!, ordinal: place & 0xffff })) };
-  const rows = kept.map(({ rank }, at) => ({ key: records[at]!.key, id: records[at]!.id, time: day.day * DAY_MS + ranked.rankOf(rank) }));
-  const sign = direction === 'desc' ? -1 : 1;
+interface Matched<S extends Segment> { readonly day: Day<S>; readonly matches: Matches }
+
+/** The first `count` matches of these days in the query's order, after its keyset. As many days at once as hold so many: each step of a search is a round trip for a store across a network. */
+function* takeRows<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Matched<S>[], count: number): Search<S, T, Row[]> {
+  const rows: Row[] = [];
+  for (let start = 0; start < days.length && rows.length < count;) {
+    let end = start;
+    for (let matched = 0; end < days.length && matched < count - rows.length; end += 1) matched += countOf(days[end]!.matches);
+    // Of the keyset's own day some stand before it: then these days hold fewer than was counted, and the next ones follow.
+    for (const row of yield* rowsOf(query, days.slice(start, end), count - rows.length)) rows.push(row);
+    start = end;
+  }
+  return rows.slice(0, count);
+}
+
+function* rowsOf<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Matched<S>[], count: number): Search<S, T, Row[]> {
+  const columns = yield* fetchColumns(days.flatMap(({ day, matches }) => living(day, matches)));
+  const kept: { readonly day: Day<S>; readonly time: number; readonly place: number }[] = [];
+  // Those at the keyset's millisecond may fall away by their ids: they do not count as found, else what follows were cut short.
+  let sure = 0;
+  for (const { day, matches } of days) {
+    for (const each of earliest(query, day, matches, columns, count - sure)) {
+      kept.push({ day, ...each });
+      if (each.time !== query.after?.time) sure += 1;
+    }
+  }
+  if (kept.length === 0) return [];
+  const { records } = yield { postings: [], pages: [], records: kept.map(({ day, place }) => ({ segment: day.records[place >>> 16]!, ordinal: place & 0xffff })) };
+  const rows = kept.map(({ time }, at) => ({ key: records[at]!.key, id: records[at]!.id, time }));
+  const sign = query.direction === 'desc' ? -1 : 1;
   rows.sort((a, b) => sign * compareRows(a, b));
-  return (after === null ? rows : rows.filter((row) => row.time !== after.time || sign * compareText(row.id, after.id) > 0)).slice(0, count);
+  const { after } = query;
+  return after === null ? rows : rows.filter((row) => row.time !== after.time || sign * compareText(row.id, after.id) > 0);
+}
+
+/** The places of a day's first `count` matches from the keyset on, with all that tie with the last of them; unordered. */
+function earliest<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, matches: Matches, columns: ReadonlyMap<S, Column>, count: number): { readonly time: number; readonly place: number }[] {
+  if (count <= 0) return [];
+  const { after, direction } = query;
+  const ranked = new Ranked(countOf(matches), direction === 'desc');
+  const floor = after === null || Math.floor(after.time / DAY_MS) !== day.day ? 0 : ranked.rankOf(after.time - day.day * DAY_MS);
+  for (const [segment, words] of living(day, matches)) ranked.add(segment.no * SEGMENT_SIZE, words, columns.get(segment)!, floor);
+  // Of those at the very millisecond of the keyset some stand before it, which only their ids tell: take them all.
+  return ranked.first(count + (after === null ? 0 : ranked.countOf(floor))).map(({ rank, place }) => ({ time: day.day * DAY_MS + ranked.rankOf(rank), place }));
 }
 
 /** A day's matches by rank: the milliseconds of the day, turned round for a descending order, so that both ascend. */
@@ -370,9 +400,11 @@ function* fetchColumns<S extends Segment, T>(needed: readonly (readonly [S, Uint
 /** Numbers of the pages on which a bit is set. */
 function pagesOf(words: Uint32Array): number[] {
   const pages: number[] = [];
-  const perPage = PAGE_ENTRIES / 32;
-  for (let page = 0; page * perPage < words.length; page += 1) {
-    if (words.subarray(page * perPage, (page + 1) * perPage).some((word) => word !== 0)) pages.push(page);
+  for (let at = 0; at < words.length; at += 1) {
+    if (words[at] === 0) continue;
+    const page = Math.floor((at * 32) / PAGE_ENTRIES);
+    pages.push(page);
+    at = ((page + 1) * PAGE_ENTRIES) / 32 - 1;
   }
   return pages;
 }
@@ -380,14 +412,31 @@ function pagesOf(words: Uint32Array): number[] {
 /** Each segment's postings, clause by clause; terms without one are left out. */
 function* fetchGroups<S extends Segment, T>(segments: readonly S[], clauses: readonly (readonly T[])[]): Search<S, T, Map<S, Posting[][]>> {
   if (segments.length === 0) return new Map();
-  const wanted = segments.flatMap((segment) => clauses.flatMap((terms) => terms.map((term) => ({ segment, term }))));
+  const wanted: { readonly segment: S; readonly term: T }[] = [];
+  for (const segment of segments) for (const terms of clauses) for (const term of terms) wanted.push({ segment, term });
   const { postings } = yield { postings: wanted, pages: [], records: [] };
   let at = 0;
-  return new Map(segments.map((segment) => [segment, clauses.map((terms) => terms.map(() => postings[at++]).filter((posting) => posting != null))]));
+  const groups = new Map<S, Posting[][]>();
+  for (const segment of segments) {
+    groups.set(segment, clauses.map((terms) => {
+      const found: Posting[] = [];
+      for (let left = terms.length; left > 0; left -= 1, at += 1) if (postings[at] != null) found.push(postings[at]!);
+      return found;
+    }));
+  }
+  return groups;
 }
 
 function living<S extends Segment>(day: Day<S>, matches: Matches): [S, Uint32Array][] {
-  return day.records.flatMap((segment, no) => (matches[no] == null ? [] : [[segment, matches[no]] satisfies [S, Uint32Array]]));
+  const found: [S, Uint32Array][] = [];
+  for (let no = 0; no < day.records.length; no += 1) if (matches[no] != null) found.push([day.records[no]!, matches[no]!]);
+  return found;
+}
+
+function countOf(matches: Matches): number {
+  let count = 0;
+  for (const words of matches) count += popcount(words);
+  return count;
 }
 
 // ---- words -----------------------------------------------------------------------------------------------------------
@@ -413,12 +462,20 @@ function combine(groups: readonly (readonly Posting[])[], size: number): Uint32A
       result = result === null ? union : intersect(result, union);
     }
   }
-  return result?.some((word) => word !== 0) === true ? result : null;
+  return result !== null && isAnySet(result) ? result : null;
+}
+
+// Loops, here and below: a query over many days passes through them for each, and a call a word costs more than all else.
+function isAnySet(words: Uint32Array): boolean {
+  for (let at = 0; at < words.length; at += 1) if (words[at] !== 0) return true;
+  return false;
 }
 
 function unite(into: Uint32Array, posting: Posting): void {
-  if (posting.kind === 'list') for (const ordinal of posting.ordinals) into[ordinal >>> 5]! |= 1 << (ordinal & 31);
-  else for (let at = 0; at < posting.words.length; at += 1) into[at]! |= posting.words[at]!;
+  if (posting.kind === 'list') {
+    const { ordinals } = posting;
+    for (let at = 0; at < ordinals.length; at += 1) into[ordinals[at]! >>> 5]! |= 1 << (ordinals[at]! & 31);
+  } else for (let at = 0; at < posting.words.length; at += 1) into[at]! |= posting.words[at]!;
 }
 
 /** In place. Words that the other one lacks are zero. */

@@ -69,6 +69,17 @@ export class Connection {
     return this.#statement(sql).all(...values) as Row[];
   }
 
+  /** As `all`, each row an array of its columns: on the way of a search, where making an object of every row is a fifth of it. */
+  arrays<Row extends readonly unknown[]>(sql: string, ...values: SQLInputValue[]): Row[] {
+    const key = `arrays ${sql}`;
+    let statement = this.#statements.get(key);
+    if (statement === undefined) {
+      this.#statements.set(key, statement = this.db.prepare(sql));
+      statement.setReturnArrays(true);
+    }
+    return statement.all(...values) as unknown as Row[];
+  }
+
   /** How many rows it changed. */
   run(sql: string, ...values: SQLInputValue[]): number {
     return Number(this.#statement(sql).run(...values).changes);

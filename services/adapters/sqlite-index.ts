@@ -2,7 +2,7 @@
 import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import { OperatingError } from '../errors.ts';
-import type { Clause, Commit, Generation, SearchQuery, SearchResult } from '../ports.ts';
+import type { Clause, Commit, Generation, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
   type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted, compareRows, compareText,
 } from './postings.ts';
@@ -46,6 +46,11 @@ export const INDEX_SCHEMA = `
 const KEYED_ROWS_MAX = 100;
 const KEYED_ROWS = `SELECT r.key AS key, r.time AS time, r.id AS id, d.value AS document FROM keyed k JOIN records r ON r.locator = k.locator
   LEFT JOIN documents d ON d.key = ? || r.key WHERE k.field = ? AND k.term = ? LIMIT ${KEYED_ROWS_MAX + 1}`;
+
+/** Records by locator, each with its document: one statement, since each call into SQLite costs more than a look-up in it. */
+const RECORD_ROWS = `SELECT j.key AS place, r.key AS key, r.id AS id, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
+  LEFT JOIN documents d ON d.key = ?1 || r.key`;
+interface Documents { readonly prefix: string; readonly found: Map<string, string> }
 
 /** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
 export interface ViewWork {
@@ -256,17 +261,26 @@ export class IndexReader {
     const workspace = this.#names.workspace(this.connection, query.workspace);
     const field = workspace === undefined ? undefined : this.#names.field(this.connection, workspace, 'fields', clause.field);
     if (field === undefined) return null;
-    const found = this.connection.all<{ key: string; time: number; id: string; document: string | null }>(KEYED_ROWS, `${query.workspace}/${documentSpace}/`, field.id, term);
+    const found = this.connection.arrays<[key: string, time: number, id: string, document: string | null]>(KEYED_ROWS, `${query.workspace}/${documentSpace}/`, field.id, term);
     if (found.length > KEYED_ROWS_MAX) return null;
     this.#work.recordsRead += found.length;
     const sign = query.direction === 'desc' ? -1 : 1;
-    const rows = found.filter(({ time }) => time >= query.from && time <= query.to).map((row) => ({ ...row, id: JSON.parse(row.id) as string })).sort((a, b) => sign * compareRows(a, b));
+    const rows: SearchRow[] = [];
+    for (const [key, time, id, document] of found) if (time >= query.from && time <= query.to) rows.push({ key, time, id: readId(id), document });
+    rows.sort((a, b) => sign * compareRows(a, b));
     const { after } = query;
     const ahead = after === null ? rows : rows.filter((row) => sign * (row.time - after.time || compareText(row.id, after.id)) > 0);
     return { rows: ahead.slice(0, query.limit), total: query.total ?? rows.length, more: ahead.length > query.limit };
   }
 
-  search(query: SearchQuery, commits: number): Found {
+  /** Rows with their documents, which are read together with the records that name them. */
+  search(query: SearchQuery, documentSpace: string, commits: number): SearchResult {
+    const documents: Documents = { prefix: `${query.workspace}/${documentSpace}/`, found: new Map() };
+    const { rows, total, more } = this.#search(query, documents, commits);
+    return { rows: rows.map((row) => ({ ...row, document: documents.found.get(row.key) ?? null })), total, more };
+  }
+
+  #search(query: SearchQuery, documents: Documents, commits: number): Found {
     const nothing: Found = { rows: [], total: query.total ?? 0, more: false };
     const workspace = this.#names.workspace(this.connection, query.workspace);
     if (workspace === undefined) return nothing;
@@ -277,7 +291,7 @@ export class IndexReader {
     if ([...clauses, ...sub].some((terms) => terms.length === 0)) return nothing;
     const located = query.clauses.filter(isKeyed).map((clause) => this.#locate(workspace, clause, directory));
     const found = located[0] === undefined ? directory.between(Math.floor(query.from / DAY_MS), Math.floor(query.to / DAY_MS)) : daysOf(located[0], directory, query);
-    return this.#answer({ ...query, every: EVERY, clauses, sub, located }, found);
+    return this.#answer({ ...query, every: EVERY, clauses, sub, located }, found, documents);
   }
 
   /** The numbers of a clause's terms; one that was never used matches nothing. */
@@ -302,18 +316,18 @@ export class IndexReader {
     return new Map([...bySegment].map(([segment, ordinals]) => [segment, Uint16Array.from(ordinals)]));
   }
 
-  #answer(query: IndexQuery<SegmentRow, number>, days: readonly Day<SegmentRow>[]): Found {
+  #answer(query: IndexQuery<SegmentRow, number>, days: readonly Day<SegmentRow>[], documents: Documents): Found {
     const search = findRows(query, days);
     let step = search.next();
-    while (step.done !== true) step = search.next(this.#fetch(step.value));
+    while (step.done !== true) step = search.next(this.#fetch(step.value, documents));
     return step.value;
   }
 
-  #fetch(wanted: Wanted<SegmentRow, number>): Fetched {
+  #fetch(wanted: Wanted<SegmentRow, number>, documents: Documents): Fetched {
     return {
       postings: wanted.postings.map(({ segment, term }) => this.#posting(segment, term)),
       pages: wanted.pages.map(({ segment, page }) => this.#page(segment, page)),
-      records: this.#records(wanted.records.map(({ segment, ordinal }) => segment.id * SEGMENT_SIZE + ordinal)),
+      records: this.#records(wanted.records.map(({ segment, ordinal }) => segment.id * SEGMENT_SIZE + ordinal), documents),
     };
   }
 
@@ -345,13 +359,16 @@ export class IndexReader {
     return entries;
   }
 
-  #records(locators: readonly number[]): { readonly key: string; readonly id: string }[] {
+  #records(locators: readonly number[], documents: Documents): { readonly key: string; readonly id: string }[] {
     if (locators.length === 0) return [];
     this.#work.recordsRead += locators.length;
     const found: { readonly key: string; readonly id: string }[] = [];
-    const rows = this.connection.all<{ place: number; key: string; id: string }>('SELECT j.key AS place, r.key AS key, r.id AS id FROM json_each(?) j CROSS JOIN records r ON r.locator = j.value', JSON.stringify(locators));
+    const rows = this.connection.arrays<[place: number, key: string, id: string, document: string | null]>(RECORD_ROWS, documents.prefix, `[${locators.join()}]`);
     if (rows.length !== locators.length) throw damaged(this.#file, 'the index names a record that is not there');
-    for (const { place, key, id } of rows) found[place] = { key, id: JSON.parse(id) as string };
+    for (const [place, key, id, document] of rows) {
+      found[place] = { key, id: readId(id) };
+      if (document !== null) documents.found.set(key, document);
+    }
     return found;
   }
 
@@ -364,6 +381,11 @@ export class IndexReader {
     directory.refresh(this.connection, workspace, commits);
     return directory;
   }
+}
+
+/** An id as its record keeps it. Nearly all need no unescaping. */
+function readId(stored: string): string {
+  return stored.includes('\\') ? JSON.parse(stored) as string : stored.slice(1, -1);
 }
 
 /** The days in the query's range on which a keyed clause found something, ascending. */

@@ -9,6 +9,8 @@ export interface Made {
   readonly store: ViewStore;
   /** Stops the store and removes what it kept. */
   readonly dispose: () => Promise<void>;
+  /** Moves the clock on that the store was given; left out where the time is a server's own. */
+  readonly advance?: (ms: number) => void;
 }
 
 const DAY = 86_400_000;
@@ -36,6 +38,7 @@ export function viewStoreContract(name: string, make: () => Promise<Made>): void
     searchContract(() => store);
     changesContract(() => store);
     sizesContract(() => store);
+    leasesContract(() => made);
     talliesContract(() => store);
     propertiesContract(() => store);
   });
@@ -307,6 +310,15 @@ function searchContract(store: () => ViewStore): void {
       }
     });
 
+    test('a page that begins among ties goes on into the next days whole', async () => {
+      const driver = await live(store());
+      // Five at the last moment of the first day, then one each of eight days.
+      await driver.put(...Array.from({ length: 5 }, (_, place) => record(`a${place}`, MONDAY + DAY - 1)), ...Array.from({ length: 8 }, (_, place) => record(`b${place}`, MONDAY + (place + 1) * DAY)));
+      const rest = await driver.find({ limit: 6, after: { time: MONDAY + DAY - 1, id: (await driver.find({ limit: 4 })).rows.at(-1)!.id } });
+      expect(rest.rows.map(({ key }) => key)).toEqual(['a4', 'b0', 'b1', 'b2', 'b3', 'b4']);
+      expect(rest.more).toBe(true);
+    });
+
     test('goes on after a row that is no longer there', async () => {
       const driver = await live(store());
       await driver.put(record('a', MONDAY), record('b', MONDAY), record('c', MONDAY), record('d', MONDAY + DAY));
@@ -543,6 +555,81 @@ function sizesContract(store: () => ViewStore): void {
       expect(await driver.keys({ sub: [is('state', 's'), is('by', 'kim')] })).toEqual(['b']);
       await driver.put({ key: 'a', state: null });
       expect(await driver.keys({ sub: [is('state', 's')] })).toEqual(['b']);
+    });
+  });
+}
+
+// ---- leases ------------------------------------------------------------------------------------------------------------
+
+function leasesContract(made: () => Made): void {
+  describe('leases', () => {
+    /** Longer than any test, and shorter than what one waits for. */
+    const LONG_MS = 60_000;
+    const SHORT_MS = 40;
+    const store = (): ViewStore => made().store;
+    const held = async (prefix = ''): Promise<string[]> => (await store().leases(prefix)).map(({ name, holder }) => `${name}: ${holder}`);
+    /** Lets the short leases run out: by the clock where the store was given one, else it looks again until they have. */
+    const until = async (come: () => Promise<boolean>): Promise<void> => {
+      made().advance?.(SHORT_MS);
+      while (!(await come())) await new Promise((resolve) => { setTimeout(resolve, SHORT_MS / 8); });
+    };
+
+    test('one holder has it at a time, and the same takes it again', async () => {
+      expect(await store().lease('shard/0', 'a', LONG_MS)).toBe(true);
+      expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(false);
+      expect(await store().lease('shard/0', 'a', LONG_MS)).toBe(true);
+      expect(await store().lease('shard/1', 'b', LONG_MS)).toBe(true);
+      expect(await held()).toEqual(['shard/0: a', 'shard/1: b']);
+    });
+
+    test('of many who ask at once one gets it', async () => {
+      const asked = await Promise.all(Array.from({ length: 8 }, (_, i) => store().lease('shard/0', `worker-${i}`, LONG_MS)));
+      expect(asked.filter((got) => got)).toHaveLength(1);
+      expect(await held()).toEqual([`shard/0: worker-${asked.indexOf(true)}`]);
+    });
+
+    test('runs out by itself, and is another\'s then', async () => {
+      await store().lease('shard/0', 'a', SHORT_MS);
+      await until(() => store().lease('shard/0', 'b', LONG_MS));
+      expect(await store().lease('shard/0', 'a', LONG_MS)).toBe(false);
+      expect(await held()).toEqual(['shard/0: b']);
+    });
+
+    test('one that ran out stands in no list', async () => {
+      await store().lease('shard/0', 'a', SHORT_MS);
+      await store().lease('shard/1', 'a', LONG_MS);
+      await until(async () => (await held()).length === 1);
+      expect(await held()).toEqual(['shard/1: a']);
+      expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(true);
+    });
+
+    test('a renewal counts from when it is made, for longer and for shorter', async () => {
+      await store().lease('shard/0', 'a', SHORT_MS);
+      await store().lease('shard/1', 'a', LONG_MS);
+      // Both are a's still, or nobody's: nobody else asked.
+      expect([await store().lease('shard/0', 'a', LONG_MS), await store().lease('shard/1', 'a', SHORT_MS)]).toEqual([true, true]);
+      await until(() => store().lease('shard/1', 'b', LONG_MS));
+      expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(false);
+    });
+
+    test('is given back by its holder alone, and at once free', async () => {
+      await store().lease('shard/0', 'a', LONG_MS);
+      await store().release('shard/0', 'b');
+      expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(false);
+      await store().release('shard/0', 'a');
+      await store().release('shard/0', 'a');
+      await store().release('nothing', 'a');
+      expect(await held()).toEqual([]);
+      expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(true);
+    });
+
+    test('are listed by name, those alone that begin with the prefix, taken as it is', async () => {
+      for (const name of ['projector/worker/b', 'projector/worker/a', 'projector/shard/10', 'projector/shard/1', 'projector/%', 'other']) await store().lease(name, 'x', LONG_MS);
+      expect((await store().leases('projector/worker/')).map(({ name }) => name)).toEqual(['projector/worker/a', 'projector/worker/b']);
+      expect((await store().leases('projector/shard/1')).map(({ name }) => name)).toEqual(['projector/shard/1', 'projector/shard/10']);
+      expect((await store().leases('projector/%')).map(({ name }) => name)).toEqual(['projector/%']);
+      expect((await store().leases('projector/*')).map(({ name }) => name)).toEqual([]);
+      expect(await store().leases('')).toHaveLength(6);
     });
   });
 }
