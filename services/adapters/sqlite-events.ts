@@ -18,6 +18,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { BroadcastChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { type ErrorCode, OperatingError } from '../errors.ts';
 import type { AppendResult, EventStore, ExpectedRevision, NewEvent, Position, RandomBytes, RecordedEvent, SubscriptionBatch } from '../ports.ts';
+import { faultCode } from './sqlite-file.ts';
 
 const FILE = 'events.sqlite';
 const SCHEMA_VERSION = 1;
@@ -67,29 +68,14 @@ function placeOf(position: Position | null): number {
 
 // ---- errors ----------------------------------------------------------------------------------------------------------
 
-/** By primary result code, https://sqlite.org/rescode.html. What is not here is a fault of ours. */
-const CODES: Readonly<Record<number, ErrorCode>> = {
-  3: 'storeReadOnly', 5: 'storeBusy', 6: 'storeBusy', 7: 'storeUnavailable', 8: 'storeReadOnly', 10: 'storeUnavailable',
-  11: 'storeCorrupt', 13: 'storeFull', 14: 'storeUnavailable', 23: 'storeReadOnly', 26: 'storeCorrupt',
-};
-
 /** Runs work on the file; what SQLite or the file system throws becomes an operating error that names the file. */
 function guarded<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const code = codeOf(error);
+    const code = faultCode(error);
     throw code === undefined ? error : new OperatingError(code, `${file}: ${messageOf(error)}`, { cause: error });
   }
-}
-
-/** By shape, not by class: an error made by Node itself is no instance of a sandbox's Error. */
-function codeOf(error: unknown): ErrorCode | undefined {
-  if (typeof error !== 'object' || error === null) return undefined;
-  if ('errcode' in error && typeof error.errcode === 'number') return CODES[error.errcode & 0xff];
-  if (!('syscall' in error && 'code' in error)) return undefined;
-  if (error.code === 'ENOSPC') return 'storeFull';
-  return error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS' ? 'storeReadOnly' : 'storeUnavailable';
 }
 
 function messageOf(error: unknown): string {

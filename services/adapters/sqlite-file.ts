@@ -1,4 +1,4 @@
-// A SQLite file of the view store: its statements, its format, and its faults as operating errors.
+// SQLite's faults as operating errors, for both stores; and a SQLite file of the view store: its statements and its format.
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -9,13 +9,21 @@ export const FORMAT = 1;
 /** By primary result code (https://sqlite.org/rescode.html). Anything else is a fault of ours and passes as it is. */
 const CODES: Readonly<Record<number, ErrorCode>> = {
   3: 'storeReadOnly', 5: 'storeBusy', 6: 'storeBusy', 7: 'storeUnavailable', 8: 'storeReadOnly', 10: 'storeUnavailable',
-  11: 'storeCorrupt', 13: 'storeFull', 14: 'storeUnavailable', 26: 'storeCorrupt',
+  11: 'storeCorrupt', 13: 'storeFull', 14: 'storeUnavailable', 23: 'storeReadOnly', 26: 'storeCorrupt',
 };
 const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = {
   ENOSPC: 'storeFull', EDQUOT: 'storeFull', EACCES: 'storeReadOnly', EPERM: 'storeReadOnly', EROFS: 'storeReadOnly', ERR_INVALID_STATE: 'storeClosed',
 };
 const SHORT_READ = 522;
 const BUSY = 5;
+
+/** What an error of SQLite or of the file system means; undefined for a fault of ours. By shape, not by class: an error made by Node itself is no instance of a sandbox's Error. */
+export function faultCode(error: unknown): ErrorCode | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const { errcode, code, syscall } = error as { readonly errcode?: number; readonly code?: string; readonly syscall?: string };
+  if (errcode !== undefined) return errcode === SHORT_READ ? 'storeCorrupt' : CODES[errcode & 0xff];
+  return SYSTEM_CODES[code ?? ''] ?? (syscall === undefined ? undefined : 'storeUnavailable');
+}
 
 /** Runs work on a file; what SQLite and the file system throw becomes an operating error that names the file. */
 export function guarded<T>(file: string, work: () => T): T {
@@ -24,9 +32,7 @@ export function guarded<T>(file: string, work: () => T): T {
   } catch (error) {
     // The only JSON that is parsed here is what was stored.
     if (error instanceof SyntaxError) throw damaged(file, error.message, error);
-    const { errcode, code, syscall } = error as { readonly errcode?: number; readonly code?: string; readonly syscall?: string };
-    const system = SYSTEM_CODES[code ?? ''] ?? (syscall === undefined ? undefined : 'storeUnavailable');
-    const known = errcode === undefined ? system : errcode === SHORT_READ ? 'storeCorrupt' : CODES[errcode & 0xff];
+    const known = faultCode(error);
     if (known === undefined || error instanceof OperatingError) throw error;
     if (known === 'storeCorrupt') throw damaged(file, (error as Error).message, error);
     throw new OperatingError(known, `${file}: ${(error as Error).message}`, { cause: error });
