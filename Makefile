@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole line working, `make test` proves it. Both set up what they need.
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo demo-servers up down test test-servers faults lint bench clean
 
 setup: node_modules/.setup
 
@@ -10,9 +10,28 @@ node_modules/.setup: package.json package-lock.json
 demo: setup
 	@node infra/throughline.cjs demo
 
-# Types, lint, architecture, unit, contract and end-to-end tests; ends with `N passed, N failed`.
+# Kafka, EventStoreDB and Redis: by Docker Compose where an engine is there, else Kafka and Redis as processes of this machine.
+# Said twice, it finds them running. `make down` stops exactly what it started; CLEAN=1 removes their data too.
+up: setup
+	@sh infra/stack.sh up
+down:
+	@sh infra/stack.sh down
+
+# `make demo` on those servers: the example day and the real captures from a topic of Kafka. DEMO_EXIT=1 ends it after printing.
+demo-servers: setup
+	@sh infra/demo-servers.sh
+
+# Types, lint, architecture, unit, contract and end-to-end tests, on every server that can be started here; ends with
+# `N passed, N failed`. REQUIRE=kafka,redis fails where one is absent.
 test: setup
 	@sh infra/test.sh
+
+# The end-to-end tests on real servers with 100,000 events (make test takes fewer); SEED=… repeats a run.
+test-servers: setup
+	@sh infra/servers-test.sh load
+# Every fault: kill -9, freezes and a bad network, each under load; make test takes two of them by seed. SEED=… repeats a run.
+faults: setup
+	@sh infra/servers-test.sh faults
 
 lint: setup
 	@sh infra/node.sh node_modules/typescript/bin/tsc -p . && sh infra/node.sh node_modules/eslint/bin/eslint.js .
@@ -21,5 +40,5 @@ lint: setup
 bench: setup
 	@sh infra/node.sh test/bench/bench.ts
 
-clean:
+clean: down
 	rm -rf node_modules bench.json

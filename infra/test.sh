@@ -1,5 +1,7 @@
 #!/bin/sh
 # Types and lint beside the tests; ends with one line, `N passed, N failed`. Types and lint count as one test each.
+#   infra/test.sh [jest arguments]      REQUIRE=kafka,redis fails where one of them cannot be run here
+# The suites run on every server that can be started on this machine; what was absent, and why, is said at the end.
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -7,9 +9,13 @@ trap 'rm -rf "$out"' EXIT
 export NODE_COMPILE_CACHE="$PWD/node_modules/.cache/compile"
 node24() { sh infra/node.sh "$@"; }
 
+# Quick and silent when they are there; why one cannot be had is said now, and again at the end.
+sh infra/servers.sh install all
+
 { node24 node_modules/typescript/bin/tsc -p . >"$out/types" 2>&1; echo $? >"$out/types.rc"; node24 node_modules/eslint/bin/eslint.js . >"$out/lint" 2>&1; echo $? >"$out/lint.rc"; } &
+checks=$!
 node24 --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --maxWorkers=2 --json --outputFile="$out/jest.json" "$@"
-wait
+wait "$checks"
 
 passed=0; failed=0
 for check in types lint; do
@@ -23,5 +29,30 @@ if [ -s "$out/jest.json" ]; then
 else
   failed=$((failed + 1)); echo "the tests did not finish"
 fi
+
+# ---- which servers ------------------------------------------------------------------------------------------------------
+required() { case ",${REQUIRE:-}," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
+absent() { # NAME WHY
+  if required "$1"; then failed=$((failed + 1)); echo "  ABSENT and required: $2"; else echo "  ABSENT: $2"; fi
+}
+echo
+echo "Servers that the tests ran on:"
+echo "  embedded: SQLite, memory"
+for server in kafka redis; do
+  if why=$(sh infra/servers.sh have "$server"); then
+    case $server in kafka) echo "  kafka: a real broker ($(cat .cache/kafka/libs/.version)), as a local process" ;; redis) echo "  redis: a real server ($(redis-server --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p')), as local processes" ;; esac
+  else absent "$server" "$why"; fi
+done
+if [ -n "${THROUGHLINE_TEST_ESDB:-}" ]; then echo "  eventstoredb: the real server named by THROUGHLINE_TEST_ESDB"
+else absent eventstoredb "eventstoredb: no server named by THROUGHLINE_TEST_ESDB; a double of the 22.10 line's protocol stood in for it"; fi
+for server in $(echo "${REQUIRE:-}" | tr ',' ' '); do
+  case $server in kafka | redis | eventstoredb) ;; *) failed=$((failed + 1)); echo "  REQUIRE names $server, which is none of kafka, redis, eventstoredb" ;; esac
+done
+# A suite that finds its server absent says so in the names of the tests that it skips: none may where the server is required.
+if [ -n "${REQUIRE:-}" ] && [ -s "$out/jest.json" ]; then
+  skipped=$(REQUIRE="$REQUIRE" node24 -p "const r = JSON.parse(require('fs').readFileSync('$out/jest.json')); const named = new RegExp(process.env.REQUIRE.split(',').join('|'), 'i'); r.testResults.flatMap((t) => t.assertionResults).filter((a) => (a.status === 'pending' || a.status === 'todo') && named.test(a.fullName)).length")
+  [ "$skipped" = 0 ] || { failed=$((failed + skipped)); echo "  $skipped tests of a required server were skipped"; }
+fi
+echo
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

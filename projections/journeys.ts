@@ -5,15 +5,15 @@
 // lists in an order of their own values, and whether a fact was appended or everything was folded anew cannot be told
 // from the JSON text.
 import assert from 'node:assert';
-import type { Agent, Endpoint, Instant, InteractionFact, InteractionId, Interpreted, Place } from '../schemas/facts.ts';
-import { RANK } from '../schemas/facts.ts';
+import type { Agent, Endpoint, Instant, InteractionId, Interpreted, Place } from '../schemas/facts.ts';
 import { nodeKey } from '../schemas/identity.ts';
 import { msOf } from '../schemas/time.ts';
-import type { JourneyDocument, NodeDocument, OutcomeCell, Transition } from './documents.ts';
+import { type First, type JourneyDocument, type Named, type NodeDocument, type OutcomeCell, packDocument, type Transition, unpackDocument } from './documents.ts';
+import { comparePlaced, FactPage, Placed } from './fact-pages.ts';
 import type { Contribution } from './outcomes.ts';
 import { contributionOf, OutcomeDelta } from './outcomes.ts';
 import type { FieldKind, Fold, FoldContext, Json, Projection, RecordChange, RecordState, SubRecord } from './projection.ts';
-import type { TimelineChange, TimelineState } from './transitions.ts';
+import type { TimelineChange } from './transitions.ts';
 import { chunksNeeded, newRow, newTimelineState, placeKey, Timeline } from './transitions.ts';
 
 // ---- filters and index terms ----------------------------------------------------------------------------------------------
@@ -31,11 +31,11 @@ type Field<T> = readonly [name: string, kind: FieldKind, value: (item: T) => Val
 /** Fields over the items of one list, so that nothing is asked of a list that is empty, as most are. */
 interface FieldGroup<S> { readonly names: readonly (readonly [name: string, kind: FieldKind])[]; readonly addTo: (terms: Terms, source: S) => void }
 
-/** A field's terms in the making; a term is worked out once for all the records of a batch that have it. */
+/** A record's terms in the making; a term is worked out once for all the records of a batch that have it, and stands in one list for all that have no other of its field. */
 class Terms {
   readonly #context: Pick<FoldContext, 'term'>;
-  readonly #known = new Map<string, Map<string, string>>();
-  made: Record<string, string[]> = {};
+  readonly #known = new Map<string, Map<string, readonly [string]>>();
+  made: Record<string, readonly string[]> = {};
 
   constructor(context: Pick<FoldContext, 'term'>) {
     this.#context = context;
@@ -43,15 +43,15 @@ class Terms {
 
   add(field: string, value: string): void {
     let known = this.#known.get(field);
-    if (known === undefined) this.#known.set(field, known = new Map<string, string>());
-    let term = known.get(value);
-    if (term === undefined) known.set(value, term = termOf(field, this.#context, value));
+    if (known === undefined) this.#known.set(field, known = new Map<string, readonly [string]>());
+    let alone = known.get(value);
+    if (alone === undefined) known.set(value, alone = [termOf(field, this.#context, value)]);
     const terms = this.made[field];
-    if (terms === undefined) this.made[field] = [term];
-    else if (!terms.includes(term)) terms.push(term);
+    if (terms === undefined) this.made[field] = alone;
+    else if (!terms.includes(alone[0])) this.made[field] = [...terms, alone[0]];
   }
 
-  take(): Record<string, string[]> {
+  take(): Record<string, readonly string[]> {
     const { made } = this;
     this.made = {};
     return made;
@@ -100,7 +100,7 @@ const RECORD_FIELDS: readonly FieldGroup<JourneyDocument>[] = [
   fields(({ row }) => one(row.entryPoint), endpointFields('entryPoint')),
   fields(({ row }) => row.interactions, [['interactions.id', 'keyed', ({ id }) => id]]),
   // Every id that resolves to the journey, not only the one that it shows.
-  fields((document) => stateOf(document).ids, [['journeyId', 'keyed', itself]]),
+  fields(({ state }) => state.ids, [['journeyId', 'keyed', itself]]),
   fields(({ row }) => row.mediaTypes, [['mediaTypes', 'dense', itself]]),
   fields(({ row }) => one(row.origin), endpointFields('origin')),
   fields(({ row }) => row.outboundPhoneCodes, [
@@ -164,7 +164,7 @@ function subRecordOf(transition: Transition, terms: Terms): SubRecord {
   return terms.take();
 }
 
-// ---- order and storage of facts -------------------------------------------------------------------------------------------
+// ---- limits --------------------------------------------------------------------------------------------------------------
 
 /** What a projection keeps at most; tests make it small. */
 export interface JourneyLimits {
@@ -178,50 +178,6 @@ export interface JourneyLimits {
   readonly neighbours: number;
 }
 export const LIMITS: JourneyLimits = { interactionFacts: 5000, journeyFacts: 5000, factChunk: 32, transitionChunk: 64, neighbours: 100 };
-
-/** A fact with its place in the order, and the key of its event's identity where that is evidence. */
-interface Placed { readonly order: string; readonly fact: InteractionFact; readonly identity: string | null }
-
-/** Ties are whole milliseconds of either sign: moved, so that their digits sort as the numbers do. */
-const TIE_OFFSET = 2 ** 52;
-
-/** A text whose order is that of compareFacts. A space ends the event id, since no character that ids are made of comes before it. */
-function orderKey({ at, tie, kind, eventId, index }: InteractionFact): string {
-  const moved = tie === 0 ? '4503599627370496' : String(Math.trunc(tie) + TIE_OFFSET).padStart(16, '0');
-  return `${at}${moved}${RANK[kind]}${eventId} ${index < 10 ? `00${index}` : String(index).padStart(3, '0')}`;
-}
-
-function encode({ fact, identity }: Placed): string {
-  // The node says the interaction.
-  return JSON.stringify([identity, { ...fact, interaction: undefined }]);
-}
-
-function decode(text: string, interaction: InteractionId): Placed {
-  const [identity, rest] = JSON.parse(text) as [string | null, Omit<InteractionFact, 'interaction'>];
-  const fact = { ...rest, interaction } as InteractionFact;
-  return { order: orderKey(fact), fact, identity };
-}
-
-// ---- a journey's own state -------------------------------------------------------------------------------------------------
-
-type First = readonly [order: string, key: string];
-type Named = readonly [order: string, at: Instant, id: string];
-
-interface JourneyState {
-  /** Facts folded, and the order of the last of them. */
-  count: number;
-  last: string | null;
-  /** Every id that resolves to this journey, sorted: explicit ones and the derived ids of its interactions. */
-  ids: string[];
-  /** Its earliest interaction, and the earliest one that has an explicit id. */
-  first: First;
-  named: Named | null;
-  timeline: TimelineState;
-}
-
-function stateOf(document: JourneyDocument): JourneyState {
-  return document.state as JourneyState;
-}
 
 function lesser<T extends readonly string[]>(a: T | null, b: T | null): T | null {
   if (a === null || b === null) return a ?? b;
@@ -264,7 +220,7 @@ interface Node {
   /** Its first fact or its explicit ids changed, by which journeys are named. */
   renamed: boolean;
   /** Chunks of its facts that are at hand. */
-  readonly chunks: Map<number, string[]>;
+  readonly chunks: Map<number, FactPage>;
 }
 
 interface OldJourney { readonly document: JourneyDocument; readonly chunks: number; readonly contribution: Contribution; claimed: boolean }
@@ -294,7 +250,7 @@ interface Plan {
 type Loading<T> = Generator<readonly string[], T, ReadonlyMap<string, Json>>;
 
 function emptyNode(): NodeDocument {
-  return { journey: null, interaction: null, explicitId: null, over: false, neighbours: [], explicit: [], first: null, last: null, truncated: false, chunks: 0, facts: [] };
+  return { journey: null, interaction: null, explicitId: null, over: false, neighbours: [], explicit: [], first: null, last: null, truncated: false, chunks: 0, facts: new FactPage() };
 }
 
 class JourneyBatch {
@@ -346,7 +302,7 @@ class JourneyBatch {
       for (const fact of interactionFacts) {
         const key = this.#keyOf(fact.interaction);
         this.#interactions.set(key, fact.interaction);
-        const placed: Placed = { order: orderKey(fact), fact, identity: identity.evidence ? identity.key : null };
+        const placed = new Placed(fact, identity.evidence ? identity.key : null);
         const arrived = this.#arrived.get(key);
         if (arrived === undefined) this.#arrived.set(key, [placed]);
         else arrived.push(placed);
@@ -401,11 +357,10 @@ class JourneyBatch {
     const nodes = [...this.#arrived.keys()].map((key) => this.#node(key));
     const early: Node[] = [];
     for (const node of nodes) {
-      const { facts, chunks, last, interaction } = node.document;
+      const { facts, chunks, last } = node.document;
       const order = node.arrived[0]?.order ?? '';
-      if (last === null || order > last || chunks === 0 || interaction === null) continue;
-      const inline = facts[0];
-      if (inline === undefined || order < decode(inline, interaction).order) early.push(node);
+      if (last === null || order > last || chunks === 0) continue;
+      if (facts.first === null || order < facts.first) early.push(node);
     }
     yield* this.#loadChunks(early.map((node) => [node, 0, node.document.chunks]));
     for (const node of nodes) {
@@ -427,9 +382,9 @@ class JourneyBatch {
     if (missing.length === 0) return;
     const found = yield missing.map(({ key }) => key);
     for (const { node, chunk, key } of missing) {
-      const texts = (found.get(key) ?? null) as string[] | null;
-      assert(texts !== null, 'a chunk of facts that should be there');
-      node.chunks.set(chunk, texts);
+      const page = (found.get(key) ?? null) as unknown as FactPage | null;
+      assert(page !== null, 'a chunk of facts that should be there');
+      node.chunks.set(chunk, page);
     }
   }
 
@@ -437,21 +392,21 @@ class JourneyBatch {
   #append(node: Node): void {
     const { document } = node;
     for (const placed of node.arrived) {
-      if (document.chunks * this.#limits.factChunk + document.facts.length >= this.#limits.interactionFacts) { this.#cutOff(node); break; }
-      document.facts.push(encode(placed));
-      document.last = placed.order;
+      if (document.chunks * this.#limits.factChunk + document.facts.size >= this.#limits.interactionFacts) { this.#cutOff(node); break; }
+      document.facts.append(placed);
       node.accepted.push(placed);
       node.changed = true;
-      if (document.facts.length === this.#limits.factChunk) this.#closeChunk(node);
+      if (document.facts.size === this.#limits.factChunk) this.#closeChunk(node);
     }
+    document.last = node.accepted.at(-1)?.order ?? document.last;
   }
 
   #closeChunk(node: Node): void {
     const { document } = node;
     node.chunks.set(document.chunks, document.facts);
-    this.#documents.set(`f/${node.key}/${document.chunks}`, document.facts);
+    this.#putPage(node, document.chunks, document.facts);
     document.chunks += 1;
-    document.facts = [];
+    document.facts = new FactPage();
   }
 
   #cutOff(node: Node): void {
@@ -469,13 +424,13 @@ class JourneyBatch {
     assert(interaction !== null);
     // Either all chunks are at hand, or nothing arrived that sorts before the inline facts.
     const from = node.chunks.size === document.chunks ? 0 : document.chunks;
-    const texts = from === 0 ? [...Array.from({ length: document.chunks }, (_, chunk) => node.chunks.get(chunk) ?? []).flat(), ...document.facts] : document.facts;
-    const known = texts.map((text) => ({ order: decode(text, interaction).order, text }));
+    const pages = from === 0 ? [...Array.from({ length: document.chunks }, (_, chunk) => node.chunks.get(chunk)), document.facts] : [document.facts];
+    const known = pages.flatMap((page) => page?.facts(interaction) ?? []);
     const orders = new Set(known.map(({ order }) => order));
     const fresh = node.arrived.filter(({ order }) => !orders.has(order));
     if (fresh.length === 0) return;
     const room = interactionFacts - from * factChunk;
-    const merged = [...known, ...fresh.map((placed) => ({ order: placed.order, text: encode(placed) }))].sort((a, b) => (a.order < b.order ? -1 : 1));
+    const merged = [...known, ...fresh].sort(comparePlaced);
     if (merged.length > room) this.#cutOff(node);
     const kept = merged.slice(0, room);
     const last = kept.at(-1)?.order ?? '';
@@ -486,12 +441,16 @@ class JourneyBatch {
     const unchanged = Math.floor(kept.findIndex(({ order }) => !orders.has(order)) / factChunk);
     const full = Math.floor(kept.length / factChunk);
     for (let chunk = unchanged; chunk < full; chunk += 1) {
-      const part = kept.slice(chunk * factChunk, (chunk + 1) * factChunk).map(({ text }) => text);
-      node.chunks.set(from + chunk, part);
-      this.#documents.set(`f/${node.key}/${from + chunk}`, part);
+      const page = FactPage.of(kept.slice(chunk * factChunk, (chunk + 1) * factChunk));
+      node.chunks.set(from + chunk, page);
+      this.#putPage(node, from + chunk, page);
     }
     document.chunks = from + full;
-    document.facts = kept.slice(full * factChunk).map(({ text }) => text);
+    document.facts = FactPage.of(kept.slice(full * factChunk));
+  }
+
+  #putPage(node: Node, chunk: number, page: FactPage): void {
+    this.#documents.set(`f/${node.key}/${chunk}`, page as unknown as Json);
   }
 
   // ---- the graph ----
@@ -631,8 +590,8 @@ class JourneyBatch {
     let first: First | null = null;
     let named: Named | null = null;
     for (const { document } of whole) {
-      first = lesser<First>(first, stateOf(document).first);
-      named = lesser<Named>(named, stateOf(document).named);
+      first = lesser<First>(first, document.state.first);
+      named = lesser<Named>(named, document.state.named);
     }
     for (const { key, document } of [...group.loose, ...group.touched]) {
       if (document.first === null) continue;
@@ -657,7 +616,7 @@ class JourneyBatch {
   #extends({ journeys, loose, touched }: Group, key: string): OldJourney | null {
     if (journeys.size !== 1 || !journeys.has(key) || loose.some(({ stored }) => stored)) return null;
     const old = this.#oldJourney(key);
-    const { last } = stateOf(old.document);
+    const { last } = old.document.state;
     const isLater = ({ accepted }: Node): boolean => last === null || (accepted[0]?.order ?? '~') > last;
     return loose.every(isLater) && touched.every(isLater) ? old : null;
   }
@@ -714,7 +673,7 @@ class JourneyBatch {
       if (plan.extend === null || plan.facts.length === 0) continue;
       const { document } = plan.extend;
       const interactions = new Set(plan.facts.map(({ fact }) => fact.interaction));
-      for (const chunk of chunksNeeded(document, stateOf(document).timeline, interactions, this.#limits.transitionChunk)) wanted.push({ plan, chunk, key: `t/${plan.key}/${chunk}` });
+      for (const chunk of chunksNeeded(document, document.state.timeline, interactions, this.#limits.transitionChunk)) wanted.push({ plan, chunk, key: `t/${plan.key}/${chunk}` });
     }
     const found: ReadonlyMap<string, Json> = wanted.length === 0 ? new Map<string, Json>() : yield wanted.map(({ key }) => key);
     for (const { plan, chunk, key } of wanted) {
@@ -730,14 +689,14 @@ class JourneyBatch {
   #fold(plan: Plan, chunks: ReadonlyMap<number, Transition[]>): void {
     const { key, extend, facts, members } = plan;
     const document = extend?.document ?? newDocument(plan);
-    const state = stateOf(document);
+    const { state } = document;
     const timeline = new Timeline(document, state.timeline, chunks, this.#limits.transitionChunk);
-    for (const { order, fact, identity } of facts) {
-      if (state.count === this.#limits.journeyFacts) { timeline.truncate(); break; }
-      timeline.apply(fact, identity);
-      state.count += 1;
-      state.last = order;
-    }
+    const room = this.#limits.journeyFacts - state.count;
+    if (facts.length > room) timeline.truncate();
+    const folded = facts.length > room ? facts.slice(0, room) : facts;
+    for (const { fact, identity } of folded) timeline.apply(fact, identity);
+    state.count += folded.length;
+    state.last = folded.at(-1)?.order ?? state.last;
     const spokenOf = extend === null ? members : [...plan.group.loose, ...plan.group.touched];
     if (spokenOf.some(({ document: { truncated } }) => truncated)) timeline.truncate();
     const change = timeline.finish();
@@ -796,8 +755,8 @@ class JourneyBatch {
 
 function sortPlaced(placed: Placed[]): Placed[] {
   if (placed.length < 2) return placed;
-  placed.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
-  return placed.filter(({ order }, i) => order !== placed[i - 1]?.order);
+  placed.sort(comparePlaced);
+  return placed.filter((one, i) => i === 0 || comparePlaced(one, placed[i - 1] as Placed) !== 0);
 }
 
 /** Ids by which a node can be asked for. */
@@ -806,14 +765,14 @@ function idsOf({ key, document: { interaction, explicitId } }: Node): string[] {
 }
 
 function contribution(document: JourneyDocument): Contribution {
-  const last = stateOf(document).timeline.lastQueue;
+  const last = document.state.timeline.lastQueue;
   return contributionOf(document.row, last === null ? null : (document.row.queues.find((queue) => placeKey(queue) === last) ?? null));
 }
 
 function newDocument({ id, first, named }: Plan): JourneyDocument {
   const row = newRow();
   row.journeyId = id;
-  const state: JourneyState = { count: 0, last: null, ids: [], first, named, timeline: newTimelineState() };
+  const state: JourneyDocument['state'] = { count: 0, last: null, ids: [], first, named, timeline: newTimelineState() };
   return { row, participants: [], chunks: 0, transitions: [], state };
 }
 
@@ -830,7 +789,7 @@ class Stream {
     this.#plan = plan;
     this.#limit = limits.journeyFacts;
     this.#parts = nodes.map((node) => ({ node, next: 0, facts: [] }));
-    const total = nodes.reduce((sum, { document }) => sum + document.chunks * limits.factChunk + document.facts.length, 0);
+    const total = nodes.reduce((sum, { document }) => sum + document.chunks * limits.factChunk + document.facts.size, 0);
     // As a rule all of it is wanted, in one round; past the limit the portions double.
     this.#size = total <= limits.journeyFacts ? Infinity : 1;
   }
@@ -861,8 +820,8 @@ class Stream {
       }
       const end = Math.min(document.chunks + 1, part.next + this.#size);
       for (; part.next < end; part.next += 1) {
-        const texts = part.next === document.chunks ? document.facts : (chunks.get(part.next) ?? []);
-        for (const text of texts) part.facts.push(decode(text, interaction));
+        const page = part.next === document.chunks ? document.facts : chunks.get(part.next);
+        if (page !== undefined) part.facts.push(...page.facts(interaction));
       }
     }
     this.#size *= 2;
@@ -900,11 +859,13 @@ class Forest {
 export function journeysWithin(limits: JourneyLimits): Projection {
   return {
     group: 'journeys',
-    version: '1',
+    version: '2',
     ordered: ['o'],
     fields: { ...Object.fromEntries(RECORD_NAMES), [IDENTITY]: 'keyed' },
     subFields: Object.fromEntries(SUB_NAMES.map(([name, kind]) => { assert(kind !== 'keyed'); return [name, kind]; })),
     fold: (events, context) => new JourneyBatch(context, limits).run(events),
+    pack: packDocument,
+    unpack: unpackDocument,
   };
 }
 

@@ -18,6 +18,8 @@
 // `limits.neighbours` + `limits.temporary` a temporary type. It does not grow with what refused pairs would connect.
 import { compareFacts, type FactOrder, type Instant } from '../schemas/facts.ts';
 import { foldType, NORMALISATION_VERSION, personIdOf } from '../schemas/identity.ts';
+import { msOf } from '../schemas/time.ts';
+import { compact, expand, listed, type Packed, Packer, unlisted, Unpacker } from './packing.ts';
 import type { Changes, Fold, FoldContext, Interpreted, Json, Projection } from './projection.ts';
 
 // Documents are type aliases, not interfaces, so that they are `Json` without a cast.
@@ -126,11 +128,13 @@ export function personsUnder(policy: Policy): Projection {
   const rules = rulesOf(policy);
   return {
     group: 'persons',
-    version: `persons-1-n${NORMALISATION_VERSION}-${checksum(JSON.stringify(policy))}`,
+    version: `persons-2-n${NORMALISATION_VERSION}-${checksum(JSON.stringify(policy))}`,
     ordered: [],
     fields: {},
     subFields: {},
     fold: (events, context) => fold(events, context, rules),
+    pack: packDocument,
+    unpack: unpackDocument,
   };
 }
 
@@ -564,10 +568,9 @@ class Neighbourhood {
       const outside = within.has(a) && (!within.has(b) || this.keeps(a, edge)) ? typeB : typeA;
       return [{ a, b, reason: verdict, at, eventId, strength, type: outside }];
     };
-    const named = aliases.reduce<Named>((names, alias) => latestNames(names, alias.named ?? {}), {});
     return {
       id: personIdOf(aliases[0]?.key ?? ''),
-      firstName: named.firstName?.value ?? null, lastName: named.lastName?.value ?? null, name: named.name?.value ?? null,
+      ...namesOf(aliases),
       aliases,
       evidence: sorted.filter(({ verdict }) => verdict === 'joined').map(evidenceOf),
       confirming: sorted.filter(({ verdict }) => verdict === 'confirming').map(evidenceOf),
@@ -729,6 +732,96 @@ function tryAtBorder(near: Neighbourhood, edge: Edge, parties: Parties, pass: Pa
   const refusal = parties.refusal(edge);
   if (refusal !== null) edge.verdict = refusal;
   else for (const end of [edge.a, edge.b]) if (!isOpen(near, end)) pass.taken.add(near.homeOf(end));
+}
+
+// ---- documents as they are stored --------------------------------------------------------------------------------------
+
+/** `p` persons and `k` identities, which are nearly all that is stored; the others as they are. */
+function packDocument(key: string, document: Json): string {
+  switch (key.slice(0, 2)) {
+    case 'p/': return JSON.stringify(packPerson(document as PersonDocument));
+    case 'k/': return JSON.stringify(packIdentity(key.slice(2), document as IdentityDocument));
+    default: return JSON.stringify(document);
+  }
+}
+
+/** A stored document of this key (without the workspace). */
+export function unpackDocument(key: string, text: string): Json {
+  switch (key.slice(0, 2)) {
+    case 'p/': return unpackPerson(key.slice(2), text);
+    case 'k/': return unpackIdentity(key.slice(2), text);
+    default: return JSON.parse(text) as Json;
+  }
+}
+
+function packIdentity(own: string, { person, type, value, firstSeen, eventId, shared }: IdentityDocument): Packed[] {
+  const to = new Packer(own, msOf(firstSeen));
+  const said = compact([person === personIdOf(own) ? null : person, to.text(type), value, to.text(eventId), shared ? true : null, to.instant(firstSeen)]);
+  const [ids, texts] = to.tables();
+  return [to.baseMs, said, ids ?? null, texts ?? null];
+}
+
+function unpackIdentity(own: string, text: string): IdentityDocument {
+  const [baseMs, said, ids, texts] = JSON.parse(text) as [number, Packed, Packed, Packed];
+  const from = new Unpacker(own, baseMs, [ids, texts]);
+  const [person, type, value, eventId, shared, firstSeen] = expand(said, 6);
+  return { person: (person ?? personIdOf(own)) as string, type: from.text(type), value: value as string, firstSeen: from.instant(firstSeen), eventId: from.text(eventId), shared: shared === true };
+}
+
+/** The names of a person are those of its aliases, so they are not stored twice. */
+function namesOf(aliases: readonly Alias[]): Pick<PersonDocument, 'firstName' | 'lastName' | 'name'> {
+  const named = aliases.reduce<Named>((names, alias) => latestNames(names, alias.named ?? {}), {});
+  return { firstName: named.firstName?.value ?? null, lastName: named.lastName?.value ?? null, name: named.name?.value ?? null };
+}
+
+/** The founder's key begins with the person's id: what follows is stored. */
+function packPerson({ id, aliases, evidence, confirming, refused }: PersonDocument): Packed[] {
+  const [founder] = aliases;
+  const to = new Packer(founder?.key ?? id, founder === undefined ? 0 : msOf(founder.firstSeen));
+  const edge = ({ a, b, strength, at, eventId }: Evidence): Packed[] => [to.text(a), to.text(b), to.text(strength), to.instant(at), to.text(eventId)];
+  const said = compact([
+    aliases.map(({ key, type, value, firstSeen, eventId, named }) => [to.text(key), to.text(type), to.text(value), to.instant(firstSeen), to.text(eventId), ...(named === undefined ? [] : [packNames(named, to)])]),
+    listed(evidence, edge), listed(confirming, edge), listed(refused, (one) => [...edge(one), to.text(one.reason), to.text(one.type)]),
+  ]);
+  const [ids, texts] = to.tables();
+  return [founder?.key.slice(id.length) ?? '', to.baseMs, said, ids ?? null, texts ?? null];
+}
+
+function unpackPerson(id: string, text: string): PersonDocument {
+  const [rest, baseMs, said, ids, texts] = JSON.parse(text) as [string, number, Packed, Packed, Packed];
+  const from = new Unpacker(id + rest, baseMs, [ids, texts]);
+  const [packedAliases, evidence, confirming, refused] = expand(said, 4);
+  const edge = (packed: Packed): Evidence => {
+    const [a, b, strength, at, eventId] = packed as readonly Packed[];
+    return { a: from.text(a), b: from.text(b), strength: from.text(strength) as Strength, at: from.instant(at), eventId: from.text(eventId) };
+  };
+  const aliases = unlisted(packedAliases, (packed): Alias => {
+    const [key, type, value, firstSeen, eventId, named] = packed as readonly Packed[];
+    return { key: from.text(key), type: from.text(type), value: from.text(value), firstSeen: from.instant(firstSeen), eventId: from.text(eventId), ...(named === undefined ? {} : { named: unpackNames(named, from) }) };
+  });
+  return {
+    id, ...namesOf(aliases), aliases, evidence: unlisted(evidence, edge), confirming: unlisted(confirming, edge),
+    refused: unlisted(refused, (packed): RefusedEdge => {
+      const { a, b, strength, at, eventId } = edge(packed);
+      const [reason, type] = (packed as readonly Packed[]).slice(5);
+      return { a, b, reason: from.text(reason) as RefusalReason, at, eventId, strength, type: from.text(type) };
+    }),
+  };
+}
+
+function packNames({ firstName, lastName, name }: Named, to: Packer): Packed {
+  const one = (said: NameSaid | undefined): Packed => (said === undefined ? null : [to.instant(said.at), said.tie, to.text(said.eventId), said.index, to.maybe(said.value)]);
+  return compact([one(firstName), one(lastName), one(name)]);
+}
+
+function unpackNames(packed: Packed, from: Unpacker): Named {
+  const one = (said: Packed | undefined): NameSaid | undefined => {
+    if (said === null || said === undefined) return undefined;
+    const [at, tie, eventId, index, value] = said as readonly Packed[];
+    return { at: from.instant(at), tie: tie as number, eventId: from.text(eventId), index: index as number, value: from.maybe(value) };
+  };
+  const [firstName, lastName, name] = expand(packed, 3);
+  return namedOf(one(firstName), one(lastName), one(name));
 }
 
 // ---- readers ---------------------------------------------------------------------------------------------------------

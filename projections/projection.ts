@@ -62,6 +62,10 @@ export interface Projection {
   /** Fields of the sub-records: dense or sparse. */
   readonly subFields: Readonly<Record<string, Exclude<FieldKind, 'keyed'>>>;
   readonly fold: (events: readonly Interpreted[], context: FoldContext) => Fold;
+  /** A document as it is stored: JSON text, a function of the value alone. Keys are without the workspace. */
+  readonly pack: (key: string, document: Json) => string;
+  /** The way back: a value equal to the one that was packed. */
+  readonly unpack: (key: string, text: string) => Json;
 }
 
 /** Drives a fold against documents that are at hand, e.g. a Map in a test. */

@@ -8,7 +8,7 @@
 import assert from 'node:assert';
 import type { Agent, AiTool, Contact, Endpoint, Instant, InteractionFact, InteractionId, Medium, PhoneCode, Place, Schedule, Script, Site } from '../schemas/facts.ts';
 import { msOf } from '../schemas/time.ts';
-import type { JourneyDocument, JourneyRow, LastState, Participant, StateName, Transition, TransitionName } from './documents.ts';
+import type { InteractionState, JourneyDocument, JourneyRow, Participant, StateName, TimelineState, Transition, TransitionName } from './documents.ts';
 import { outcomeOf } from './outcomes.ts';
 
 const EVENTS_MAX = 10;
@@ -24,52 +24,6 @@ const FOLLOWS_UP: ReadonlySet<InteractionFact['kind']> = new Set(['dialling', 'v
 const HOLDS: ReadonlySet<InteractionFact['kind']> = new Set(['held', 'resumed']);
 
 type Said<K extends InteractionFact['kind']> = Extract<InteractionFact, { kind: K }>;
-type By = 'customer' | 'agent' | 'system';
-
-/** How far the fold of one interaction has come. */
-export interface InteractionState {
-  id: InteractionId;
-  medium: Medium | null;
-  begun: boolean;
-  /** Number of the transition of the present state, also after a provisional end, which a later fact takes back. */
-  open: number | null;
-  name: StateName | null;
-  /** The present state only follows from another fact (where a transfer went): a fact of the same instant replaces it. */
-  assumed: boolean;
-  pending: 'voicemail' | 'callback' | null;
-  end: 'provisional' | 'closed' | null;
-  /** It has ended before: the customer is no longer there, whatever is still done about it. */
-  left: boolean;
-  endedAt: Instant | null;
-  endedBy: By | null;
-  endEvent: string | null;
-  /** Ids of the agents who talk or hold, and of those among them who hold. */
-  talkers: string[];
-  held: string[];
-  /** Where it waited last. */
-  queue: Place | null;
-  ringGroup: Place | null;
-  /** Agents who have left the conversation, and since when they wrap up; '' for one who is not known. */
-  wrapping: [agent: string, since: Instant][];
-}
-
-/** The fold's own state besides what readers see. JSON; its key order is fixed by `newTimelineState`. */
-export interface TimelineState {
-  interactions: InteractionState[];
-  /** Agents that were only rung or dialled: the latest that is known of them. Those who handled stand in the row. */
-  agents: Agent[];
-  /** What the row does not show because of the journey's direction. */
-  entryPoint: Endpoint | null;
-  origin: Endpoint | null;
-  handled: boolean;
-  callback: boolean;
-  /** Outbound dials that are over: all, and how many of them before the first callback was asked for. */
-  dials: number;
-  dialsBefore: number;
-  last: { name: LastState; interaction: number } | null;
-  /** `placeKey` of the last queue. */
-  lastQueue: string | null;
-}
 
 export function newTimelineState(): TimelineState {
   return { interactions: [], agents: [], entryPoint: null, origin: null, handled: false, callback: false, dials: 0, dialsBefore: 0, last: null, lastQueue: null };

@@ -112,6 +112,13 @@ export interface WorkspaceKeys {
 /** Streams over which a workspace's anonymous values are spread: one stream of them all would be one lane for a fifth of all calls. */
 export const ANONYMOUS_STREAMS = 64;
 
+/**
+ * Characters of a term. A term is SHA-256 over a key of exactly one block (64 hex digits) and the text, cut to 96 of its
+ * 256 bits: a keyed hash like HMAC as long as it is cut (Bellare, Bernstein, Tessaro: "Hash-function based PRFs", 2016), at
+ * a third of the price. A journey has some thirty, most of them its own, and terms are never compared across workspaces.
+ */
+const TERM_LENGTH = 16;
+
 /** A HMAC costs 2–3 µs and the same identities come again and again; at most this many results are remembered per workspace (some 10 MB). */
 const CACHED_HASHES = 20_000;
 
@@ -123,11 +130,8 @@ export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { re
   const hashJson = (json: string): string => cache.get(json) ?? cache.put(json, hexOf(mac(key, json)));
   // One form for all: the JSON of an array is unambiguous, whatever stands in the parts.
   const hash = (...parts: readonly string[]): string => hashJson(JSON.stringify(parts));
-  const term = (field: string, value: string): string => {
-    const json = JSON.stringify(['term', field, value]);
-    const name = `t${json}`;
-    return cache.get(name) ?? cache.put(name, mac(key, json).toString('base64url', 0, 12));
-  };
+  const termKey = mac(key, JSON.stringify(['terms'])).toString('hex');
+  const term = (field: string, value: string): string => digest('sha256', `${termKey}${field}\n${value}`, 'base64url').slice(0, TERM_LENGTH);
   const identityKey = (type: string, value: string): string | null => {
     const normal = normaliseIdentity(type, value);
     return normal.type === '' || isAnonymous(normal.value) ? null : hash(normal.type, normal.value);

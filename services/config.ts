@@ -2,6 +2,7 @@
 // variable THROUGHLINE_<FLAG>; flags win; every problem is told at once. One table says what there is, to the parser and
 // to `--help`.
 import { z } from 'zod';
+import { type EventsPlace, type Parsed, parseEventsUrl, parseSourceUrl, parseViewsUrl, REDIS_SHARDS_DEFAULT, type ViewsPlace } from './backends.ts';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
 import { isWorkspaceId } from '../schemas/identity.ts';
 import { LOG_LEVELS } from './log.ts';
@@ -18,6 +19,13 @@ const secret = z.string().transform((value, context) => {
   context.addIssue({ code: 'custom', message: 'must be 32 bytes, as 64 hex digits or in base64' });
   return z.NEVER;
 });
+/** A place by its URL: every problem of it, and nothing that stands in it. */
+const place = <T>(parse: (text: string) => Parsed<T>) => z.string().transform((value, context) => {
+  const parsed = parse(value);
+  if (parsed.kind === 'place') return parsed.place;
+  for (const message of parsed.problems) context.addIssue({ code: 'custom', message });
+  return z.NEVER;
+});
 const onOff = z.enum(['true', 'false', '1', '0'], 'must be true or false').transform((value) => value === 'true' || value === '1');
 
 interface Flag {
@@ -27,12 +35,18 @@ interface Flag {
   readonly help: string;
   /** Another name for the variable than THROUGHLINE_<FLAG>. */
   readonly variable?: string;
-  /** A secret: arguments can be read by every user of the machine, so it comes by its variable alone. */
-  readonly secret?: true;
+  /** `secret`: arguments can be read by every user of the machine, so it comes by its variable alone. `url`: may hold a password, so it is never shown. */
+  readonly hidden?: 'secret' | 'url';
 }
 
+/** Of the URLs: a password in an argument is read by every user of the machine. */
+const PASSWORD_HINT = 'with a password in it, use the variable';
+
 const FLAGS = {
-  data: { schema: text, value: 'DIR', help: 'data folder of the embedded stores' },
+  data: { schema: text, value: 'DIR', help: 'data folder of the embedded stores: of the events unless --events names a server, of the views unless --views does' },
+  events: { schema: place(parseEventsUrl), value: 'URL', help: `EventStoreDB: esdb://user:password@host:2113?tls=true, or esdb+discover://…; ${PASSWORD_HINT}`, hidden: 'url' },
+  views: { schema: place(parseViewsUrl), value: 'URL', help: `Redis: redis://user:password@host:6379/0?prefix=…&shards=${String(REDIS_SHARDS_DEFAULT)} (of views made from now on: as many project processes can share them), rediss:// for TLS (caFile, certFile, keyFile), a Cluster as h1:p1,h2:p2?cluster=true; ${PASSWORD_HINT}`, hidden: 'url' },
+  source: { schema: place(parseSourceUrl), value: 'URL', help: `Kafka: kafka://user:password@h1:9092,h2:9092/topic?workspaces=default&group=throughline&tls=true&caFile=…&sasl=scram-sha-512; ${PASSWORD_HINT}`, hidden: 'url' },
   host: { schema: text, value: 'HOST', help: 'address to listen on' },
   port: { schema: integer(0, 65_535), value: 'PORT', help: 'port to listen on; 0 picks a free one' },
   to: { schema: webUrl, value: 'URL', help: 'a running server' },
@@ -42,18 +56,16 @@ const FLAGS = {
   label: { schema: text.max(100, 'must have at most 100 characters'), value: 'TEXT', help: 'what the key is for' },
   identity: { schema: text, value: 'VALUE', help: 'e-mail address, phone number, account …' },
   identityType: { schema: text, value: 'TYPE', help: 'its type; left out, those that it may be of are tried' },
-  id: { schema: text, value: 'ID', help: 'id of the CloudEvent' },
+  id: { schema: text, value: 'ID', help: 'id of the CloudEvent, of the API key, or of the dead letter (TOPIC/PARTITION/OFFSET)' },
+  code: { schema: z.string().regex(/^[A-Za-z0-9]{1,64}$/, 'must be the code of a rejection'), value: 'CODE', help: 'only those that were rejected with it' },
   maxEventBytes: { schema: integer(1024, 16 * 1024 * 1024), value: 'BYTES', help: 'largest event taken in' },
   logLevel: { schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), value: 'LEVEL', help: `least severe line logged: ${LOG_LEVELS.join(', ')}` },
   exit: { schema: onOff, value: null, help: 'end after printing instead of serving on', variable: 'DEMO_EXIT' },
-  apiKey: { schema: z.string().min(API_KEY_LENGTH_MIN, `must have at least ${String(API_KEY_LENGTH_MIN)} characters`), value: 'KEY', help: 'API key: of the server to talk to; for serve, the first key of the workspace made on first start', secret: true },
-  masterKey: { schema: secret, value: 'KEY', help: 'master key that wraps the secrets of workspaces, 32 bytes as hex or base64; left out, master.key in the data folder', secret: true },
-  workspaceSecret: { schema: secret, value: 'SECRET', help: 'secret of the workspace being made, 32 bytes as hex or base64; left out, a random one', secret: true },
+  apiKey: { schema: z.string().min(API_KEY_LENGTH_MIN, `must have at least ${String(API_KEY_LENGTH_MIN)} characters`), value: 'KEY', help: 'API key: of the server to talk to; for serve, the first key of the workspace made on first start', hidden: 'secret' },
+  masterKey: { schema: secret, value: 'KEY', help: 'master key that wraps the secrets of workspaces, 32 bytes as hex or base64; left out, master.key in the data folder; needed where the events are on a server', hidden: 'secret' },
+  workspaceSecret: { schema: secret, value: 'SECRET', help: 'secret of the workspace being made, 32 bytes as hex or base64; left out, a random one', hidden: 'secret' },
 } as const satisfies Record<string, Flag>;
 type FlagName = keyof typeof FLAGS;
-
-/** Backends that a later version takes: told apart from a misspelt flag. */
-const SERVERS = { events: 'an EventStoreDB', views: 'a Redis', source: 'a Kafka topic' } as const;
 
 interface Verb {
   readonly help: string;
@@ -64,24 +76,56 @@ interface Verb {
   readonly flags: readonly FlagName[];
   readonly required?: readonly FlagName[];
   readonly defaults: Readonly<Partial<Record<FlagName, string>>>;
-  /** Flags that exclude each other: a flag wins over the other's variable, and of two variables the first named here. */
-  readonly either?: readonly [FlagName, FlagName];
+  /** A flag and a set of flags that exclude each other: a flag wins over the others' variables, and of variables the first named here. Without any, the first has URL_DEFAULT. */
+  readonly either?: readonly [FlagName, readonly FlagName[]];
+  /** The stores that it opens, each in the data folder unless its flag names a server. */
+  readonly stores?: readonly ('events' | 'views')[];
+  /** It opens secrets of workspaces (with actions: those that do). */
+  readonly secrets?: true | readonly string[];
 }
 
 const DATA_DEFAULT = './data';
 const URL_DEFAULT = 'http://127.0.0.1:8080';
 const EVENT_BYTES = String(DEFAULT_MAX_EVENT_BYTES);
 
+const LISTENING = { host: '127.0.0.1', logLevel: 'info' } as const;
+/** Ports of their own, so that all four run beside each other on one machine. */
+const PORTS = { api: '8080', ingest: '8081', project: '8082' } as const;
+
 export const VERBS = {
   serve: {
-    help: 'everything in one process: publish, project, query',
-    flags: ['data', 'host', 'port', 'maxEventBytes', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
-    defaults: { data: DATA_DEFAULT, host: '127.0.0.1', port: '8080', maxEventBytes: EVENT_BYTES, logLevel: 'info' },
+    help: 'everything in one process: publish, project, query; with --source, read Kafka too. Stores are in --data unless --events and --views name servers',
+    flags: ['data', 'events', 'views', 'source', 'host', 'port', 'maxEventBytes', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: true,
+  },
+  ingest: {
+    help: 'a topic into the event store; several share its partitions. Health and metrics on --port',
+    flags: ['source', 'data', 'events', 'views', 'host', 'port', 'maxEventBytes', 'logLevel', 'masterKey'], required: ['source'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.ingest, maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: true,
+  },
+  project: {
+    help: 'the event store into the views; several share the shards, and one takes over what another leaves. Health and metrics on --port',
+    flags: ['data', 'events', 'views', 'host', 'port', 'logLevel', 'masterKey'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.project }, stores: ['events', 'views'], secrets: true,
+  },
+  api: {
+    help: 'every path over HTTP, publish included; folds nothing, so a project has to run somewhere',
+    flags: ['data', 'events', 'views', 'host', 'port', 'maxEventBytes', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: true,
   },
   import: {
-    help: 'CloudEvents from a file (NDJSON or a JSON array; - reads stdin) into a running server, or into a folder that no server holds',
-    argument: 'FILE', flags: ['to', 'data', 'workspace', 'json', 'maxEventBytes', 'apiKey', 'masterKey', 'workspaceSecret'],
-    defaults: { workspace: DEFAULT_WORKSPACE, json: 'false', maxEventBytes: EVENT_BYTES }, either: ['to', 'data'],
+    help: 'CloudEvents from a file (NDJSON or a JSON array; - reads stdin) into a running server, or straight into the stores: a folder that no serve holds, or servers',
+    argument: 'FILE', flags: ['to', 'data', 'events', 'views', 'workspace', 'json', 'maxEventBytes', 'apiKey', 'masterKey', 'workspaceSecret'],
+    defaults: { workspace: DEFAULT_WORKSPACE, json: 'false', maxEventBytes: EVENT_BYTES }, either: ['to', ['data', 'events', 'views']], stores: ['events', 'views'], secrets: true,
+  },
+  publish: {
+    help: 'the events of a file (NDJSON or a JSON array; - reads stdin) onto the topic, byte for byte, keyed by identity',
+    argument: 'FILE', flags: ['source', 'json', 'maxEventBytes'], required: ['source'], defaults: { json: 'false', maxEventBytes: EVENT_BYTES },
+  },
+  'dead-letters': {
+    help: 'what the topic brought and could not be recorded: list them, show one (which prints a customer\'s data: key, headers and body), retry all or some through the door', actions: ['list', 'show', 'retry'],
+    flags: ['source', 'id', 'code', 'data', 'events', 'views', 'json', 'maxEventBytes', 'masterKey'], required: ['source'],
+    defaults: { data: DATA_DEFAULT, json: 'false', maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: ['retry'],
   },
   preview: {
     help: 'what the events of a file would become; nothing is stored. Without --to, under a throw-away secret: the streams have other names than they will have',
@@ -89,23 +133,27 @@ export const VERBS = {
   },
   trace: {
     help: 'what became of an event: recorded or not, its position, facts and journey; also beside a running serve',
-    flags: ['identity', 'identityType', 'id', 'data', 'workspace', 'json', 'masterKey'], required: ['identity', 'id'],
-    defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, json: 'false' },
+    flags: ['identity', 'identityType', 'id', 'data', 'events', 'views', 'workspace', 'json', 'masterKey'], required: ['identity', 'id'],
+    defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, json: 'false' }, stores: ['events', 'views'], secrets: true,
   },
   status: {
-    help: 'events, gap and lag of every group, generations, rejections, disk; also beside a running serve',
-    flags: ['data', 'json'], defaults: { data: DATA_DEFAULT, json: 'false' },
+    help: 'events, gap and lag of every group, generations, shards, rejections, disk; with --source also what is left on the topic. Also beside a running serve',
+    flags: ['data', 'events', 'views', 'source', 'json'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events', 'views'],
+  },
+  doctor: {
+    help: 'looks at every backend that is named: reachable, version, settings, whose it is, clock, disk, keys; says what to do. Exit code 1 when something is bad',
+    flags: ['data', 'events', 'views', 'source', 'json', 'masterKey'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events', 'views'],
   },
   workspaces: {
     help: 'make and list workspaces; also beside a running serve', actions: ['create', 'list'],
-    flags: ['data', 'workspace', 'name', 'json', 'masterKey', 'workspaceSecret'], defaults: { data: DATA_DEFAULT, json: 'false' },
+    flags: ['data', 'events', 'workspace', 'name', 'json', 'masterKey', 'workspaceSecret'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events'], secrets: ['create'],
   },
   keys: {
     help: 'make, list and revoke API keys; also beside a running serve', actions: ['create', 'list', 'revoke'],
-    flags: ['data', 'workspace', 'label', 'id', 'json'], defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, label: 'made by hand', json: 'false' },
+    flags: ['data', 'events', 'workspace', 'label', 'id', 'json'], defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, label: 'made by hand', json: 'false' }, stores: ['events'],
   },
   demo: {
-    help: 'serve an empty folder, import examples, ask questions',
+    help: 'serve an empty folder, import examples, ask questions. Where THROUGHLINE_SOURCE, THROUGHLINE_EVENTS or THROUGHLINE_VIEWS name servers, the same on those, the examples published on the topic',
     flags: ['host', 'port', 'exit'], defaults: { host: '127.0.0.1', port: '0', exit: 'false' },
   },
 } as const satisfies Record<string, Verb>;
@@ -114,7 +162,15 @@ export type VerbName = keyof typeof VERBS;
 type Value<F extends FlagName> = z.output<(typeof FLAGS)[F]['schema']>;
 /** A flag that is required or has a default is never null. */
 type Certain<V extends VerbName> = keyof (typeof VERBS)[V]['defaults'] | ((typeof VERBS)[V] extends { readonly required: readonly (infer R)[] } ? R : never);
-type Flags<V extends VerbName> = { readonly [F in (typeof VERBS)[V]['flags'][number]]: F extends Certain<V> ? Value<F> : Value<F> | null };
+/** A store that a verb opens is somewhere, if not on a server then in the data folder; the folder itself is null where nothing stands in it. */
+type Opened<V extends VerbName> = (typeof VERBS)[V] extends { readonly stores: readonly (infer S)[] } ? S : never;
+type Places = { readonly events: EventsPlace; readonly views: ViewsPlace };
+type Flags<V extends VerbName> = {
+  readonly [F in (typeof VERBS)[V]['flags'][number]]:
+    F extends keyof Places ? (F extends Opened<V> ? (V extends 'import' ? Places[F] | null : Places[F]) : Value<F> | null)
+      : F extends 'data' ? string | null
+        : F extends Certain<V> ? Value<F> : Value<F> | null
+};
 type Action<V extends VerbName> = (typeof VERBS)[V] extends { readonly actions: readonly (infer A)[] } ? { readonly action: A } : unknown;
 type Argument<V extends VerbName> = (typeof VERBS)[V] extends { readonly argument: string } ? { readonly file: string } : unknown;
 /** What the verb's function is called with. `workspaces create ID` and `keys revoke ID` may name their subject without a flag. */
@@ -154,7 +210,7 @@ function parseVerb(name: VerbName, argv: readonly string[], environment: Environ
   const verb: Verb = VERBS[name];
   const given = splitArguments(verb, argv);
   const words = readWords(name, verb, given.words);
-  const values = readValues(verb, withSubject(name, words, given.flags), environment);
+  const values = readValues(verb, withSubject(name, words, given.flags), words.options.action, environment);
   const problems = [...given.problems, ...words.problems, ...values.problems];
   if (problems.length > 0) return { kind: 'problems', problems, hint: `throughline ${name} --help lists what it takes` };
   // The table made both the type and the value: every flag of the verb is there, checked by its own schema.
@@ -187,11 +243,10 @@ function splitArguments(verb: Verb, argv: readonly string[]): Given {
 /** Also of a flag that is refused or misspelt: its value, a secret perhaps, is no word of its own then. */
 function takesValue(verb: Verb, dashed: string): boolean {
   const flag = verb.flags.find((one) => dash(one) === dashed) ?? verb.flags.find((one) => dash(one) === nearest(dashed, verb.flags.map(dash)));
-  return flag === undefined ? isServer(dashed) : FLAGS[flag].value !== null;
+  return flag !== undefined && FLAGS[flag].value !== null;
 }
 
 function unknownFlag(verb: Verb, dashed: string): string {
-  if (isServer(dashed)) return `--${dashed} names ${SERVERS[dashed]}: this build runs embedded and takes no servers yet`;
   const secretFlag = verb.flags.find((one) => dash(one) === dashed);
   if (secretFlag !== undefined) return `--${dashed} is a secret, which other users could read from the list of processes: set ${variableOf(secretFlag)} instead`;
   return `there is no flag --${dashed}${suggestion(dashed, verb.flags.filter((one) => !isSecret(one)).map(dash), '--')}`;
@@ -215,12 +270,15 @@ function readWords(name: VerbName, verb: Verb, words: readonly string[]): Words 
     if (file === undefined) problems.push(`${name} needs a ${verb.argument}`);
     else options = { ...options, file };
   }
-  for (const word of rest) problems.push(`what is ${JSON.stringify(word)}? Nothing more was expected`);
+  for (const word of rest) problems.push(`what is ${shown(word)}? Nothing more was expected`);
   return { options, subject, problems };
 }
 
+/** A word that nobody expected may be the value of a flag that was misspelt beyond recognition, a URL with a password in it. */
+const shown = (word: string): string => (/:\/\/.*@/.test(word) ? 'this URL' : JSON.stringify(word));
+
 /** Actions whose subject may stand as a word, and the flag that it stands for; without either it is missing. */
-const SUBJECTS: Readonly<Partial<Record<string, FlagName>>> = { 'workspaces create': 'workspace', 'keys revoke': 'id' };
+const SUBJECTS: Readonly<Partial<Record<string, FlagName>>> = { 'workspaces create': 'workspace', 'keys revoke': 'id', 'dead-letters show': 'id' };
 
 function withSubject(name: VerbName, words: Words, flags: ReadonlyMap<string, string>): { readonly flags: ReadonlyMap<string, string>; readonly required: readonly FlagName[] } {
   const flag = SUBJECTS[`${name} ${words.options.action ?? ''}`];
@@ -228,49 +286,73 @@ function withSubject(name: VerbName, words: Words, flags: ReadonlyMap<string, st
   return { flags: words.subject === null ? flags : new Map(flags).set(flag, words.subject), required: [flag] };
 }
 
-function readValues(verb: Verb, given: ReturnType<typeof withSubject>, environment: Environment): { readonly options: Record<string, unknown>; readonly problems: readonly string[] } {
+function readValues(verb: Verb, given: ReturnType<typeof withSubject>, action: string | undefined, environment: Environment): { readonly options: Record<string, unknown>; readonly problems: readonly string[] } {
   const problems: string[] = [];
   const options: Record<string, unknown> = {};
   const dropped = excluded(verb, given.flags, environment, problems);
-  for (const [server, what] of Object.entries(SERVERS)) {
-    const variable = variableOfText(server);
-    if (verb.flags.includes('data') && (environment[variable] ?? '') !== '') problems.push(`${variable} names ${what}: this build runs embedded and takes no servers yet`);
-  }
   for (const flag of verb.flags) {
     const asFlag = given.flags.get(flag);
-    // A variable that is set to nothing is not set: that is how one is cleared in a shell or a compose file.
-    const asVariable = environment[variableOf(flag)] === '' ? undefined : environment[variableOf(flag)];
-    const value = flag === dropped ? undefined : asFlag ?? asVariable ?? verb.defaults[flag];
+    const value = dropped.includes(flag) ? undefined : asFlag ?? variable(flag, environment) ?? verb.defaults[flag];
     options[flag] = null;
     if (value === undefined) {
       if (verb.required?.includes(flag) === true || given.required.includes(flag)) problems.push(`--${dash(flag)} is missing: ${FLAGS[flag].help}`);
       continue;
     }
     const parsed = FLAGS[flag].schema.safeParse(value);
-    if (parsed.success) options[flag] = parsed.data;
-    // Not the value itself: it may be a secret.
-    else problems.push(`${asFlag === undefined ? variableOf(flag) : `--${dash(flag)}`} ${parsed.error.issues[0]?.message ?? 'is not valid'}${isSecret(flag) ? '' : ` (it is ${JSON.stringify(value)})`}`);
+    const name = asFlag === undefined ? variableOf(flag) : `--${dash(flag)}`;
+    // Not the value itself where it may be a secret or hold one.
+    if (!parsed.success) problems.push(...parsed.error.issues.map(({ message }) => `${name} ${message}${isHidden(flag) ? '' : ` (it is ${JSON.stringify(value)})`}`));
+    else options[flag] = parsed.data;
   }
-  if (verb.either?.every((flag) => options[flag] === null) === true && problems.length === 0) options[verb.either[0]] = URL_DEFAULT;
+  const [to, stores] = verb.either ?? [];
+  const toServer = to !== undefined && stores !== undefined && !stores.some((flag) => !dropped.includes(flag) && (given.flags.has(flag) || variable(flag, environment) !== undefined));
+  if (toServer && options[to] === null && problems.length === 0) options[to] = URL_DEFAULT;
+  if (!toServer && (to === undefined || options[to] === null)) problems.push(...settleStores(verb, options, given.flags, action, environment));
   return { options, problems };
 }
 
-/** Of two flags that exclude each other, the one to leave out. */
-function excluded(verb: Verb, flags: ReadonlyMap<string, string>, environment: Environment, problems: string[]): FlagName | null {
-  if (verb.either === undefined) return null;
-  const [first, second] = verb.either;
-  if (flags.has(first) && flags.has(second)) {
-    problems.push(`--${dash(first)} and --${dash(second)} exclude each other`);
-    // Neither is left out, so that what is wrong with either is told as well.
-    return null;
+/** A variable that is set to nothing is not set: that is how one is cleared in a shell or a compose file. */
+function variable(flag: FlagName, environment: Environment): string | undefined {
+  const value = environment[variableOf(flag)];
+  return value === '' ? undefined : value;
+}
+
+/** Puts each store that is not on a server into the data folder, and says what such a set of stores lacks. */
+function settleStores(verb: Verb, options: Record<string, unknown>, flags: ReadonlyMap<string, string>, action: string | undefined, environment: Environment): readonly string[] {
+  const problems: string[] = [];
+  const named = (flag: FlagName): boolean => flags.has(flag) || variable(flag, environment) !== undefined;
+  const inFolder = (verb.stores ?? []).filter((store) => !named(store));
+  const folder = options['data'];
+  for (const store of inFolder) {
+    if (typeof folder === 'string') options[store] = { kind: 'sqlite', folder };
+    else if (!named('data')) problems.push(`--data is missing: where the ${store} are, unless --${store} names a server`);
   }
-  if (flags.has(second)) return first;
-  return flags.has(first) || (environment[variableOf(first)] ?? '') !== '' ? second : null;
+  if (verb.stores !== undefined && inFolder.length === 0) {
+    if (flags.has('data')) problems.push('--data would hold nothing: the stores are on servers');
+    options['data'] = null;
+  }
+  const needsKey = verb.secrets === true || (action !== undefined && verb.secrets?.includes(action) === true);
+  if (needsKey && named('events') && variable('masterKey', environment) === undefined) problems.push('THROUGHLINE_MASTER_KEY is missing: it opens the secrets of the workspaces, and with the events on a server there is no data folder to keep it in; 32 bytes as hex or base64, the same for every process');
+  return problems;
+}
+
+/** Of flags that exclude each other, those to leave out. */
+function excluded(verb: Verb, flags: ReadonlyMap<string, string>, environment: Environment, problems: string[]): readonly FlagName[] {
+  if (verb.either === undefined) return [];
+  const [first, others] = verb.either;
+  const other = others.find((flag) => flags.has(flag));
+  if (flags.has(first) && other !== undefined) {
+    problems.push(`--${dash(first)} and --${dash(other)} exclude each other`);
+    // Neither is left out, so that what is wrong with either is told as well.
+    return [];
+  }
+  if (other !== undefined) return [first];
+  return flags.has(first) || variable(first, environment) !== undefined ? others : [];
 }
 
 const isVerb = (name: string): name is VerbName => Object.hasOwn(VERBS, name);
-const isServer = (name: string): name is keyof typeof SERVERS => Object.hasOwn(SERVERS, name);
-const isSecret = (flag: FlagName): boolean => (FLAGS[flag] as Flag).secret === true;
+const isSecret = (flag: FlagName): boolean => (FLAGS[flag] as Flag).hidden === 'secret';
+const isHidden = (flag: FlagName): boolean => (FLAGS[flag] as Flag).hidden !== undefined;
 const dash = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 const variableOfText = (name: string): string => `THROUGHLINE_${dash(name).replaceAll('-', '_').toUpperCase()}`;
 const variableOf = (flag: FlagName): string => (FLAGS[flag] as Flag).variable ?? variableOfText(flag);

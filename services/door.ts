@@ -1,4 +1,4 @@
-// The door: whatever comes in (HTTP, a file, later Kafka) passes here, under the same rules (design.md sections 3 and 7).
+// The door: whatever comes in (HTTP, a file, Kafka) passes here, under the same rules (design.md sections 3 and 7).
 // Decoded CloudEvents are identified, appended to their identity's stream, and answered once they are durable.
 //
 // Each stream has a lane: at most one append of a lane is in flight, what arrives meanwhile waits in order and goes as
@@ -17,6 +17,19 @@ import type { AppendResult, Clock, EventStore, NewEvent, Position, RandomBytes, 
 export type Receipt =
   | { readonly kind: 'recorded' | 'duplicate'; readonly id: string; readonly eventId: string; readonly stream: string; readonly position: Position | null }
   | { readonly kind: 'rejected'; readonly rejection: Rejection };
+
+/** What a caller that goes on before the whole call is answered is told of it, as it happens. Neither may throw. */
+export interface Told {
+  /** A delivery, by its index in the call, is durable or refused for good. */
+  readonly receipt?: (index: number, receipt: Receipt) => void;
+  /**
+   * A delivery could not be made durable. Told before anything of its identity that is handed over from now on could be
+   * written, so that who hands over nothing more keeps every identity's order (G2).
+   */
+  readonly fault?: (fault: OperatingError) => void;
+}
+/** Where deliveries came from: one for all of a call, or one each. */
+export type Origins = DeliveryOrigin | null | readonly (DeliveryOrigin | null)[];
 
 /** What an event would become, nothing stored. `why` says why no fact came out, null when one did. */
 export type DryRun =
@@ -185,6 +198,7 @@ interface Call {
   readonly receipts: (Receipt | undefined)[];
   left: number;
   fault: OperatingError | null;
+  readonly told: Told;
   readonly settle: () => void;
 }
 
@@ -198,8 +212,8 @@ interface Item {
   readonly cloudEvent: CloudEvent;
   readonly recordedMs: number;
   readonly origin: DeliveryOrigin | null;
-  /** An append of it was sent and never answered. */
-  doubtful: boolean;
+  /** The revision that an append of it expected which was sent and never answered (-1: no stream); null: there is none. If that append stands, or comes to stand, then right behind this revision. */
+  sentAfter: number | null;
   /** Deliveries of the same event that came into the same append. */
   readonly followers: Item[];
 }
@@ -245,14 +259,15 @@ export class Door {
    * Calls are taken in the order in which they are made, before the first await, so a caller need not wait for one
    * answer to keep an identity's events in order. Throws OperatingError `storeBusy` before taking anything when too much
    * is in flight or the door is closing, and the store's error (`storeUnavailable` after bounded tries) when an event
-   * could not be made durable: then some of the call may be recorded, and sending all of it again is safe.
+   * could not be made durable: then some of the call may be recorded, and sending all of it again is safe. It is thrown
+   * once nothing of the call is under way any more.
    */
-  async receive(keys: WorkspaceKeys, decoded: readonly Decoded[], origin: DeliveryOrigin | null = null): Promise<readonly Receipt[]> {
+  async receive(keys: WorkspaceKeys, decoded: readonly Decoded[], origins: Origins = null, told: Told = {}): Promise<readonly Receipt[]> {
     this.#admit(decoded.length);
     const { promise, resolve } = Promise.withResolvers<undefined>();
-    const call: Call = { receipts: new Array<Receipt | undefined>(decoded.length), left: decoded.length, fault: null, settle: () => resolve(undefined) };
+    const call: Call = { receipts: new Array<Receipt | undefined>(decoded.length), left: decoded.length, fault: null, told, settle: () => resolve(undefined) };
     const recordedMs = this.#options.clock.now();
-    const taken = decoded.map((one, index) => this.#prepare(keys, one, { call, index, recordedMs, origin }));
+    const taken = decoded.map((one, index) => this.#prepare(keys, one, { call, index, recordedMs, origin: originOf(origins, index) }));
     const bytes = taken.reduce((sum, one) => sum + (one.kind === 'rejected' ? 0 : sizeOf(one.item)), 0);
     this.#inFlightEvents += decoded.length;
     this.#inFlightBytes += bytes;
@@ -294,7 +309,7 @@ export class Door {
     const known = identify(keys, decoded);
     if (known.kind === 'rejected') return known;
     const event = toNewEvent(known.event, known.identified, { recordedAt: instantOf(delivery.recordedMs), origin: delivery.origin });
-    return { kind: 'item', item: { ...delivery, workspace: keys.id, stream: known.identified.stream, event, cloudEvent: known.event, doubtful: false, followers: [] } };
+    return { kind: 'item', item: { ...delivery, workspace: keys.id, stream: known.identified.stream, event, cloudEvent: known.event, sentAfter: null, followers: [] } };
   }
 
   /** Answers the rejected at once, puts the others into their lanes, and starts those that rest: all of the call first, so that a stream's events go as one append. */
@@ -307,9 +322,7 @@ export class Door {
         if (resting) woken.push(lane);
         return;
       }
-      const { code } = one.rejection;
-      this.#rejected[code] = (this.#rejected[code] ?? 0) + 1;
-      this.#tallies.rejected(keys.id, one.source, code, nowMs);
+      this.#countRejection(keys.id, one.source, one.rejection.code, nowMs);
       answer(call, index, { kind: 'rejected', rejection: one.rejection });
     });
     for (const lane of woken) void this.#run(lane);
@@ -348,7 +361,9 @@ export class Door {
     const items = new Map<string, Item>();
     let bytes = 0;
     let next = from;
-    for (; next < queue.length && items.size < this.#limits.appendEventsMax; next += 1) {
+    // Where ids are not unique, an append whose answer is lost must lie in the window whole: else who sends all of it again would have a part of it recorded twice.
+    const eventsMax = this.#options.store.idsAreUnique ? this.#limits.appendEventsMax : Math.min(WINDOW, this.#limits.appendEventsMax);
+    for (; next < queue.length && items.size < eventsMax; next += 1) {
       const item = queue[next];
       if (item === undefined) break;
       const first = items.get(item.event.id);
@@ -365,7 +380,8 @@ export class Door {
    *
    * Interleavings: another door may append to the stream at any time: then ours conflicts, and what it wrote is looked
    * up (or refused by the store, where ids are unique) before the next try. An append whose answer was lost may or may
-   * not stand, or come to stand later: the tail tells, and an event found there with the very metadata that we sent is ours.
+   * not stand, or come to stand later, also between our reading and our next try, which is a repeat then. Where it would
+   * stand is known, and an event found there with the very metadata that we sent is ours.
    */
   async #write(lane: Lane, items: readonly Item[]): Promise<OperatingError | null> {
     let rest = items;
@@ -381,7 +397,7 @@ export class Door {
           conflicts += 1;
           this.#counts.conflicts += 1;
           if (conflicts >= this.#limits.conflictsMax) return this.#giveUp(lane, rest, new OperatingError('storeUnavailable', 'others write the stream without pause'));
-          if (!this.#options.store.idsAreUnique || rest.some((item) => item.doubtful)) lane.stale = true;
+          if (!this.#options.store.idsAreUnique || rest.some((item) => item.sentAfter !== null)) lane.stale = true;
           else lane.revision = step.revision;
           // One conflict is news; more of them are two doors in step with each other.
           if (conflicts > 2) await this.#backOff(conflicts - 3);
@@ -390,11 +406,28 @@ export class Door {
           faults += 1;
           this.#counts.faults += 1;
           lane.stale = true;
+          if (step.fault instanceof OperatingError && step.fault.code === 'eventTooLarge') return this.#writeEach(lane, rest);
           if (step.fault instanceof OperatingError && !step.fault.retriable) return this.#giveUp(lane, rest, step.fault);
           if (faults >= this.#limits.faultsMax) return this.#giveUp(lane, rest, new OperatingError('storeUnavailable', 'the event store did not take the events in time', { cause: step.fault }));
           await this.#backOff(faults - 1);
       }
     }
+  }
+
+  /** The store takes no append of this size: one by one then, and who is too large alone is refused, since no other try would end otherwise. */
+  async #writeEach(lane: Lane, items: readonly Item[]): Promise<OperatingError | null> {
+    const [only] = items;
+    if (only !== undefined && items.length === 1) {
+      this.#refuse(only, { code: 'tooLarge', attribute: null, reason: 'the event store takes no event of this size' });
+      return null;
+    }
+    for (let i = 0; i < items.length; i += 1) {
+      const fault = await this.#write(lane, items.slice(i, i + 1));
+      if (fault === null) continue;
+      this.#fail(items.slice(i + 1), fault);
+      return fault;
+    }
+    return null;
   }
 
   /** One try: look where the lane is in doubt, drop what is there, append the rest. */
@@ -404,7 +437,10 @@ export class Door {
     if (lane.stale) {
       const tail = await outcome(() => store.readStream(lane.stream, { direction: 'backward', limit: WINDOW }));
       if (tail.kind === 'fault') return { ...tail, rest };
-      rest = this.#refresh(lane, rest, tail.value.toReversed());
+      const below = tail.value.at(-1)?.revision ?? 0;
+      const place = await outcome(() => this.#readPlace(lane, rest, below));
+      if (place.kind === 'fault') return { ...place, rest };
+      rest = this.#refresh(lane, this.#dropStanding(lane, rest, place.value), tail.value.toReversed());
     }
     if (!store.idsAreUnique && rest.some((item) => lane.needsWhole(item.event.id, item.origin))) {
       const ids = await outcome(() => this.#readIds(lane.stream));
@@ -416,7 +452,7 @@ export class Door {
     const startedMs = this.#options.clock.now();
     const answered = await outcome(() => store.append(lane.stream, lane.revision < 0 ? 'no_stream' : lane.revision, rest.map((item) => item.event)));
     if (answered.kind === 'fault') {
-      for (const item of rest) item.doubtful = true;
+      for (const item of rest) item.sentAfter = lane.revision;
       return { ...answered, rest };
     }
     switch (answered.value.kind) {
@@ -425,8 +461,38 @@ export class Door {
         this.#appended(lane, rest, answered.value);
         return { kind: 'done' };
       case 'conflict': return { kind: 'conflict', rest, revision: answered.value.revision };
-      case 'duplicate': return { kind: 'again', rest: this.#dropFound(rest, answered.value.found) };
+      case 'duplicate': return this.#repeated(lane, rest, answered.value.found);
     }
+  }
+
+  /** The store has some of these events, and wrote none. */
+  async #repeated(lane: Lane, items: readonly Item[], found: ReadonlyMap<string, Position>): Promise<Step> {
+    // Where a repeat is known by its revision alone, the stream ends further on than this lane believes: it would conflict, or be a repeat, for ever.
+    if (!this.#options.store.idsAreUnique) lane.stale = true;
+    const place = await outcome(() => this.#readPlace(lane, items, Infinity));
+    if (place.kind === 'fault') return { ...place, rest: items };
+    const rest = this.#dropFound(this.#dropStanding(lane, items, place.value), found);
+    if (rest.length === items.length) throw new Error('a store called an append duplicate and named none of its events');
+    return { kind: 'again', rest };
+  }
+
+  /** What stands where an unanswered append of these items would stand, below a revision. The tail may not reach down to it: others may have written behind it. */
+  async #readPlace(lane: Lane, items: readonly Item[], below: number): Promise<readonly RecordedEvent[]> {
+    const sentAfter = items.find((item) => item.sentAfter !== null)?.sentAfter ?? null;
+    const limit = sentAfter === null ? 0 : Math.min(this.#limits.appendEventsMax, below - sentAfter - 1);
+    return sentAfter === null || limit <= 0 ? [] : this.#options.store.readStream(lane.stream, { direction: 'forward', from: sentAfter + 1, limit });
+  }
+
+  /** Answers those items of an unanswered append that stand in its place: as recorded where they are the very ones sent, else somebody else's were first. */
+  #dropStanding(lane: Lane, items: readonly Item[], place: readonly RecordedEvent[]): readonly Item[] {
+    const standing = new Map(place.map((stored) => [stored.id, stored]));
+    return items.filter((item) => {
+      const stored = item.sentAfter === null ? undefined : standing.get(item.event.id);
+      if (stored === undefined) return true;
+      if (isOurs(stored, item)) this.#recorded(lane, item, stored.position);
+      else this.#duplicate(item, stored.position);
+      return false;
+    });
   }
 
   #appended(lane: Lane, items: readonly Item[], { revision, positions }: Extract<AppendResult, { kind: 'appended' }>): void {
@@ -444,13 +510,13 @@ export class Door {
     const read = tail.map((stored) => ({ stored, ...readRecorded(stored) }));
     // The whole set of ids stays whole only if the tail reaches down to what was known.
     if ((tail[0]?.revision ?? 0) > lane.revision + 1) lane.all = null;
-    const doubtful = new Map(items.filter((item) => item.doubtful).map((item) => [item.event.id, item]));
+    const doubtful = new Map(items.filter((item) => item.sentAfter !== null).map((item) => [item.event.id, item]));
     const done = new Set<Item>();
     lane.recent.clear();
     lane.contents.clear();
     for (const { stored, event, origin } of read) {
       const item = doubtful.get(stored.id);
-      if (item !== undefined && Buffer.from(stored.metadata).equals(item.event.metadata)) {
+      if (item !== undefined && isOurs(stored, item)) {
         this.#recorded(lane, item, stored.position);
         done.add(item);
       }
@@ -458,7 +524,10 @@ export class Door {
     }
     lane.revision = tail.at(-1)?.revision ?? -1;
     lane.stale = false;
-    return items.filter((item) => !done.has(item));
+    const rest = items.filter((item) => !done.has(item));
+    // An append that expected an end which is none any more can never come to stand.
+    for (const item of rest) if (item.sentAfter !== null && item.sentAfter < lane.revision) item.sentAfter = null;
+    return rest;
   }
 
   #dropKnown(lane: Lane, items: readonly Item[]): readonly Item[] {
@@ -471,13 +540,11 @@ export class Door {
   }
 
   #dropFound(items: readonly Item[], found: ReadonlyMap<string, Position>): readonly Item[] {
-    const rest = items.filter((item) => {
+    return items.filter((item) => {
       const position = found.get(item.event.id);
       if (position !== undefined) this.#duplicate(item, position);
       return position === undefined;
     });
-    if (rest.length === items.length) throw new Error('a store called an append duplicate and named none of its events');
-    return rest;
   }
 
   async #readIds(stream: string): Promise<Set<string>> {
@@ -506,6 +573,7 @@ export class Door {
     for (const item of items.flatMap((one) => [one, ...one.followers])) {
       this.#counts.failed += 1;
       item.call.fault ??= fault;
+      item.call.told.fault?.(fault);
       item.call.left -= 1;
       if (item.call.left === 0) item.call.settle();
     }
@@ -521,6 +589,18 @@ export class Door {
     this.#tallies.accepted(item, reused ? 'reusedId' : 'recorded');
     answer(item.call, item.index, receiptOf('recorded', item, position));
     for (const follower of item.followers) this.#duplicate(follower, position);
+  }
+
+  #refuse(item: Item, rejection: Rejection): void {
+    for (const one of [item, ...item.followers]) {
+      this.#countRejection(one.workspace, one.cloudEvent.source, rejection.code, one.recordedMs);
+      answer(one.call, one.index, { kind: 'rejected', rejection });
+    }
+  }
+
+  #countRejection(workspace: string, source: string | null, code: RejectionCode, nowMs: number): void {
+    this.#rejected[code] = (this.#rejected[code] ?? 0) + 1;
+    this.#tallies.rejected(workspace, source, code, nowMs);
   }
 
   #duplicate(item: Item, position: Position | null): void {
@@ -643,10 +723,14 @@ function addInto(into: Counting, more: Counting): void {
 const defined = (counts: Partial<Record<string, number>>): Record<string, number> => Object.fromEntries(Object.entries(counts).map(([name, count]) => [name, count ?? 0]));
 const latenessBound = (seconds: number): string => String(LATENESS_BOUNDS.find((bound) => seconds <= bound) ?? 'inf');
 const partitionOf = (origin: DeliveryOrigin): string => `${origin.topic}/${String(origin.partition)}`;
+const isOurs = (stored: RecordedEvent, item: Item): boolean => Buffer.from(stored.metadata).equals(item.event.metadata);
+const originOf = (origins: Origins, index: number): DeliveryOrigin | null => (isEach(origins) ? origins[index] ?? null : origins);
+const isEach = (origins: Origins): origins is readonly (DeliveryOrigin | null)[] => Array.isArray(origins);
 const sizeOf = (item: Item): number => item.event.data.length + item.event.metadata.length;
 
 function answer(call: Call, index: number, receipt: Receipt): void {
   call.receipts[index] = receipt;
+  call.told.receipt?.(index, receipt);
   call.left -= 1;
   if (call.left === 0) call.settle();
 }

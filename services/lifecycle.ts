@@ -2,8 +2,10 @@
 // to a verb. The only file that listens to signals.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
+import { OperatingError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Io } from './ops/terminal.ts';
+import type { Clock } from './ports.ts';
 
 export const DRAIN_MS = 10_000;
 
@@ -21,7 +23,8 @@ export const sleep: Sleep = (ms, signal) => pause(ms, undefined, signal === unde
 /**
  * Starts the parts one after the other, runs until the signal aborts or a part ends by itself, then stops those that
  * started, the last first. Exit code 0; 1 when a part ended by itself, failed to stop, or did not stop within `drainMs`.
- * A part that cannot start stops those before it, and its error is thrown.
+ * A part that cannot start stops those before it, and its error is thrown; one that was told to end while it still
+ * waited for a server has not failed.
  */
 export async function run(starts: readonly (() => Promise<Part>)[], options: { readonly signal: AbortSignal; readonly log: Log; readonly sleep: Sleep; readonly drainMs?: number }): Promise<number> {
   const { signal, log } = options;
@@ -33,11 +36,48 @@ export async function run(starts: readonly (() => Promise<Part>)[], options: { r
       parts.push(await start());
     }
     code = await untilAsked(parts, signal, log);
+  } catch (fault) {
+    if (!signal.aborted) throw fault;
+    log.info('told to end before all had started', { fault });
   } finally {
     const drained = await stopAll(parts, options);
     if (!drained) code = 1;
   }
   return code;
+}
+
+/** A server that is away when a process starts may be starting itself; longer than this, and whoever supervises us should know. */
+export const AWAIT_MS = 60_000;
+const AWAIT_STEP_MS = 250;
+const AWAIT_STEP_MAX_MS = 5_000;
+
+/**
+ * Opens something that a server has to answer for, and tries again while it is away: for a minute at most, and not once
+ * the signal has aborted. `onWait` is told of each try that failed. Throws what the last try threw, with `advice`, in the end.
+ */
+export async function awaited<T>(what: string, advice: string, open: () => Promise<T>, options: { readonly signal: AbortSignal; readonly clock: Clock; readonly sleep: Sleep; readonly onWait: (fault: OperatingError) => void; readonly waitMs?: number }): Promise<T> {
+  const { signal, clock, sleep: wait, onWait, waitMs = AWAIT_MS } = options;
+  const until = clock.now() + waitMs;
+  for (let step = AWAIT_STEP_MS; ; step = Math.min(step * 2, AWAIT_STEP_MAX_MS)) {
+    try {
+      return await orAborted(open(), signal);
+    } catch (fault) {
+      if (!(fault instanceof OperatingError) || !fault.retriable || signal.aborted) throw fault;
+      if (clock.now() + step > until) throw new OperatingError(fault.code, `${what} did not answer within ${String(Math.round(waitMs / 1000))} s (${fault.message}): ${advice}`, { cause: fault });
+      onWait(fault);
+      await wait(step, signal);
+    }
+  }
+}
+
+/** An opening that hangs must not keep the process from ending when it is told to; it is left to itself then. */
+function orAborted<T>(opening: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(new OperatingError('storeUnavailable', 'told to end meanwhile'));
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    opening.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 async function untilAsked(parts: readonly Part[], signal: AbortSignal, log: Log): Promise<number> {

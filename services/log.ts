@@ -19,6 +19,8 @@ export interface LogFields {
   readonly group?: string;
   readonly generation?: number;
   readonly shard?: number;
+  /** Numbers with blanks between. */
+  readonly shards?: string;
   readonly position?: string | null;
   readonly storeId?: string;
   readonly part?: string;
@@ -30,6 +32,9 @@ export interface LogFields {
   readonly events?: number;
   readonly gap?: number;
   readonly code?: string;
+  /** Which of the servers: `events`, `views`, `source`. */
+  readonly backend?: string;
+  readonly partition?: number;
   readonly fault?: unknown;
 }
 

@@ -25,11 +25,17 @@ async function runVerb(asked: Asked, io: Io): Promise<number> {
     case 'run': break;
   }
   switch (asked.verb) {
-    // Loaded when it is asked for: the API and its libraries would take half of the time of every other verb.
-    case 'serve': return (await import('./serve.ts')).serveVerb(asked.options, io, version());
+    // Loaded when it is asked for, as are others below: the API and its libraries would take half of the time of every other verb.
+    case 'serve':
+    case 'ingest':
+    case 'project':
+    case 'api': return (await import('./programs.ts')).programVerb(asked.verb, asked.options, io, version());
     case 'import': return importVerb(asked.options, io);
+    case 'publish': return (await import('./ops/publish.ts')).publishVerb(asked.options, io);
+    case 'dead-letters': return (await import('./ops/dead-letters.ts')).deadLettersVerb(asked.options, io);
     case 'preview': return previewVerb(asked.options, io);
     case 'trace': return traceVerb(asked.options, io);
+    case 'doctor': return (await import('./ops/doctor.ts')).doctorVerb(asked.options, io);
     case 'status': return statusVerb(asked.options, io);
     case 'workspaces': return workspacesVerb(asked.options, io);
     case 'keys': return keysVerb(asked.options, io);

@@ -4,12 +4,29 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { DoorCounts } from './door.ts';
 
-export interface GroupState { readonly group: string; readonly generation: number; readonly gap: number | null; readonly lagSeconds: number | null; readonly commits: number; readonly events: number }
+/** Per group, over the shards that this process folds. */
+export interface GroupState { readonly group: string; readonly generation: number; readonly gap: number | null; readonly lagSeconds: number | null; readonly commits: number; readonly events: number; readonly shards: number }
+/** What came from a topic and what became of it. */
+export interface IngestState {
+  readonly received: number;
+  readonly recorded: number;
+  readonly duplicates: number;
+  readonly returned: number;
+  readonly keyless: number;
+  /** Dead-lettered, by rejection code. */
+  readonly rejected: Readonly<Record<string, number>>;
+  readonly partitions: readonly { readonly partition: number; readonly paused: boolean }[];
+}
+export type Backend = 'events' | 'views' | 'source';
 
 /** Where the numbers come from; each is asked when somebody scrapes. */
 export interface MetricSources {
-  readonly door?: () => DoorCounts;
+  /** Null while there is none yet: then nothing of it is shown. */
+  readonly door?: () => DoorCounts | null;
   readonly groups?: () => Promise<readonly GroupState[]>;
+  readonly ingest?: () => IngestState | null;
+  /** Records behind on the topic, by partition; null where that is not known now. */
+  readonly topicGaps?: () => Promise<readonly { readonly partition: number; readonly gap: number }[] | null>;
 }
 
 export interface Metrics {
@@ -18,6 +35,8 @@ export interface Metrics {
   append(seconds: number, events: number): void;
   /** One answered request, by its route's pattern. */
   request(method: string, route: string, status: number, seconds: number): void;
+  /** Something that an adapter noticed about its server and dealt with. */
+  notice(backend: Backend): void;
   text(): Promise<string>;
   close(): void;
 }
@@ -29,6 +48,9 @@ export function createMetrics(sources: MetricSources): Metrics {
   const closeProcess = watchProcess(registry);
   if (sources.door !== undefined) watchDoor(registry, sources.door);
   if (sources.groups !== undefined) watchGroups(registry, sources.groups);
+  if (sources.ingest !== undefined) watchIngest(registry, sources.ingest);
+  if (sources.topicGaps !== undefined) watchTopic(registry, sources.topicGaps);
+  const notices = new Counter({ name: `${NAMESPACE}_backend_notices_total`, help: 'What an adapter noticed about its server and dealt with (a connection lost and made anew, a call repeated); the log says what', labelNames: ['backend'], registers: [registry] });
   const appends = new Histogram({
     name: `${NAMESPACE}_append_seconds`, help: 'From handing an append to the store until it was durable', registers: [registry],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
@@ -45,15 +67,23 @@ export function createMetrics(sources: MetricSources): Metrics {
       appended.inc(events);
     },
     request: (method, route, status, seconds) => requests.observe({ method, route, status }, seconds),
+    notice: (backend) => notices.inc({ backend }),
     text: () => registry.metrics(),
     close: closeProcess,
   };
 }
 
 /** The door counts by itself, so a scrape copies what it says; nothing is paid per event. */
-function watchDoor(registry: Registry, read: () => DoorCounts): void {
+function watchDoor(registry: Registry, read: () => DoorCounts | null): void {
   const total = (name: string, help: string, of: (counts: DoorCounts) => number): void => {
-    new Counter({ name: `${NAMESPACE}_door_${name}_total`, help, registers: [registry], collect() { this.reset(); this.inc(of(read())); } });
+    new Counter({
+      name: `${NAMESPACE}_door_${name}_total`, help, registers: [registry],
+      collect() {
+        const counts = read();
+        this.reset();
+        this.inc(counts === null ? 0 : of(counts));
+      },
+    });
   };
   total('recorded', 'Events recorded', (counts) => counts.recorded);
   total('duplicates', 'Deliveries of events recorded before', (counts) => counts.duplicates);
@@ -65,11 +95,17 @@ function watchDoor(registry: Registry, read: () => DoorCounts): void {
     name: `${NAMESPACE}_door_rejected_total`, help: 'Deliveries rejected', labelNames: ['code'], registers: [registry],
     collect() {
       this.reset();
-      for (const [code, count] of Object.entries(read().rejected)) this.inc({ code }, count);
+      for (const [code, count] of Object.entries(read()?.rejected ?? {})) this.inc({ code }, count);
     },
   });
   const now = (name: string, help: string, of: (counts: DoorCounts) => number): void => {
-    new Gauge({ name: `${NAMESPACE}_door_${name}`, help, registers: [registry], collect() { this.set(of(read())); } });
+    new Gauge({
+      name: `${NAMESPACE}_door_${name}`, help, registers: [registry],
+      collect() {
+        const counts = read();
+        this.set(counts === null ? 0 : of(counts));
+      },
+    });
   };
   now('in_flight_events', 'Events accepted and not yet durable', (counts) => counts.inFlightEvents);
   now('in_flight_bytes', 'Their bytes', (counts) => counts.inFlightBytes);
@@ -94,6 +130,44 @@ function watchGroups(registry: Registry, read: () => Promise<readonly GroupState
   gauge('generation', 'The generation that answers', (state) => state.generation);
   gauge('commits', 'Commits since the projector started', (state) => state.commits);
   gauge('events', 'Events folded since the projector started', (state) => state.events);
+  gauge('shards', 'Shards that this process folds now', (state) => state.shards);
+}
+
+function watchIngest(registry: Registry, read: () => IngestState | null): void {
+  const total = (name: string, help: string, of: (state: IngestState) => number): void => {
+    new Counter({
+      name: `${NAMESPACE}_ingest_${name}_total`, help, registers: [registry],
+      collect() {
+        const state = read();
+        this.reset();
+        this.inc(state === null ? 0 : of(state));
+      },
+    });
+  };
+  total('received', 'Records that the topic delivered, perhaps again', (state) => state.received);
+  total('recorded', 'Of them, events recorded', (state) => state.recorded);
+  total('duplicates', 'Of them, events recorded before', (state) => state.duplicates);
+  total('returned', 'Of them, records that could not be dealt with now: they are delivered again', (state) => state.returned);
+  total('keyless', 'Of them, records without a key: their producer does not key by identity, and no order of theirs is kept', (state) => state.keyless);
+  new Counter({
+    name: `${NAMESPACE}_ingest_dead_lettered_total`, help: 'Of them, records written to the dead-letter topic, by the code of their rejection', labelNames: ['code'], registers: [registry],
+    collect() {
+      this.reset();
+      for (const [code, count] of Object.entries(read()?.rejected ?? {})) this.inc({ code }, count);
+    },
+  });
+  new Gauge({ name: `${NAMESPACE}_ingest_paused_partitions`, help: 'Partitions left alone for a moment because a store or the dead-letter topic does not take what they bring', registers: [registry], collect() { this.set((read()?.partitions ?? []).filter(({ paused }) => paused).length); } });
+  new Gauge({ name: `${NAMESPACE}_ingest_partitions`, help: 'Partitions that this process is handed', registers: [registry], collect() { this.set(read()?.partitions.length ?? 0); } });
+}
+
+function watchTopic(registry: Registry, read: () => Promise<readonly { readonly partition: number; readonly gap: number }[] | null>): void {
+  new Gauge({
+    name: `${NAMESPACE}_topic_gap`, help: 'Records of the topic that the consumer group has not committed, by partition (the whole topic, whoever consumes it)', labelNames: ['partition'], registers: [registry],
+    async collect() {
+      this.reset();
+      for (const { partition, gap } of (await read()) ?? []) this.set({ partition: String(partition) }, gap);
+    },
+  });
 }
 
 /** Few, instead of prom-client's default set: those one looks at. */

@@ -53,7 +53,7 @@ export interface OutgoingRecord {
   readonly key: Uint8Array | null;
   readonly value: Uint8Array | null;
   readonly headers: Headers;
-  /** Left out: chosen by the key, or any. */
+  /** Left out, or one that the topic does not have: chosen by the key, or any. */
   readonly partition?: number;
 }
 
@@ -123,8 +123,8 @@ export interface EventStore {
   gap(position: Position | null): Promise<number | null>;
   /** Events after `after` (null: from the start), in order, whose stream begins with one of `prefixes` (empty: all). Pull-based: the next batch is read when it is asked for. Ends when the signal aborts; a fault throws. When nothing comes, an empty batch with a moved position may be given so that a reader's checkpoint moves along. */
   subscribe(options: { readonly after: Position | null; readonly prefixes: readonly string[]; readonly maxBatch: number; readonly signal: AbortSignal }): AsyncIterable<SubscriptionBatch>;
-  /** Events, streams and bytes on disk, for `status`. */
-  stats(): Promise<{ readonly events: number; readonly streams: number; readonly bytes: number }>;
+  /** Events, streams and bytes on disk, for `status`; null what the store cannot say. */
+  stats(): Promise<{ readonly events: number | null; readonly streams: number | null; readonly bytes: number }>;
   close(): Promise<void>;
 }
 

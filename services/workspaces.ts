@@ -5,6 +5,7 @@ import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { anonymousStreams, apiKeyId, hashApiKey, isWorkspaceId, makeApiKey, sameHash, unwrapSecret, type WorkspaceId, workspaceKeys, type WorkspaceKeys, workspaceOfStream, wrapSecret } from '../schemas/identity.ts';
+import type { EventsPlace } from './backends.ts';
 import { OperatingError } from './errors.ts';
 import type { Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent } from './ports.ts';
 
@@ -127,6 +128,17 @@ export async function folderMasterKey(folder: string, options: { readonly given:
   const made = await readMasterKey(file);
   if (made === null) throw new OperatingError('badMasterKey', `${file} was just made and is gone again`);
   return made;
+}
+
+/**
+ * The master key of an event store: of a folder, what `folderMasterKey` finds there (made only while the store is empty
+ * and `mayMake`); of a server, what is given, since there is no folder to keep it in. Throws badMasterKey.
+ */
+export async function masterKeyOf(place: EventsPlace, store: Pick<EventStore, 'head'>, options: { readonly given: Uint8Array | null; readonly mayMake: boolean; readonly random: RandomBytes }): Promise<Uint8Array> {
+  const { given, mayMake, random } = options;
+  if (place.kind === 'sqlite') return folderMasterKey(place.folder, { given, mayMake: mayMake && (await store.head()) === null, random });
+  if (given === null) throw new OperatingError('badMasterKey', 'THROUGHLINE_MASTER_KEY is missing, which opens the secrets of the workspaces: the events are on a server, so there is no folder to keep it in');
+  return given;
 }
 
 async function readMasterKey(file: string): Promise<Uint8Array | null> {

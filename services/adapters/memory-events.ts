@@ -1,5 +1,6 @@
-// The event store in memory: for tests, and the yardstick for every other adapter. With `idsAreUnique: false` it answers as
-// EventStoreDB 22.10 was seen to (environment.md), so that the door's other path can be tested without a server.
+// The event store in memory: for tests, and the yardstick for every other adapter. With `idsAreUnique: false` it does as
+// EventStoreDB 22.10 was seen to (environment.md), and calls what that server passes over as a repeat a duplicate, so that
+// the door's other path can be tested without a server.
 import assert from 'node:assert/strict';
 import { setImmediate } from 'node:timers/promises';
 import { OperatingError } from '../errors.ts';
@@ -44,7 +45,7 @@ export class MemoryEventStore implements EventStore {
       // Ids are compared at the revisions where they would have gone, and nowhere else.
       const there = stream.events.slice(believed + 1, believed + 1 + events.length);
       if (there.length === events.length && there.every(({ id }, index) => id === events[index]?.id)) {
-        return { kind: 'appended', revision: believed + events.length, positions: there.map(({ position }) => position) };
+        return { kind: 'duplicate', found: new Map(there.map(({ id, position }) => [id, position])) };
       }
     }
     if (believed !== revision) return { kind: 'conflict', revision };

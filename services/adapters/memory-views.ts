@@ -18,6 +18,7 @@ export class MemoryViewStore implements ViewStore {
   readonly #clock: Clock;
   readonly #groups = new Map<string, Group>();
   readonly #tallies = new Map<string, Map<string, Tally>>();
+  readonly #leases = new Map<string, { readonly holder: string; readonly endsMs: number }>();
 
   constructor(options: { readonly clock?: Clock } = {}) {
     this.#clock = options.clock ?? Date;
@@ -53,6 +54,24 @@ export class MemoryViewStore implements ViewStore {
     if (found.live === id) return false;
     found.generations.delete(id);
     return true;
+  }
+
+  async lease(name: string, holder: string, ms: number): Promise<boolean> {
+    const now = this.#clock.now();
+    const standing = this.#leases.get(name);
+    if (standing !== undefined && standing.holder !== holder && standing.endsMs > now) return false;
+    this.#leases.set(name, { holder, endsMs: now + ms });
+    return true;
+  }
+
+  async release(name: string, holder: string): Promise<void> {
+    if (this.#leases.get(name)?.holder === holder) this.#leases.delete(name);
+  }
+
+  async leases(prefix: string): Promise<readonly { readonly name: string; readonly holder: string }[]> {
+    const now = this.#clock.now();
+    for (const [name, { endsMs }] of this.#leases) if (endsMs <= now) this.#leases.delete(name);
+    return [...this.#leases].filter(([name]) => name.startsWith(prefix)).map(([name, { holder }]) => ({ name, holder })).sort((a, b) => compareText(a.name, b.name));
   }
 
   async view(group: string, generation: number, shard: number): Promise<View> {

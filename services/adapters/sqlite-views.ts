@@ -39,6 +39,7 @@ const CONTROL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, live INTEGER, made INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS generations (name TEXT NOT NULL, id INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (name, id)) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS tallies (workspace TEXT NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (workspace, source)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   PRAGMA user_version = ${FORMAT};`;
 
 // Documents in a rowid table: in a WITHOUT ROWID one every value past 2 KB would take overflow pages.
@@ -62,8 +63,10 @@ export async function openSqliteViewStore(options: SqliteViewOptions): Promise<S
     db.exec(`PRAGMA page_size = ${PAGE_SIZE}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL`);
     const control = new Connection(db);
     const { user_version: format } = control.get<{ user_version: number }>('PRAGMA user_version')!;
-    // Two processes may come first: the second finds the tables made.
-    if (format === 0) control.transaction('BEGIN IMMEDIATE', () => db.exec(CONTROL_SCHEMA));
+    // Two processes may come first: the second finds the tables made. Folders made before there were leases lack that table
+    // alone; the versions that made them do not mind it, so the format's number stays.
+    const complete = control.get("SELECT 1 FROM sqlite_schema WHERE name = 'leases'") !== undefined;
+    if (format === 0 || (format === FORMAT && !complete)) control.transaction('BEGIN IMMEDIATE', () => db.exec(CONTROL_SCHEMA));
     checkFormat(file, db);
     return new SqliteViewStore(folder, control, options);
   });
@@ -141,6 +144,24 @@ export class SqliteViewStore implements ViewStore {
     return found;
   }
 
+  async lease(name: string, holder: string, ms: number): Promise<boolean> {
+    const now = this.#now();
+    return this.#change(() => {
+      // What ran out is of no use to anybody; a worker's lease has a name of its own, so nobody else would ever overwrite it.
+      this.#control.run('DELETE FROM leases WHERE ends <= ?', now);
+      return this.#control.run('INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET ends = excluded.ends WHERE holder = excluded.holder', name, holder, now + ms) === 1;
+    });
+  }
+
+  async release(name: string, holder: string): Promise<void> {
+    this.#change(() => this.#control.run('DELETE FROM leases WHERE name = ? AND holder = ?', name, holder));
+  }
+
+  async leases(prefix: string): Promise<readonly { readonly name: string; readonly holder: string }[]> {
+    return guarded(this.#file, () => this.#control.all<{ name: string; holder: string }>(
+      'SELECT name, holder FROM leases WHERE ends > ? AND substr(name, 1, length(?)) = ? ORDER BY name', this.#now(), prefix, prefix).map(({ name, holder }) => ({ name, holder })));
+  }
+
   async addTallies(tallies: readonly Tally[]): Promise<void> {
     this.#change(() => {
       for (const tally of tallies) {
@@ -160,6 +181,10 @@ export class SqliteViewStore implements ViewStore {
     for (const view of this.#views.values()) view.close();
     this.#views.clear();
     if (this.#control.db.isOpen) guarded(this.#file, () => this.#control.db.close());
+  }
+
+  #now(): number {
+    return Math.trunc((this.#options.clock ?? Date).now());
   }
 
   #change<T>(work: () => T): T {
@@ -265,11 +290,7 @@ export class SqliteView implements View {
     this.#assertOpen();
     const keyed = guarded(this.#file, () => this.#reader.searchKeyed(query, documentSpace));
     if (keyed !== null) return keyed;
-    return this.#read(({ reader, state }) => {
-      const { rows, total, more } = reader.search(query, state.commits);
-      const documents = reader.documents(rows.map(({ key }) => `${query.workspace}/${documentSpace}/${key}`));
-      return { rows: rows.map((row, i) => ({ ...row, document: documents[i] ?? null })), total, more };
-    });
+    return this.#read(({ reader, state }) => reader.search(query, documentSpace, state.commits));
   }
 
   async commit(commit: Commit): Promise<CommitResult> {

@@ -3,8 +3,7 @@ import type { PersonAnswer } from '../../schemas/apis/native.ts';
 import { encodeStructured } from '../../schemas/cloudevent.ts';
 import type { Instant } from '../../schemas/facts.ts';
 import { identityStream, type WorkspaceKeys } from '../../schemas/identity.ts';
-import type { Json } from '../../projections/projection.ts';
-import { findPerson, type Lookup, type PersonDocument, SEEN_TYPES_KEY, type SeenTypes } from '../../projections/persons.ts';
+import { findPerson, type Lookup, type PersonDocument, SEEN_TYPES_KEY, type SeenTypes, unpackDocument } from '../../projections/persons.ts';
 import type { View } from '../ports.ts';
 import type { Histories, HistoryEvent } from './history.ts';
 import { type CursorScope, type ListRow, readCursor, writeCursor } from './pages.ts';
@@ -98,7 +97,7 @@ async function findCustomer(view: View, keys: WorkspaceKeys, { identity, identit
 /** What a look-up without a type tries: every type that the workspace has seen. */
 async function seenTypes(view: View, keys: WorkspaceKeys): Promise<readonly string[]> {
   const [text = null] = await view.load([`${keys.id}/${SEEN_TYPES_KEY}`]);
-  return [...new Set([...((parse(text) as SeenTypes | null)?.types ?? []), ...ALWAYS_TRIED])];
+  return [...new Set([...(text === null ? [] : (unpackDocument(SEEN_TYPES_KEY, text) as SeenTypes).types), ...ALWAYS_TRIED])];
 }
 
 /** Those of the identity keys that the view knows, in their order; one read for all. */
@@ -113,12 +112,13 @@ async function lookUp<T>(view: View, keys: WorkspaceKeys, lookup: Lookup<T>): Pr
   while (step.done !== true) {
     const asked = step.value;
     const texts = await view.load(asked.map((key) => `${keys.id}/${key}`));
-    step = lookup.next(new Map(asked.map((key, i) => [key, parse(texts[i] ?? null)])));
+    step = lookup.next(new Map(asked.map((key, i) => {
+      const text = texts[i] ?? null;
+      return [key, text === null ? null : unpackDocument(key, text)];
+    })));
   }
   return step.value;
 }
-
-function parse(text: string | null): Json { return text === null ? null : (JSON.parse(text) as Json); }
 
 /** The event's own text stands in the answer as it is: numbers in it never pass through ours. */
 function entryOf({ recorded, position }: HistoryEvent, storeId: string, utc: Zone): ListRow {

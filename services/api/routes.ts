@@ -7,6 +7,7 @@ import { columnsOf, type Endpoint, type JsonSchema, openApi, type Problem } from
 import { JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { REJECTION_CODES } from '../../schemas/cloudevent.ts';
 import { ERROR_CODES, type ErrorCode } from '../errors.ts';
+import { printReadiness, type Readiness } from '../health.ts';
 import type { Answer, ApiDeps, Call, Outcome, Route } from './call.ts';
 import { Customers } from './customers.ts';
 import { docsPage } from './docs.ts';
@@ -74,8 +75,8 @@ async function sources({ events, views: store }: ApiDeps, views: Views, workspac
   return { kind: 'page', rows, cursor: null, total: rows.length, ...(head === null ? {} : { headers: { 'Throughline-Head': views.stated(head) } }) };
 }
 
-function readiness({ ok, reasons }: { readonly ok: boolean; readonly reasons: readonly string[] }): Answer {
-  return { kind: 'answer', status: ok ? 200 : 503, value: { status: ok ? 'ok' : 'unready', reasons } };
+function readiness(found: Readiness): Answer {
+  return { kind: 'answer', status: found.ok ? 200 : 503, value: printReadiness(found) };
 }
 
 const EVENT_STATUS: Readonly<Record<string, number>> = { tooLarge: 413, notACloudEvent: 415, unsupportedFormat: 415, unsupportedCharset: 415 };

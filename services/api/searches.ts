@@ -4,7 +4,7 @@ import type { SearchRequest } from '../../schemas/apis/eightbyeight.ts';
 import { parseRangeDate } from '../../schemas/apis/eightbyeight.ts';
 import { nodeKey, type WorkspaceKeys } from '../../schemas/identity.ts';
 import { msOf } from '../../schemas/time.ts';
-import type { JourneyDocument, NodeDocument, Transition } from '../../projections/documents.ts';
+import { type JourneyDocument, type JourneyRow, type Transition, unpackJourney, unpackJourneyOf, unpackRow, unpackTransitions } from '../../projections/documents.ts';
 import { type Filter, JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import type { Clause, SearchQuery, SearchResult, SearchRow, View } from '../ports.ts';
 import { journeyDetailOf, journeyOf, transitionOf } from './answers.ts';
@@ -27,7 +27,7 @@ export class Searches {
     const found = await list(view('journeys'), keys, listing('searchJourneys', body, keys, JOURNEY_FILTERS));
     if (found.kind === 'refused') return found;
     const zone = this.#zones(body.displayTimezone);
-    return page(found, found.rows.map((row) => ({ value: journeyOf(documentOf(row).row, zone) })));
+    return page(found, found.rows.map((row) => ({ value: journeyOf(rowOf(row), zone) })));
   }
 
   async transitions({ body, keys, view }: Call<unknown, unknown, SearchRequest>): Promise<Outcome> {
@@ -35,7 +35,7 @@ export class Searches {
     const found = await list(journeys, keys, listing('searchTransitions', body, keys, TRANSITION_FILTERS));
     if (found.kind === 'refused') return found;
     const zone = this.#zones(body.displayTimezone);
-    const documents = found.rows.map((row) => ({ key: row.key, document: documentOf(row) }));
+    const documents = found.rows.map((row) => ({ key: row.key, document: unpackJourney(row.key, textOf(row)) }));
     const timelines = await timelinesOf(journeys, keys, documents);
     const rows = documents.map(({ document }, i) => ({ value: { journeyId: document.row.journeyId, transitions: (timelines[i] ?? []).map((transition) => transitionOf(transition, zone)) } }));
     return page(found, rows);
@@ -44,16 +44,16 @@ export class Searches {
   /** One journey, by any id that it ever had. */
   async journey({ params, query, keys, view }: Call<{ id: string }, { timezone?: string | undefined }, unknown>): Promise<Outcome> {
     const journeys = view('journeys');
-    const read = async <T>(key: string): Promise<T | null> => {
-      const [text] = await journeys.load([`${keys.id}/${key}`]);
-      return text === null || text === undefined ? null : (JSON.parse(text) as T);
-    };
-    const node = await read<NodeDocument>(`n/${nodeKey(keys, params.id)}`);
-    if (node?.journey === null || node?.journey === undefined) return refuse('unknownJourney');
-    const document = await read<JourneyDocument>(`j/${node.journey}`);
+    const read = async (key: string): Promise<string | null> => (await journeys.load([`${keys.id}/${key}`]))[0] ?? null;
+    const nodeName = nodeKey(keys, params.id);
+    const node = await read(`n/${nodeName}`);
+    const key = node === null ? null : unpackJourneyOf(nodeName, node);
+    if (key === null) return refuse('unknownJourney');
+    const text = await read(`j/${key}`);
     // The journey moved between the two reads (two were joined): the node says where, when it is asked again.
-    if (document === null) return refuse('unknownJourney');
-    const [timeline] = await timelinesOf(journeys, keys, [{ key: node.journey, document }]);
+    if (text === null) return refuse('unknownJourney');
+    const document = unpackJourney(key, text);
+    const [timeline] = await timelinesOf(journeys, keys, [{ key, document }]);
     return { kind: 'answer', value: journeyDetailOf(document, timeline ?? [], this.#zones(query.timezone ?? 'UTC')) };
   }
 
@@ -67,7 +67,7 @@ export class Searches {
     });
     if (found.kind === 'refused') return found;
     const zone: Zone = this.#zones(given.zone);
-    return { ...page(found, found.rows.map((row) => ({ value: journeyOf(documentOf(row).row, zone) }))), before: { personId: given.personId } };
+    return { ...page(found, found.rows.map((row) => ({ value: journeyOf(rowOf(row), zone) }))), before: { personId: given.personId } };
   }
 }
 
@@ -86,10 +86,13 @@ function page({ cursor, total }: Found, rows: readonly ListRow[]): Page {
   return { kind: 'page', rows, cursor, total, after: { nextPageCursor: cursor, totalElements: total } };
 }
 
-function documentOf(row: SearchRow): JourneyDocument {
+function textOf(row: SearchRow): string {
   if (row.document === null) throw new Error('assertion: a record stands with its document');
-  return JSON.parse(row.document) as JourneyDocument;
+  return row.document;
 }
+
+/** A list needs the row alone; the rest of the document is not unpacked. */
+function rowOf(row: SearchRow): JourneyRow { return unpackRow(row.key, textOf(row)); }
 
 /** Whole timelines: what stands in the document, after the chunks before it; one read for all. */
 async function timelinesOf(view: View, keys: WorkspaceKeys, journeys: readonly { readonly key: string; readonly document: JourneyDocument }[]): Promise<readonly (readonly Transition[])[]> {
@@ -97,10 +100,10 @@ async function timelinesOf(view: View, keys: WorkspaceKeys, journeys: readonly {
   const wanted = names.flat();
   const texts = wanted.length === 0 ? [] : await view.load(wanted);
   let at = 0;
-  return journeys.map(({ document }, i) => {
+  return journeys.map(({ key, document }, i) => {
     const earlier = (names[i] ?? []).flatMap(() => {
       const text = texts[at++] ?? null;
-      return text === null ? [] : (JSON.parse(text) as Transition[]);
+      return text === null ? [] : unpackTransitions(key, text);
     });
     return [...earlier, ...document.transitions];
   });

@@ -2,6 +2,7 @@
 // sections 5 and 7).
 import { type NativeCode, nativeProblem } from '../../schemas/apis/native.ts';
 import type { Problem } from '../../schemas/apis/openapi.ts';
+import { OperatingError } from '../errors.ts';
 import type { Clock, EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
 import { shardOf } from '../shards.ts';
 
@@ -43,8 +44,8 @@ export class Views {
   readonly #pointers = new Map<Group, Pointer>();
   /** Handles of the live generations alone, by group and shard. */
   readonly #handles = new Map<string, { readonly generation: number; readonly view: Promise<View> }>();
-  /** Generations that have reached their target: they never fall behind it again. */
-  readonly #built = new Set<string>();
+  /** The furthest position seen of each live generation's shard: a view store that lost its last writes stands before it, for a while. */
+  readonly #furthest = new Map<string, { readonly generation: number; readonly position: Position }>();
 
   constructor(options: ViewsOptions) { this.#options = options; }
 
@@ -75,8 +76,11 @@ export class Views {
       if (generation === null) return building(0);
       if (generation.storeId !== this.#options.events.storeId) return refuse('viewsUnavailable', { message: 'The views are of another event store.' });
       const view = await this.#handle(group, generation, shardOf(workspace, generation.shards));
+      // What was seen before this read began, not what a read beside it brings meanwhile: of two reads under way at once
+      // the earlier may well be told the lower position, and nothing has gone back.
+      const furthest = this.#furthestOf(view);
       const position = await view.position();
-      const refused = await this.#readable(view, position);
+      const refused = await this.#readable(view, position, furthest);
       if (refused !== null) return refused;
       views[group] = view;
       lowest = lowest === undefined || position === null || (lowest !== null && position < lowest) ? position : lowest;
@@ -111,19 +115,36 @@ export class Views {
     return view;
   }
 
-  /** Null where the view may be read: it has reached the head that was when it was made. */
-  async #readable(view: View, position: Position | null): Promise<Refused | null> {
+  #furthestOf({ generation, shard }: View): Position | null {
+    const known = this.#furthest.get(`${generation.group}/${String(shard)}`);
+    return known?.generation === generation.id ? known.position : null;
+  }
+
+  /**
+   * Null where the view may be read: it has reached the head that was when it was made, and stands no lower than it did.
+   * Looked at each time: a Redis may come back empty or older than it was, and is folded again from what it holds.
+   */
+  async #readable(view: View, position: Position | null, furthest: Position | null): Promise<Refused | null> {
     const { target, group, id } = view.generation;
-    const key = `${group}/${id}/${view.shard}`;
-    if (this.#built.has(key)) return null;
-    if (target === null || (position !== null && position >= target)) {
-      this.#built.add(key);
+    const wanted = target === null || (furthest !== null && furthest > target) ? furthest : target;
+    if (wanted === null || (position !== null && position >= wanted)) {
+      const latest = this.#furthestOf(view);
+      if (position !== null && (latest === null || position > latest)) this.#furthest.set(`${group}/${String(view.shard)}`, { generation: id, position });
       return null;
     }
-    const { events } = this.#options;
-    const [all, left, past] = await Promise.all([events.gap(null), events.gap(position), events.gap(target)]);
+    const [all = null, left = null, past = null] = await this.#gaps(null, position, wanted);
     if (all === null || left === null || past === null) return building(null);
     return building(all === past ? 0 : Math.max(0, Math.min(99, Math.floor((100 * (all - left)) / (all - past)))));
+  }
+
+  /** Null each where the event store cannot say, or is away: how far a view has come is told where it is known, and that it is being built in any case. */
+  async #gaps(...positions: readonly (Position | null)[]): Promise<readonly (number | null)[]> {
+    try {
+      return await Promise.all(positions.map((position) => this.#options.events.gap(position)));
+    } catch (fault) {
+      if (fault instanceof OperatingError && fault.retriable) return positions.map(() => null);
+      throw fault;
+    }
   }
 
   #parse(header: string): { readonly kind: 'position'; readonly position: Position } | Refused {
@@ -151,8 +172,7 @@ export class Views {
   }
 
   async #notYet(opened: Opened, wanted: Position): Promise<Refused> {
-    const { events } = this.#options;
-    const [behind, past] = await Promise.all([events.gap(opened.position), events.gap(wanted)]);
+    const [behind = null, past = null] = await this.#gaps(opened.position, wanted);
     const gap = behind === null || past === null ? null : Math.max(0, behind - past);
     const headers = opened.position === null ? {} : { 'Throughline-Position': this.stated(opened.position) };
     return refuse('notYet', { more: { gap }, suggestion: 'Ask again after Retry-After.' }, { 'Retry-After': RETRY_AFTER_S, ...headers });

@@ -31,17 +31,21 @@ const TRANSITIONS = '/cidp/journey/api/v1/transitions/search';
 const ZONE = 'Europe/Bucharest';
 
 /** Prints what it finds and goes on serving until the signal aborts. Exit code 0, or 1 where a step failed. */
-export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'stderr' | 'signal'>): Promise<number> {
+export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'stderr' | 'signal' | 'sleep'>): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'throughline-demo-'));
-  const server = spawn(options.node, [options.main, 'serve', '--data', folder, '--host', options.host, '--port', String(options.port), '--log-level', 'warn'], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...options.environment, THROUGHLINE_API_KEY: '' } });
+  const line = lineOf(options, folder);
+  const server = spawn(options.node, [options.main, 'serve', ...line.data, '--host', options.host, '--port', String(options.port), '--log-level', 'warn'], { stdio: ['ignore', 'pipe', 'inherit'], env: line.environment });
   const ended = once(server, 'close');
   try {
-    const { url, key } = await started(server);
-    io.stdout.write(`Throughline serves ${url} from the empty folder ${folder}\n\n`);
+    const { url, key: made } = await started(server);
+    // Stores that were there before have their workspace, and its keys are told to nobody: the demo makes one of its own.
+    const key = made === '' ? await keyOf(options, line) : made;
+    io.stdout.write(`Throughline serves ${url} from ${line.servers.length === 0 ? `the empty folder ${folder}` : `${line.servers.join(', ')}${line.data.length === 0 ? '' : ` and the folder ${folder}`}`}\n\n`);
     for (const file of ['example-day.ndjson', 'wxcc-captured.ndjson']) {
-      const code = await importFile(options, join(options.root, 'test/fixtures', file), url, key);
+      const code = await bring(options, line, join(options.root, 'test/fixtures', file), url, key);
       if (code !== 0) return 1;
     }
+    if (line.fromTopic && !(await arrived(options, line, io))) return 1;
     await show(url, key, io);
     if (options.exit) return 0;
     io.stdout.write(`\nServing ${url} (documentation: ${url}/docs) until Ctrl-C ...\n`);
@@ -54,7 +58,24 @@ export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'st
   }
 }
 
-/** Waits for the two lines that a first start prints: the key, and the address. */
+type Environment = Readonly<Record<string, string | undefined>>;
+interface Line {
+  /** What is on servers, by its name; empty: nothing. */
+  readonly servers: readonly string[];
+  /** The folder for what is not, as arguments. */
+  readonly data: readonly string[];
+  readonly fromTopic: boolean;
+  readonly environment: Environment;
+}
+
+function lineOf({ environment }: DemoOptions, folder: string): Line {
+  const named = (flag: string): boolean => (environment[`THROUGHLINE_${flag}`] ?? '') !== '';
+  const servers = [...(named('SOURCE') ? ['Kafka'] : []), ...(named('EVENTS') ? ['EventStoreDB'] : []), ...(named('VIEWS') ? ['Redis'] : [])];
+  const data = named('EVENTS') && named('VIEWS') ? [] : ['--data', folder];
+  return { servers, data, fromTopic: named('SOURCE'), environment: { ...environment, THROUGHLINE_API_KEY: '', ...(data.length === 0 ? { THROUGHLINE_DATA: '' } : {}) } };
+}
+
+/** Waits for the lines that a start prints: the key, where the workspace was just made, and the address. */
 async function started(server: ChildProcess): Promise<{ url: string; key: string }> {
   let key = '';
   if (server.stdout === null) throw new Error('the server has no output to read');
@@ -68,11 +89,43 @@ async function started(server: ChildProcess): Promise<{ url: string; key: string
   throw new Error('the server ended before it served');
 }
 
-async function importFile(options: DemoOptions, file: string, url: string, key: string): Promise<number> {
-  const child = spawn(options.node, [options.main, 'import', file, '--to', url], { stdio: 'inherit', env: { ...options.environment, THROUGHLINE_API_KEY: key } });
+/** Runs another verb; its exit code and, of what it printed, the JSON. */
+async function verb(options: DemoOptions, line: Line, args: readonly string[]): Promise<{ readonly code: number; readonly said: Row }> {
+  const child = spawn(options.node, [options.main, ...args, '--json'], { stdio: ['ignore', 'pipe', 'inherit'], env: line.environment });
+  const chunks: Uint8Array[] = [];
+  child.stdout.on('data', (chunk: Uint8Array) => chunks.push(chunk));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code: code ?? 1, said: code === 0 ? record(JSON.parse(Buffer.concat(chunks).toString('utf8'))) : {} };
+}
+
+async function keyOf(options: DemoOptions, line: Line): Promise<string> {
+  const { code, said } = await verb(options, line, ['keys', 'create', '--label', 'demo', ...(line.servers.includes('EventStoreDB') ? [] : line.data)]);
+  if (code !== 0) throw new Error('no API key could be made');
+  return text(said['key']);
+}
+
+/** Onto the topic where there is one, else over HTTP. */
+async function bring(options: DemoOptions, line: Line, file: string, url: string, key: string): Promise<number> {
+  const args = line.fromTopic ? ['publish', file] : ['import', file, '--to', url];
+  const child = spawn(options.node, [options.main, ...args], { stdio: 'inherit', env: { ...line.environment, THROUGHLINE_API_KEY: line.fromTopic ? '' : key } });
   const [code] = (await once(child, 'close')) as [number | null];
   return code ?? 1;
 }
+
+/** Until the consumer group has nothing left on the topic: what it has committed is durable. False when it takes too long, or we are told to end. */
+async function arrived(options: DemoOptions, line: Line, { stderr, signal, sleep }: Pick<Io, 'stderr' | 'signal' | 'sleep'>): Promise<boolean> {
+  for (let look = 0; look < LOOKS_MAX && !signal.aborted; look += 1) {
+    const { said } = await verb(options, line, ['status', ...line.data]);
+    const partitions = record(said['source'])['partitions'];
+    if (Array.isArray(partitions) && list(partitions).every(({ gap }) => gap === 0)) return true;
+    await sleep(LOOK_MS, signal);
+  }
+  if (!signal.aborted) stderr.write('the topic was not read to its end in time: see throughline status and throughline doctor\n');
+  return false;
+}
+/** With the start of a process each, some 30 s together. */
+const LOOKS_MAX = 40;
+const LOOK_MS = 250;
 
 async function show(url: string, key: string, io: Pick<Io, 'stdout' | 'stderr' | 'signal'>): Promise<void> {
   let position: string | null = null;

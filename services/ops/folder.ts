@@ -1,46 +1,63 @@
-// A data folder as the operator's verbs open it: to read, to write beside a running `serve`, or alone.
+// The stores as the operator's verbs open them, in a data folder or on servers: to read, to write beside running programs,
+// or alone.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { holdFolder, openSqliteEventStore } from '../adapters/sqlite-events.ts';
-import { openSqliteViewStore } from '../adapters/sqlite-views.ts';
+import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
-import { folderMasterKey, Workspaces } from '../workspaces.ts';
+import { masterKeyOf, Workspaces } from '../workspaces.ts';
 import type { Io } from './terminal.ts';
 
-export interface Folder { readonly events: EventStore; readonly views: ViewStore; readonly readOnly: boolean; close(): Promise<void> }
-
+export interface EventLog { readonly events: EventStore; readonly readOnly: boolean; close(): Promise<void> }
+export interface Stores extends EventLog { readonly views: ViewStore }
+export interface Places { readonly events: EventsPlace; readonly views: ViewsPlace }
 /**
- * `read`: the folder must be there. `beside`: appends too, made when missing; a running `serve` sees what is appended.
- * `alone`: keeps everybody else who writes events out until closed. Throws storeLocked, storeUnavailable and what the stores throw.
+ * `read`: it must be there. `beside`: appends too, made when missing; running programs see what is appended. `alone`: keeps
+ * everybody else who writes events out of a folder until closed (on a server nobody is kept out: expected revisions settle it).
  */
-export async function openFolder(folder: string, mode: 'read' | 'beside' | 'alone', io: Pick<Io, 'clock' | 'random'>): Promise<Folder> {
-  if (mode === 'read' && !existsSync(path.join(folder, 'events.sqlite'))) {
-    throw new OperatingError('storeUnavailable', `${folder} holds no events: name the folder that serve was given with --data`);
+export type Mode = 'read' | 'beside' | 'alone';
+
+/** The event store alone. Throws storeLocked, storeUnavailable and what the store throws. */
+export async function openLog(place: EventsPlace, mode: Mode, io: Pick<Io, 'random'>): Promise<EventLog> {
+  if (place.kind === 'sqlite' && mode === 'read' && !existsSync(path.join(place.folder, 'events.sqlite'))) {
+    throw new OperatingError('storeUnavailable', `${place.folder} holds no events: name the folder that serve was given with --data, or the server with --events`);
   }
-  const hold = mode === 'alone' ? holdFolder(folder) : null;
-  let events: EventStore | null = null;
+  const hold = place.kind === 'sqlite' && mode === 'alone' ? (await import('../adapters/sqlite-events.ts')).holdFolder(place.folder) : null;
   try {
-    events = await openSqliteEventStore(mode === 'read' ? { folder, mode } : { folder, mode: 'direct', random: io.random });
-    const opened = events;
-    const views = await openSqliteViewStore({ folder, clock: io.clock });
+    const events = await openEvents(place, { use: mode === 'read' ? 'read' : 'write', random: io.random });
     return {
-      events: opened, views, readOnly: mode === 'read',
+      events, readOnly: mode === 'read',
       close: async () => {
-        await views.close();
-        await opened.close();
+        await events.close();
         hold?.release();
       },
     };
   } catch (fault) {
-    await events?.close();
     hold?.release();
     throw fault;
   }
 }
 
-/** The folder's workspaces, with their secrets. A folder that holds no event yet is given a master key, unless it is only read. Throws badMasterKey. */
-export async function openWorkspaces(folder: string, { events, readOnly }: Folder, io: Pick<Io, 'clock' | 'random' | 'sleep'>, given: Uint8Array | null): Promise<Workspaces> {
-  const masterKey = await folderMasterKey(folder, { given, mayMake: !readOnly && (await events.head()) === null, random: io.random });
+/** Both stores. */
+export async function openStores(places: Places, mode: Mode, io: Pick<Io, 'clock' | 'random'>): Promise<Stores> {
+  const log = await openLog(places.events, mode, io);
+  try {
+    const views = await openViews(places.views, { clock: io.clock });
+    return {
+      ...log, views,
+      close: async () => {
+        await views.close();
+        await log.close();
+      },
+    };
+  } catch (fault) {
+    await log.close();
+    throw fault;
+  }
+}
+
+/** The workspaces, with their secrets. A folder that holds no event yet is given a master key, unless it is only read. Throws badMasterKey. */
+export async function openWorkspaces(place: EventsPlace, { events, readOnly }: EventLog, io: Pick<Io, 'clock' | 'random' | 'sleep'>, given: Uint8Array | null): Promise<Workspaces> {
+  const masterKey = await masterKeyOf(place, events, { given, mayMake: !readOnly, random: io.random });
   return Workspaces.open({ store: events, masterKey, clock: io.clock, random: io.random, sleep: io.sleep });
 }

@@ -1,190 +1,20 @@
 // `throughline import FILE`: CloudEvents from NDJSON or a JSON array, of any length, into a running server or straight
-// into a folder that nobody holds. What is no CloudEvent is told apart here and goes to a file beside the input, with its
+// into the stores. What is no CloudEvent is told apart here and goes to a file beside the input, with its
 // line and the reason; the rest passes the door, there or here, so that importing twice records once.
-import { closeSync, createReadStream, openSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { type Decoded, decodeStructured, type RejectionCode } from '../../schemas/cloudevent.ts';
-import { normaliseIdentity, type WorkspaceKeys } from '../../schemas/identity.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import { nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { Door } from '../door.ts';
 import { OperatingError } from '../errors.ts';
 import { DEFAULT_WORKSPACE } from '../workspaces.ts';
-import { openFolder, openWorkspaces } from './folder.ts';
+import { type Element, elementsOf, longestSpelling, sizeOfFile, whoseEvent } from './elements.ts';
+import { openStores, openWorkspaces, type Places } from './folder.ts';
 import { count, explainFault, type Io, print, printJson, ProgressBar } from './terminal.ts';
-
-// ---- reading: bytes → elements --------------------------------------------------------------------------------------
-
-/** One JSON text of the input. `line` counts from 1. */
-export interface Element { readonly line: number; readonly bytes: Uint8Array }
-
-const LF = 0x0a;
-const QUOTE = 0x22;
-const COMMA = 0x2c;
-const BACKSLASH = 0x5c;
-const OPEN = 0x5b;
-const CLOSE = 0x5d;
-const OPEN_OBJECT = 0x7b;
-const CLOSE_OBJECT = 0x7d;
-const BOM = [0xef, 0xbb, 0xbf] as const;
-const isSpace = (byte: number): boolean => byte === 0x20 || byte === LF || byte === 0x0d || byte === 0x09;
-
-/**
- * Cuts a stream of bytes into its elements: the lines of NDJSON, or the elements of a top-level array, whichever begins.
- * Looks at no more of JSON than its strings and brackets; whether an element is JSON the decoder says. Of an element
- * longer than `limit` bytes only so many are kept: enough for the decoder to call it too large.
- */
-export class Splitter {
-  readonly #limit: number;
-  #mode: 'start' | 'lines' | 'array' = 'start';
-  #line = 1;
-  /** The element being read: its first line, and what earlier chunks held of it. */
-  #startLine = 1;
-  #parts: Uint8Array[] = [];
-  #length = 0;
-  #depth = 0;
-  #inString = false;
-  #escaped = false;
-  /** In an array, something has to come: the value after a comma. */
-  #owed = false;
-  /** How much of a byte order mark has been passed over; all of it once anything else came. */
-  #bom = 0;
-
-  constructor(limit: number) { this.#limit = limit; }
-
-  push(chunk: Uint8Array): readonly Element[] {
-    const found: Element[] = [];
-    let at = 0;
-    while (at < chunk.length) {
-      switch (this.#mode) {
-        case 'start': at = this.#begin(chunk, at); break;
-        case 'lines': at = this.#readLine(chunk, at, found); break;
-        case 'array': at = this.#readArray(chunk, at, found); break;
-      }
-    }
-    return found;
-  }
-
-  /** What is left at the end: a last line without its end, or an array that was cut off, which is never silent. */
-  end(): readonly Element[] {
-    const found: Element[] = [];
-    if (this.#mode === 'array') {
-      if (this.#length > 0) this.#emit(found);
-      this.#startLine = this.#line;
-      this.#emit(found, true);
-    } else if (this.#length > 0) this.#emit(found);
-    return found;
-  }
-
-  #begin(chunk: Uint8Array, from: number): number {
-    for (let at = from; at < chunk.length; at += 1) {
-      const byte = chunk[at] ?? 0;
-      if (byte === BOM[this.#bom]) { this.#bom += 1; continue; }
-      this.#bom = BOM.length;
-      if (byte === LF) this.#line += 1;
-      if (isSpace(byte)) continue;
-      this.#startLine = this.#line;
-      if (byte !== OPEN) { this.#mode = 'lines'; return at; }
-      this.#mode = 'array';
-      this.#depth = 0;
-      this.#owed = false;
-      return at + 1;
-    }
-    return chunk.length;
-  }
-
-  #readLine(chunk: Uint8Array, from: number, found: Element[]): number {
-    const end = chunk.indexOf(LF, from);
-    if (end < 0) {
-      this.#keep(chunk.subarray(from));
-      return chunk.length;
-    }
-    this.#keep(chunk.subarray(from, end));
-    this.#emit(found);
-    this.#line += 1;
-    this.#mode = 'start';
-    return end + 1;
-  }
-
-  #readArray(chunk: Uint8Array, from: number, found: Element[]): number {
-    let start = from;
-    for (let at = from; at < chunk.length; at += 1) {
-      const byte = chunk[at] ?? 0;
-      if (byte === LF) this.#line += 1;
-      if (this.#inString) {
-        if (this.#escaped) this.#escaped = false;
-        else if (byte === BACKSLASH) this.#escaped = true;
-        else if (byte === QUOTE) this.#inString = false;
-        continue;
-      }
-      if (isSpace(byte)) {
-        // Space before an element is no part of it.
-        if (this.#length === 0 && start === at) start = at + 1;
-        continue;
-      }
-      const closes = byte === CLOSE && this.#depth === 0;
-      if (closes || (byte === COMMA && this.#depth === 0)) {
-        this.#keep(chunk.subarray(start, at));
-        if (this.#length > 0 || this.#owed || !closes) this.#emit(found, true);
-        this.#owed = !closes;
-        start = at + 1;
-        if (!closes) continue;
-        this.#mode = 'start';
-        return start;
-      }
-      if (this.#length === 0 && start === at) this.#startLine = this.#line;
-      if (byte === QUOTE) this.#inString = true;
-      else if (byte === OPEN || byte === OPEN_OBJECT) this.#depth += 1;
-      else if (byte === CLOSE || byte === CLOSE_OBJECT) this.#depth = Math.max(0, this.#depth - 1);
-    }
-    this.#keep(chunk.subarray(start));
-    return chunk.length;
-  }
-
-  #keep(bytes: Uint8Array): void {
-    const room = this.#limit + 1 - this.#length;
-    if (bytes.length === 0 || room <= 0) return;
-    const kept = bytes.subarray(0, room);
-    this.#parts.push(kept);
-    this.#length += kept.length;
-  }
-
-  #emit(found: Element[], evenEmpty = false): void {
-    const [only] = this.#parts;
-    const bytes = this.#parts.length === 1 && only !== undefined ? only : Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.#length = 0;
-    this.#inString = false;
-    this.#escaped = false;
-    this.#depth = 0;
-    if (evenEmpty || !bytes.every(isSpace)) found.push({ line: this.#startLine, bytes });
-  }
-}
-
-const READ_BYTES = 1024 * 1024;
-
-/** The elements of a file or, for `-`, of stdin; with every batch how many bytes have been read. Throws fileUnreadable. */
-export async function* elementsOf(file: string, io: Pick<Io, 'stdin'>, maxEventBytes: number): AsyncGenerator<{ readonly elements: readonly Element[]; readonly bytesRead: number }> {
-  // The longest spelling that the decoder still reads; see decodeStructured.
-  const splitter = new Splitter(8 * maxEventBytes + 4096);
-  let bytesRead = 0;
-  try {
-    const input: AsyncIterable<Uint8Array> = file === '-' ? io.stdin : createReadStream(file, { highWaterMark: READ_BYTES });
-    for await (const chunk of input) {
-      bytesRead += chunk.length;
-      yield { elements: splitter.push(chunk), bytesRead };
-    }
-  } catch (cause) {
-    if (typeof cause !== 'object' || cause === null || !('syscall' in cause) || !('code' in cause)) throw cause;
-    throw new OperatingError('fileUnreadable', `${file} cannot be read (${String(cause.code)})`, { cause });
-  }
-  yield { elements: splitter.end(), bytesRead };
-}
-
-export function sizeOfFile(file: string): number | null {
-  return file === '-' ? null : statSync(file, { throwIfNoEntry: false })?.size ?? null;
-}
 
 // ---- the verb ---------------------------------------------------------------------------------------------------------
 
@@ -231,7 +61,7 @@ export async function importVerb(options: Options<'import'>, io: Io): Promise<nu
 
 async function feed(options: Options<'import'>, io: Io, sink: Sink, counts: Counts, bar: ProgressBar): Promise<void> {
   const limits = { maxEventBytes: options.maxEventBytes };
-  for await (const { elements, bytesRead } of elementsOf(options.file, io, options.maxEventBytes)) {
+  for await (const { elements, bytesRead } of elementsOf(options.file, io, longestSpelling(options.maxEventBytes))) {
     for (const element of elements) {
       const full = sink.put({ element, decoded: decodeStructured(element.bytes, limits) });
       if (full !== null) await full;
@@ -244,8 +74,9 @@ async function feed(options: Options<'import'>, io: Io, sink: Sink, counts: Coun
 }
 
 function openSink(options: Options<'import'>, io: Io, counts: Counts, rejects: Rejects): Promise<Sink> | Sink {
-  if (options.data !== null) return openFolderSink(options, options.data, io, counts, rejects);
-  if (options.to === null) throw new Error('assertion: an import goes to a server or into a folder');
+  const { events, views } = options;
+  if (events !== null && views !== null) return openStoreSink(options, { events, views }, io, counts, rejects);
+  if (options.to === null) throw new Error('assertion: an import goes to a server or into the stores');
   if (options.apiKey === null) throw new OperatingError('serverRefused', `THROUGHLINE_API_KEY is not set: it is the key with which ${options.to} knows the workspace`);
   return new ServerSink(options.to, options.apiKey, io, counts, rejects);
 }
@@ -458,64 +289,62 @@ function batchOf(lines: readonly Line[]): Buffer<ArrayBuffer> {
   return Buffer.concat(parts);
 }
 
-/** By the identity as it is compared, since that decides the stream. FNV-1a. */
+/** By the identity, so that an identity's events go one after the other. FNV-1a. */
 function laneOf(decoded: Decoded): number {
-  if (decoded.kind === 'rejected') return 0;
-  const { attributes } = decoded.event;
-  const { identity, identitytype, subject } = attributes;
-  const { type, value } = identity === undefined ? normaliseIdentity('subject', String(subject ?? '')) : normaliseIdentity(String(identitytype ?? ''), String(identity));
-  const text = `${type} ${value}`;
+  const whose = whoseEvent(decoded);
+  if (whose === null) return 0;
+  const text = `${whose.type} ${whose.value}`;
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
   return (hash >>> 16) % LANES;
 }
 
-// ---- into a folder ----------------------------------------------------------------------------------------------------
+// ---- into the stores --------------------------------------------------------------------------------------------------
 
 /** Events a call of the door: one commit takes them all. */
 const CALL_EVENTS = 2000;
 const CALL_BYTES = 4 * 1024 * 1024;
 const CALLS = 2;
 
-async function openFolderSink(options: Options<'import'>, data: string, io: Io, counts: Counts, rejects: Rejects): Promise<Sink> {
-  const folder = await openFolder(data, 'alone', io);
+async function openStoreSink(options: Options<'import'>, places: Places, io: Io, counts: Counts, rejects: Rejects): Promise<Sink> {
+  const stores = await openStores(places, 'alone', io);
   try {
-    const workspaces = await openWorkspaces(data, folder, io, options.masterKey);
+    const workspaces = await openWorkspaces(places.events, stores, io, options.masterKey);
     try {
       if (options.workspace === DEFAULT_WORKSPACE) {
         const first = await workspaces.firstStart({ token: options.apiKey, secret: options.workspaceSecret });
         if (first.kind === 'made' && options.apiKey === null) await print(io.stderr, `Made workspace ${DEFAULT_WORKSPACE}. Its API key, shown this once: ${first.token}\n`);
       }
       const keys = workspaces.keys(options.workspace);
-      if (keys === null) throw new OperatingError('badConfiguration', `${data} has no workspace ${options.workspace}: make it with throughline workspaces create ${options.workspace} --data ${data}`);
-      const door = new Door({ store: folder.events, clock: io.clock, random: io.random, sleep: io.sleep, tallies: folder.views });
-      return new FolderSink(door, keys, counts, rejects, folder.close);
+      if (keys === null) throw new OperatingError('badConfiguration', `there is no workspace ${options.workspace} in ${nameOf(places.events)}: make it with throughline workspaces create ${options.workspace}${places.events.kind === 'sqlite' ? ` --data ${places.events.folder}` : ''}`);
+      const door = new Door({ store: stores.events, clock: io.clock, random: io.random, sleep: io.sleep, tallies: stores.views });
+      return new StoreSink(door, keys, counts, rejects, stores.close);
     } finally {
       await workspaces.close();
     }
   } catch (fault) {
-    await folder.close();
+    await stores.close();
     throw fault;
   }
 }
 
-class FolderSink implements Sink {
+class StoreSink implements Sink {
   readonly #door: Door;
   readonly #keys: WorkspaceKeys;
   readonly #counts: Counts;
   readonly #rejects: Rejects;
-  readonly #closeFolder: () => Promise<void>;
+  readonly #closeStores: () => Promise<void>;
   #waiting: Line[] = [];
   #bytes = 0;
   /** Calls under way, oldest first. The door takes them in order, so none need wait for the one before. */
   readonly #calls: Promise<void>[] = [];
 
-  constructor(door: Door, keys: WorkspaceKeys, counts: Counts, rejects: Rejects, closeFolder: () => Promise<void>) {
+  constructor(door: Door, keys: WorkspaceKeys, counts: Counts, rejects: Rejects, closeStores: () => Promise<void>) {
     this.#door = door;
     this.#keys = keys;
     this.#counts = counts;
     this.#rejects = rejects;
-    this.#closeFolder = closeFolder;
+    this.#closeStores = closeStores;
   }
 
   put(line: Line): Promise<void> | null {
@@ -534,7 +363,7 @@ class FolderSink implements Sink {
   async close(): Promise<void> {
     await Promise.allSettled(this.#calls);
     await this.#door.drain();
-    await this.#closeFolder();
+    await this.#closeStores();
   }
 
   async #send(): Promise<void> {

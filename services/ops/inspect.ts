@@ -1,17 +1,18 @@
 // `throughline preview FILE`: what events would become, nothing stored. `throughline trace`: what became of one.
 import { z } from 'zod';
-import type { JourneyDocument, NodeDocument } from '../../projections/documents.ts';
-import { DEFAULT_POLICY, SEEN_TYPES_KEY, type SeenTypes } from '../../projections/persons.ts';
+import { unpackJourneyOf, unpackRow } from '../../projections/documents.ts';
+import { DEFAULT_POLICY, SEEN_TYPES_KEY, type SeenTypes, unpackDocument } from '../../projections/persons.ts';
 import { type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
 import { foldType, identityStream, isAnonymous, isWorkspaceId, nodeKey, normaliseIdentity, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
 import { readRecorded } from '../../schemas/recorded.ts';
+import { nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { dryRun, factsOf } from '../door.ts';
 import { OperatingError } from '../errors.ts';
 import type { RecordedEvent } from '../ports.ts';
 import { SECRET_BYTES, type Workspaces } from '../workspaces.ts';
-import { type Folder, openFolder, openWorkspaces } from './folder.ts';
-import { type Element, elementsOf } from './import.ts';
+import { type Element, elementsOf, longestSpelling } from './elements.ts';
+import { openStores, openWorkspaces, type Stores } from './folder.ts';
 import { count, type Io, orExplain, print, printable, printJson } from './terminal.ts';
 
 type Said = Readonly<Record<string, unknown>> & { readonly kind: string };
@@ -31,7 +32,7 @@ export function previewVerb(options: Options<'preview'>, io: Io): Promise<number
   return orExplain('preview', io, async () => {
     const ask = options.to === null ? localPreview(options, io) : serverPreview(options, options.to, io);
     const totals = { events: 0, facts: 0, rejected: 0, silent: 0 };
-    for await (const { elements } of elementsOf(options.file, io, options.maxEventBytes)) {
+    for await (const { elements } of elementsOf(options.file, io, longestSpelling(options.maxEventBytes))) {
       for (let from = 0; from < elements.length; from += PREVIEW_BATCH) {
         const lines = elements.slice(from, from + PREVIEW_BATCH);
         const answers = await ask(lines);
@@ -151,35 +152,35 @@ interface Traced {
  */
 export function traceVerb(options: Options<'trace'>, io: Io): Promise<number> {
   return orExplain('trace', io, async () => {
-    const folder = await openFolder(options.data, 'read', io);
+    const stores = await openStores(options, 'read', io);
     try {
-      const workspaces = await openWorkspaces(options.data, folder, io, options.masterKey);
+      const workspaces = await openWorkspaces(options.events, stores, io, options.masterKey);
       try {
-        return await trace(options, io, folder, workspaces);
+        return await trace(options, io, stores, workspaces);
       } finally {
         await workspaces.close();
       }
     } finally {
-      await folder.close();
+      await stores.close();
     }
   });
 }
 
-async function trace(options: Options<'trace'>, io: Io, folder: Folder, workspaces: Workspaces): Promise<number> {
+async function trace(options: Options<'trace'>, io: Io, stores: Stores, workspaces: Workspaces): Promise<number> {
   const keys = workspaces.keys(options.workspace);
-  if (keys === null) throw new OperatingError('badConfiguration', `${options.data} has no workspace ${options.workspace}`);
-  const types = options.identityType === null ? await typesOf(folder, keys) : [foldType(options.identityType)];
+  if (keys === null) throw new OperatingError('badConfiguration', `there is no workspace ${options.workspace} in ${nameOf(options.events)}`);
+  const types = options.identityType === null ? await typesOf(stores, keys) : [foldType(options.identityType)];
   const streams = streamsOf(types, options.identity, keys, workspaces);
   const found: Traced[] = [];
   let searched = 0;
   for (const stream of streams) {
-    for await (const recorded of eventsOf(folder, stream)) {
+    for await (const recorded of eventsOf(stores, stream)) {
       searched += 1;
       const read = readRecorded(recorded);
-      if (read.event.id === options.id) found.push(await tracedOf(recorded, folder, keys));
+      if (read.event.id === options.id) found.push(await tracedOf(recorded, stores, keys));
     }
   }
-  const tallies = await folder.views.tallies(keys.id);
+  const tallies = await stores.views.tallies(keys.id);
   const rejections = sumRejections(tallies.map((tally) => tally.rejected));
   const result = found.length > 0 ? 'recorded' : 'notRecorded';
   if (options.json) await printJson(io.stdout, { id: options.id, result, found, searched, rejections });
@@ -188,9 +189,9 @@ async function trace(options: Options<'trace'>, io: Io, folder: Folder, workspac
 }
 
 /** Types that an identity without one may be of: those that the workspace has seen, and those that mean something to the house, since a view may be behind. */
-async function typesOf(folder: Folder, keys: WorkspaceKeys): Promise<readonly string[]> {
-  const seen = await loadLive<SeenTypes>(folder, 'persons', [`${keys.id}/${SEEN_TYPES_KEY}`]);
-  return [...new Set([...seen.flatMap(({ types }) => types), 'email', 'phone', 'subject', ...DEFAULT_POLICY.veryStrong, ...DEFAULT_POLICY.strong, ...DEFAULT_POLICY.temporary])];
+async function typesOf(stores: Stores, keys: WorkspaceKeys): Promise<readonly string[]> {
+  const seen = await loadLive(stores, keys, 'persons', [SEEN_TYPES_KEY]);
+  return [...new Set([...seen.flatMap(([key, text]) => (unpackDocument(key, text) as SeenTypes).types), 'email', 'phone', 'subject', ...DEFAULT_POLICY.veryStrong, ...DEFAULT_POLICY.strong, ...DEFAULT_POLICY.temporary])];
 }
 
 function streamsOf(types: readonly string[], identity: string, keys: WorkspaceKeys, workspaces: Workspaces): readonly string[] {
@@ -203,7 +204,7 @@ function streamsOf(types: readonly string[], identity: string, keys: WorkspaceKe
   return [...streams];
 }
 
-async function* eventsOf({ events }: Folder, stream: string): AsyncGenerator<RecordedEvent> {
+async function* eventsOf({ events }: Stores, stream: string): AsyncGenerator<RecordedEvent> {
   for (let from = 0; ;) {
     const page = await events.readStream(stream, { direction: 'forward', from, limit: PAGE });
     yield* page;
@@ -213,33 +214,33 @@ async function* eventsOf({ events }: Folder, stream: string): AsyncGenerator<Rec
   }
 }
 
-async function tracedOf(recorded: RecordedEvent, folder: Folder, keys: WorkspaceKeys): Promise<Traced> {
+async function tracedOf(recorded: RecordedEvent, stores: Stores, keys: WorkspaceKeys): Promise<Traced> {
   const { event, recordedAt, identity } = readRecorded(recorded);
   const { vocabulary, facts, why } = factsOf(recorded);
   const interactions = new Set(facts.flatMap((fact) => ('interaction' in fact ? [fact.interaction] : [])));
   const time = event.attributes['time'];
   return {
     eventId: recorded.id, source: event.source, type: event.type, time: time === undefined ? null : String(time), recordedAt, identityType: identity.type,
-    stream: recorded.stream, revision: recorded.revision, position: `${folder.events.storeId}.${recorded.position}`,
-    vocabulary, facts: facts.map(saidOf), reason: whyOf(why), journeys: await journeysOf(folder, keys, [...interactions]),
+    stream: recorded.stream, revision: recorded.revision, position: `${stores.events.storeId}.${recorded.position}`,
+    vocabulary, facts: facts.map(saidOf), reason: whyOf(why), journeys: await journeysOf(stores, keys, [...interactions]),
   };
 }
 
-async function journeysOf(folder: Folder, keys: WorkspaceKeys, interactions: readonly string[]): Promise<readonly string[]> {
-  const nodes = await loadLive<NodeDocument>(folder, 'journeys', interactions.map((id) => `${keys.id}/n/${nodeKey(keys, id)}`));
-  const names = new Set(nodes.flatMap(({ journey }) => (journey === null ? [] : [journey])));
-  const journeys = await loadLive<JourneyDocument>(folder, 'journeys', [...names].map((name) => `${keys.id}/j/${name}`));
-  return [...new Set(journeys.map(({ row }) => row.journeyId))].sort();
+async function journeysOf(stores: Stores, keys: WorkspaceKeys, interactions: readonly string[]): Promise<readonly string[]> {
+  const nodes = await loadLive(stores, keys, 'journeys', interactions.map((id) => `n/${nodeKey(keys, id)}`));
+  const names = new Set(nodes.flatMap(([key, text]) => unpackJourneyOf(key.slice(2), text) ?? []));
+  const journeys = await loadLive(stores, keys, 'journeys', [...names].map((name) => `j/${name}`));
+  return [...new Set(journeys.map(([key, text]) => unpackRow(key.slice(2), text).journeyId))].sort();
 }
 
-/** Those of the documents that are there, in the view that is live; a workspace's stand in one of its shards. */
-async function loadLive<T>({ views }: Folder, group: 'journeys' | 'persons', keys: readonly string[]): Promise<readonly T[]> {
+/** Those of the documents that are there, with their keys, in the view that is live; a workspace's stand in one of its shards. */
+async function loadLive({ views }: Stores, { id: workspace }: WorkspaceKeys, group: 'journeys' | 'persons', keys: readonly string[]): Promise<readonly (readonly [key: string, text: string])[]> {
   const live = await views.live(group);
   const generation = (await views.generations(group)).find(({ id }) => id === live);
-  const found: T[] = [];
+  const found: [string, string][] = [];
   for (let shard = 0; keys.length > 0 && shard < (generation?.shards ?? 0); shard += 1) {
     const view = await views.view(group, live ?? 0, shard);
-    for (const text of await view.load(keys)) if (text !== null) found.push(JSON.parse(text) as T);
+    (await view.load(keys.map((key) => `${workspace}/${key}`))).forEach((text, i) => { if (text !== null) found.push([keys[i] ?? '', text]); });
   }
   return found;
 }

@@ -1,9 +1,10 @@
 // `throughline workspaces` and `throughline keys`: appends to the workspaces' own streams, which a running `serve` follows.
 import { isWorkspaceId, type WorkspaceId } from '../../schemas/identity.ts';
+import type { EventsPlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
 import { type Refusal, Workspaces } from '../workspaces.ts';
-import { type Folder, openFolder, openWorkspaces } from './folder.ts';
+import { type EventLog, type Mode, openLog, openWorkspaces } from './folder.ts';
 import { type Io, orExplain, print, printJson, table } from './terminal.ts';
 
 const REFUSALS: Readonly<Record<Refusal, string>> = {
@@ -17,23 +18,23 @@ const REFUSALS: Readonly<Record<Refusal, string>> = {
 export function workspacesVerb(options: Options<'workspaces'>, io: Io): Promise<number> {
   return orExplain('workspaces', io, async () => {
     switch (options.action) {
-      case 'list': return withFolder(options.data, 'read', io, (folder) => listWorkspaces(options, folder, io));
-      case 'create': return withFolder(options.data, 'beside', io, (folder) => createWorkspace(options, folder, io));
+      case 'list': return withLog(options, 'read', io, (log) => listWorkspaces(options, log, io));
+      case 'create': return withLog(options, 'beside', io, (log) => createWorkspace(options, log, io));
     }
   });
 }
 
 export function keysVerb(options: Options<'keys'>, io: Io): Promise<number> {
   return orExplain('keys', io, async () => {
-    if (options.action === 'list') return withFolder(options.data, 'read', io, (folder) => listKeys(options, folder, io));
-    // Asked of the folder first: a misspelt --data must not make an empty store.
-    await withFolder(options.data, 'read', io, async () => undefined);
-    return withFolder(options.data, 'beside', io, (folder) => changeKeys(options, folder, io));
+    if (options.action === 'list') return withLog(options, 'read', io, (log) => listKeys(options, log, io));
+    // Read first: a misspelt --data must not make an empty store.
+    await withLog(options, 'read', io, async () => undefined);
+    return withLog(options, 'beside', io, (log) => changeKeys(options, log, io));
   });
 }
 
-async function listWorkspaces(options: Options<'workspaces'>, folder: Folder, io: Io): Promise<number> {
-  return withWorkspaces(folder, io, async (workspaces) => {
+async function listWorkspaces(options: Options<'workspaces'>, log: EventLog, io: Io): Promise<number> {
+  return withWorkspaces(log, io, async (workspaces) => {
     const all = workspaces.list();
     if (options.json) await printJson(io.stdout, all);
     else await print(io.stdout, table(['id', 'name', 'keys', 'created'], all.map(({ id, name, keys, createdAt }) => [id, name, String(keys), createdAt])));
@@ -41,9 +42,9 @@ async function listWorkspaces(options: Options<'workspaces'>, folder: Folder, io
   });
 }
 
-async function createWorkspace(options: Options<'workspaces'>, folder: Folder, io: Io): Promise<number> {
+async function createWorkspace(options: Options<'workspaces'>, log: EventLog, io: Io): Promise<number> {
   const id = idOf(options.workspace ?? '');
-  const workspaces = await openWorkspaces(options.data, folder, io, options.masterKey);
+  const workspaces = await openWorkspaces(options.events, log, io, options.masterKey);
   try {
     const made = await workspaces.create(id, { ...(options.name === null ? {} : { name: options.name }), secret: options.workspaceSecret });
     if (made.kind === 'refused') return await refuse('workspaces', made.reason, io);
@@ -55,8 +56,8 @@ async function createWorkspace(options: Options<'workspaces'>, folder: Folder, i
   }
 }
 
-async function listKeys(options: Options<'keys'>, folder: Folder, io: Io): Promise<number> {
-  return withWorkspaces(folder, io, async (workspaces) => {
+async function listKeys(options: Options<'keys'>, log: EventLog, io: Io): Promise<number> {
+  return withWorkspaces(log, io, async (workspaces) => {
     const keys = workspaces.listKeys(options.workspace);
     if (keys === null) return refuse('keys', 'noWorkspace', io);
     if (options.json) await printJson(io.stdout, keys);
@@ -65,15 +66,15 @@ async function listKeys(options: Options<'keys'>, folder: Folder, io: Io): Promi
   });
 }
 
-async function changeKeys(options: Options<'keys'>, folder: Folder, io: Io): Promise<number> {
+async function changeKeys(options: Options<'keys'>, log: EventLog, io: Io): Promise<number> {
   const workspace = idOf(options.workspace);
-  return withWorkspaces(folder, io, async (workspaces) => {
+  return withWorkspaces(log, io, async (workspaces) => {
     if (options.action === 'revoke') {
       const keyId = options.id ?? '';
       const refusal = await workspaces.revokeKey(workspace, keyId);
       if (refusal !== null) return refuse('keys', refusal, io);
       if (options.json) await printJson(io.stdout, { workspace, keyId, revoked: true });
-      else await print(io.stdout, `Revoked key ${keyId}: a running serve refuses it within a second.\n`);
+      else await print(io.stdout, `Revoked key ${keyId}: running programs refuse it within a second.\n`);
       return 0;
     }
     const made = await workspaces.createKey(workspace, options.label);
@@ -84,18 +85,18 @@ async function changeKeys(options: Options<'keys'>, folder: Folder, io: Io): Pro
   });
 }
 
-async function withFolder<T>(data: string, mode: 'read' | 'beside', io: Io, work: (folder: Folder) => Promise<T>): Promise<T> {
-  const folder = await openFolder(data, mode, io);
+async function withLog<T>(options: { readonly events: EventsPlace }, mode: Mode, io: Io, work: (log: EventLog) => Promise<T>): Promise<T> {
+  const log = await openLog(options.events, mode, io);
   try {
-    return await work(folder);
+    return await work(log);
   } finally {
-    await folder.close();
+    await log.close();
   }
 }
 
 /** Keys need no secret, so none is opened. */
-async function withWorkspaces(folder: Folder, io: Io, work: (workspaces: Workspaces) => Promise<number>): Promise<number> {
-  const workspaces = await Workspaces.open({ store: folder.events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });
+async function withWorkspaces(log: EventLog, io: Io, work: (workspaces: Workspaces) => Promise<number>): Promise<number> {
+  const workspaces = await Workspaces.open({ store: log.events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });
   try {
     return await work(workspaces);
   } finally {

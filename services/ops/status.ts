@@ -1,16 +1,20 @@
-// `throughline status`: where everything stands, read from the folder itself, so that it answers beside a running `serve`
-// as well as when nothing runs.
+// `throughline status`: where everything stands, read from the stores themselves, so that it answers beside running programs
+// as well as when nothing runs. What cannot be known prints `?`.
 import { statfs } from 'node:fs/promises';
 import { readRecorded } from '../../schemas/recorded.ts';
+import { openSource, shardsOf, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
+import { OperatingError } from '../errors.ts';
 import type { EventStore, Generation, Position, ViewStore } from '../ports.ts';
+import { SHARD_LEASES, sumDigests } from '../shards.ts';
 import { Workspaces } from '../workspaces.ts';
-import { openFolder } from './folder.ts';
+import { openStores, type Stores } from './folder.ts';
 import { sumRejections } from './inspect.ts';
 import { bytes, count, type Io, orExplain, print, printJson, table } from './terminal.ts';
 
 const GROUPS = ['journeys', 'persons'] as const;
 
+export interface ShardStatus { readonly shard: number; readonly position: string | null; readonly gap: number | null; readonly digest: string; readonly documents: number; readonly bytes: number; /** Who folds it now; null: nobody has its lease. */ readonly holder: string | null }
 export interface GroupStatus {
   readonly group: string;
   /** Null: nothing is live yet. */
@@ -18,44 +22,60 @@ export interface GroupStatus {
   readonly version: string | null;
   /** Every copy there is: the live one, those being built, those kept to go back to. */
   readonly generations: readonly number[];
+  /** The lowest of its shards'. */
   readonly position: string | null;
   /** Events behind the head; null where the store cannot say. */
   readonly gap: number | null;
-  /** Seconds since the oldest event not folded was recorded; 0 when there is none. */
-  readonly lag: number;
+  /** Seconds since the oldest event not folded was recorded; 0 when there is none; null where the store cannot say. */
+  readonly lag: number | null;
+  /** Over all shards: compares with any other store's that holds the same, however cut. */
   readonly digest: string | null;
   readonly documents: number;
+  readonly records: number;
   readonly bytes: number;
+  readonly shards: readonly ShardStatus[];
+}
+export interface SourceStatus {
+  readonly topic: string;
+  readonly group: string;
+  /** Records that the group has not committed, per partition; null where the brokers did not say. */
+  readonly partitions: readonly { readonly partition: number; readonly gap: number }[] | null;
+  /** By topic, partition and offset, each once; null where they could not be read. */
+  readonly deadLetters: number | null;
 }
 export interface Status {
   readonly store: string;
   readonly head: string | null;
-  readonly events: number;
-  readonly streams: number;
+  readonly events: number | null;
+  readonly streams: number | null;
   readonly groups: readonly GroupStatus[];
+  /** What a journey costs where the views are in memory (Redis): bytes of the group / journeys in it; null elsewhere, and where there is none. */
+  readonly bytesPerJourney: number | null;
+  readonly source: SourceStatus | null;
   readonly workspaces: readonly { readonly id: string; readonly name: string; readonly keys: number; readonly recorded: number; readonly duplicates: number; readonly reusedIds: number; readonly rejected: Readonly<Record<string, number>> }[];
-  readonly disk: { readonly events: number; readonly views: number; readonly free: number };
+  /** Bytes; null each where it is another machine's. */
+  readonly disk: { readonly events: number | null; readonly views: number; readonly free: number | null };
 }
 
 export function statusVerb(options: Options<'status'>, io: Io): Promise<number> {
   return orExplain('status', io, async () => {
-    const folder = await openFolder(options.data, 'read', io);
+    const stores = await openStores(options, 'read', io);
     try {
-      const status = await readStatus(options.data, folder, io);
+      const status = await readStatus(options, stores, io);
       if (options.json) await printJson(io.stdout, status);
       else await print(io.stdout, printStatus(status));
       return 0;
     } finally {
-      await folder.close();
+      await stores.close();
     }
   });
 }
 
-async function readStatus(data: string, { events, views }: { readonly events: EventStore; readonly views: ViewStore }, io: Io): Promise<Status> {
+async function readStatus(options: Options<'status'>, { events, views }: Stores, io: Io): Promise<Status> {
   const stats = await events.stats();
   const head = await events.head();
   const groups: GroupStatus[] = [];
-  for (const group of GROUPS) groups.push(await readGroup(group, events, views, io));
+  for (const group of GROUPS) groups.push(await readGroup(group, events, views, shardsOf(options.views), io));
   const known = await Workspaces.open({ store: events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });
   const workspaces: Status['workspaces'][number][] = [];
   for (const { id, name, keys } of known.list()) {
@@ -64,63 +84,123 @@ async function readStatus(data: string, { events, views }: { readonly events: Ev
     workspaces.push({ id, name, keys, recorded: sum((t) => t.recorded), duplicates: sum((t) => t.duplicates), reusedIds: sum((t) => t.reusedIds), rejected: sumRejections(tallies.map((t) => t.rejected)) });
   }
   await known.close();
-  const disk = await statfs(data);
+  const source = options.source === null ? null : await readSource(options.source, io);
+  const folder = options.events.kind === 'sqlite' ? options.events.folder : options.views.kind === 'sqlite' ? options.views.folder : null;
+  const disk = folder === null ? null : await statfs(folder);
+  const journeys = groups.find(({ group }) => group === 'journeys');
   return {
-    store: events.storeId, head: stated(events, head), events: stats.events, streams: stats.streams, groups, workspaces,
-    disk: { events: stats.bytes, views: groups.reduce((total, group) => total + group.bytes, 0), free: disk.bavail * disk.bsize },
+    store: events.storeId, head: stated(events, head), events: stats.events, streams: stats.streams, groups, source, workspaces,
+    bytesPerJourney: options.views.kind !== 'redis' || journeys === undefined || journeys.records === 0 ? null : journeys.bytes / journeys.records,
+    disk: { events: options.events.kind === 'sqlite' ? stats.bytes : null, views: groups.reduce((total, group) => total + group.bytes, 0), free: disk === null ? null : disk.bavail * disk.bsize },
   };
 }
 
-async function readGroup(group: string, events: EventStore, views: ViewStore, io: Io): Promise<GroupStatus> {
+async function readGroup(group: string, events: EventStore, views: ViewStore, parts: number, io: Io): Promise<GroupStatus> {
   const all = await views.generations(group);
   const live = await views.live(group);
   const generation = all.find(({ id }) => id === live);
   const generations = all.map(({ id }) => id);
   if (generation === undefined) {
-    return { group, generation: null, version: null, generations, position: null, gap: await events.gap(null), lag: await lagOf(events, null, io), digest: null, documents: 0, bytes: 0 };
+    return { group, generation: null, version: null, generations, position: null, gap: await gapOf(events, null), lag: await lagOf(events, null, io), digest: null, documents: 0, records: 0, bytes: 0, shards: [] };
   }
-  const shards = await readShards(generation, views);
-  const position = shards.map((shard) => shard.position).reduce((lowest, one) => (lowest === null || one === null ? null : one < lowest ? one : lowest));
+  const read = await readShards(generation, events, views, parts);
+  const position = read.map((one) => one.at).reduce((lowest, one) => (lowest === null || one === null ? null : one < lowest ? one : lowest));
+  const sum = (of: (one: (typeof read)[number]) => number): number => read.reduce((total, one) => total + of(one), 0);
   return {
-    group, generation: generation.id, version: generation.version, generations, position: stated(events, position), gap: await events.gap(position), lag: await lagOf(events, position, io),
-    digest: shards.map((shard) => shard.digest).join('-'), documents: shards.reduce((total, shard) => total + shard.documents, 0), bytes: shards.reduce((total, shard) => total + shard.bytes, 0),
+    group, generation: generation.id, version: generation.version, generations, position: stated(events, position), gap: await gapOf(events, position), lag: await lagOf(events, position, io),
+    digest: sumDigests(read.map(({ status }) => status.digest)), documents: sum(({ status }) => status.documents), records: sum((one) => one.records), bytes: sum(({ status }) => status.bytes),
+    shards: read.map(({ status }) => status),
   };
 }
 
-async function readShards(generation: Generation, views: ViewStore): Promise<readonly { readonly position: Position | null; readonly digest: string; readonly documents: number; readonly bytes: number }[]> {
+/** `parts`: among so many the shards are shared out, whatever the generation was made with (services/projector). */
+async function readShards(generation: Generation, events: EventStore, views: ViewStore, parts: number): Promise<readonly { readonly at: Position | null; readonly records: number; readonly status: ShardStatus }[]> {
+  const holders = new Map((await views.leases(SHARD_LEASES)).map(({ name, holder }) => [name, holder]));
   const shards = [];
   for (let shard = 0; shard < generation.shards; shard += 1) {
     const view = await views.view(generation.group, generation.id, shard);
-    const { documents, bytes: size } = await view.stats();
-    shards.push({ position: await view.position(), digest: await view.digest(), documents, bytes: size });
+    const { documents, records, bytes: size } = await view.stats();
+    const at = await view.position();
+    shards.push({ at, records, status: { shard, position: stated(events, at), gap: await gapOf(events, at), digest: await view.digest(), documents, bytes: size, holder: holders.get(`${SHARD_LEASES}${String(shard % parts)}`) ?? null } });
   }
   return shards;
 }
 
-/** Seconds since the oldest event not folded was recorded; one event is read. */
-export async function lagOf(events: EventStore, position: Position | null, { clock }: Pick<Io, 'clock'>): Promise<number> {
-  if ((await events.gap(position)) === 0 || (await events.head()) === null) return 0;
+/** What the brokers say; they may be away while the stores are there, and then the rest is told all the same. */
+async function readSource(place: SourcePlace, io: Io): Promise<SourceStatus> {
+  const orNull = async <T>(read: () => Promise<T>): Promise<T | null> => {
+    try {
+      return await read();
+    } catch (fault) {
+      if (fault instanceof OperatingError) return null;
+      throw fault;
+    }
+  };
+  const partitions = await orNull(async () => {
+    const source = await openSource(place, { onNotice: () => undefined });
+    try {
+      return await source.gaps();
+    } finally {
+      await source.close();
+    }
+  });
+  return { topic: place.topic, group: place.group, partitions, deadLetters: await orNull(async () => (await import('./dead-letters.ts')).countDeadLetters(place, io.signal)) };
+}
+
+/** Events behind: 0 at the head, also where the store cannot count; null where it cannot. */
+export async function gapOf(events: EventStore, position: Position | null): Promise<number | null> {
+  const head = await events.head();
+  return head === null || (position !== null && position >= head) ? 0 : events.gap(position);
+}
+
+/** A store that says nothing within this has nothing to say about it now. */
+const LAG_LOOK_MS = 1000;
+
+/** Seconds since the oldest event not folded was recorded; one event is read. Null where the store cannot say in time. */
+export async function lagOf(events: EventStore, position: Position | null, { clock, sleep }: Pick<Io, 'clock' | 'sleep'>): Promise<number | null> {
+  if ((await gapOf(events, position)) === 0) return 0;
   const reading = new AbortController();
-  for await (const batch of events.subscribe({ after: position, prefixes: ['identity.'], maxBatch: 1, signal: reading.signal })) {
-    const [oldest] = batch.events;
-    if (oldest !== undefined) return Math.max(0, (clock.now() - Date.parse(readRecorded(oldest).recordedAt)) / 1000);
-    if (batch.caughtUp) return 0;
+  const over = new AbortController();
+  // A subscription waits for what comes; where what is left behind is none of ours, nothing may come for hours.
+  const timer = sleep(LAG_LOOK_MS, over.signal).then(() => reading.abort());
+  try {
+    for await (const batch of events.subscribe({ after: position, prefixes: ['identity.'], maxBatch: 1, signal: reading.signal })) {
+      const [oldest] = batch.events;
+      if (oldest !== undefined) return Math.max(0, (clock.now() - Date.parse(readRecorded(oldest).recordedAt)) / 1000);
+      if (batch.caughtUp) return 0;
+    }
+    return null;
+  } finally {
+    over.abort();
+    await timer;
   }
-  return 0;
 }
 
 function stated(events: EventStore, position: Position | null): string | null { return position === null ? null : `${events.storeId}.${position}`; }
 
 function printStatus(status: Status): string {
-  const groups = table(['group', 'generation', 'gap', 'lag', 'documents', 'size', 'digest'], status.groups.map((group) => [
-    group.group, group.generation === null ? 'none' : String(group.generation), group.gap === null ? '?' : count(group.gap), `${group.lag.toFixed(1)} s`, count(group.documents), bytes(group.bytes), group.digest ?? '',
+  const groups = table(['group', 'generation', 'shards', 'gap', 'lag', 'documents', 'size', 'digest'], status.groups.map((group) => [
+    group.group, group.generation === null ? 'none' : String(group.generation), String(group.shards.length), orUnknown(group.gap, count), orUnknown(group.lag, (lag) => `${lag.toFixed(1)} s`), count(group.documents), bytes(group.bytes), group.digest ?? '',
   ]));
+  const several = status.groups.filter(({ shards }) => shards.length > 1);
+  const shards = table(['group', 'shard', 'gap', 'documents', 'size', 'folded by', 'digest'], several.flatMap((group) => group.shards.map((shard) => [
+    group.group, String(shard.shard), orUnknown(shard.gap, count), count(shard.documents), bytes(shard.bytes), shard.holder ?? 'nobody', shard.digest,
+  ])));
   const workspaces = table(['workspace', 'name', 'keys', 'recorded', 'duplicates', 'reused ids', 'rejected'], status.workspaces.map((one) => [
     one.id, one.name, count(one.keys), count(one.recorded), count(one.duplicates), count(one.reusedIds), Object.entries(one.rejected).map(([code, value]) => `${code} ${count(value)}`).join(', ') || '0',
   ]));
+  const { disk, bytesPerJourney } = status;
   return [
-    `store ${status.store}: ${count(status.events)} events in ${count(status.streams)} streams, head ${status.head ?? 'none'}\n`,
-    groups, workspaces,
-    `disk: events ${bytes(status.disk.events)}, views ${bytes(status.disk.views)}, free ${bytes(status.disk.free)}\n`,
+    `store ${status.store}: ${orUnknown(status.events, count)} events in ${orUnknown(status.streams, count)} streams, head ${status.head ?? 'none'}\n`,
+    groups, ...(several.length === 0 ? [] : [shards]), workspaces,
+    ...(status.source === null ? [] : [printSource(status.source)]),
+    `${bytesPerJourney === null ? 'disk' : 'size'}: events ${orUnknown(disk.events, bytes)}, views ${bytes(disk.views)}${disk.free === null ? '' : `, free ${bytes(disk.free)}`}${bytesPerJourney === null ? '' : `; in memory ${bytes(bytesPerJourney)} a journey`}\n`,
   ].join('\n');
 }
+
+function printSource({ topic, group, partitions, deadLetters }: SourceStatus): string {
+  const gaps = table(['partition', 'gap'], (partitions ?? []).map(({ partition, gap }) => [String(partition), count(gap)]));
+  return `topic ${topic}, group ${group}: ${orUnknown(partitions === null ? null : partitions.reduce((sum, { gap }) => sum + gap, 0), count)} records behind, ${orUnknown(deadLetters, count)} dead letters\n${partitions === null ? '' : gaps}`;
+}
+
+function orUnknown(value: number | null, print: (value: number) => string): string { return value === null ? '?' : print(value); }

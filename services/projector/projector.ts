@@ -8,28 +8,40 @@ import { readRecorded } from '../../schemas/recorded.ts';
 import { interpret } from '../../schemas/vocabularies/index.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clock, EventStore, Generation, Position, RecordedEvent, ViewStore } from '../ports.ts';
-import { type Arrival, Target } from './target.ts';
+import { Crew, type Slot } from './crew.ts';
+import { Intake, Pace, PAGE_MAX, type Pending } from './intake.ts';
+import type { Arrival } from './target.ts';
 
 export const PREFIXES = ['identity.', 'decisions.', 'erasures.', 'workspace-'] as const;
-/** Events a batch: a projector that is behind writes each journey once per batch; one that is not is handed what there is. */
-const BATCH_MAX = 500;
-/** JSON text of the documents that all groups together keep at hand (as objects they take about three times as much); what is not there is read again. */
-const CACHE_BYTES_MAX = 8 * 1024 * 1024;
 const HELD_WAIT_MS = 20;
 const BACKOFF_MS = [50, 100, 250, 500, 1000, 2000, 5000] as const;
-/** An idle view's position is moved along this often. */
+/** A shard to which nothing happens has its position moved along this often, and the live generations are looked at again: an idle shard is this far behind at most. */
 const IDLE_COMMIT_MS = 2000;
-/** A batch that took a throw this many times in a row with no commit between is no passing fault. */
+/** With bounded patience, what took a throw this many times in a row with no commit between (some 35 s) is no passing fault. */
 const ATTEMPTS_MAX = 12;
+/** Targets that fold and commit at a time: while one waits for its store, another folds. Each may hold a step's documents in memory. */
+const LANES = 2;
 
-export interface GroupProgress {
-  readonly group: string;
-  readonly generation: number;
+/** Of one shard of a group's live generation, since this projector took it up. */
+export interface ShardProgress {
+  readonly shard: number;
+  /** Where the view stands. */
   readonly position: Position | null;
-  readonly caughtUp: boolean;
+  /** Everything up to here that is this shard's stands in the view: past `position` while nothing happens to it. */
+  readonly through: Position | null;
   readonly events: number;
   readonly commits: number;
   readonly documents: number;
+}
+
+/** Of all shards of a group that are folded here: counts summed, and of the positions the lowest. */
+export interface GroupProgress extends Omit<ShardProgress, 'shard'> {
+  readonly group: string;
+  readonly generation: number;
+  /** Whether there was nothing more to fold when this was told. */
+  readonly caughtUp: boolean;
+  /** The gap of the group, which is the largest of its shards, is counted from the group's `through`. */
+  readonly shards: readonly ShardProgress[];
 }
 
 export interface ProjectorOptions {
@@ -37,15 +49,25 @@ export interface ProjectorOptions {
   readonly views: ViewStore;
   readonly projections: readonly Projection[];
   readonly keysOf: (workspace: string) => Promise<WorkspaceKeys>;
+  /** Shards of a generation that is made here, and the number of parts among which workers share the folding: the same for all workers on these views. */
+  readonly shards: number;
+  /** The parts that this worker folds, 0 to `shards` - 1. A generation may have been made with another number: part n folds its shards n, n + `shards`, n + 2 × `shards` …, so that all parts together fold each of them once. */
+  readonly owned: readonly number[] | 'all';
+  /** Whether a store that stays away ends it: a folder's own files do not come back by themselves, a server does. */
+  readonly patience: 'bounded' | 'endless';
+  /** Characters of JSON that all targets together keep in memory; what is not there is read again. */
+  readonly cacheBytesMax: number;
   readonly clock: Clock;
+  /** Resolves after so many milliseconds, or when the signal aborts. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly signal: AbortSignal;
+  /** Every group of which a shard is folded here. */
   readonly onProgress: (groups: readonly GroupProgress[]) => void;
   readonly onFault: (fault: unknown, attempt: number) => void;
 }
 
 /** The live generation of a group, made when there is none or when its projection has changed since. A view of another store is refused. */
-export async function liveGeneration(views: ViewStore, events: EventStore, projection: Projection): Promise<Generation> {
+export async function liveGeneration(views: ViewStore, events: EventStore, projection: Projection, shards: number): Promise<Generation> {
   const live = await views.live(projection.group);
   const current = (await views.generations(projection.group)).find((generation) => generation.id === live);
   if (current !== undefined && current.storeId !== events.storeId) {
@@ -53,68 +75,132 @@ export async function liveGeneration(views: ViewStore, events: EventStore, proje
   }
   if (current?.version === projection.version) return current;
   const made = await views.createGeneration({
-    group: projection.group, version: projection.version, shards: 1, storeId: events.storeId, target: await events.head(),
+    group: projection.group, version: projection.version, shards, storeId: events.storeId, target: await events.head(),
     fields: projection.fields, subFields: projection.subFields, ordered: projection.ordered,
   });
-  // Two workers may start at once: the pointer moves for one of them, the other takes what is live then.
+  // Two workers may start at once: the pointer moves for one of them, the other takes what is live then and leaves nothing behind.
   if (await views.promote(projection.group, live, made.id)) return made;
-  return liveGeneration(views, events, projection);
+  await views.dropGeneration(projection.group, made.id);
+  return liveGeneration(views, events, projection, shards);
 }
 
 /** Runs until the signal aborts. Passing faults are retried from the positions in the views, with a bounded back-off; others throw. */
 export async function runProjector(options: ProjectorOptions): Promise<void> {
+  const pace = new Pace();
+  // Since the last commit: faults, and times that the views stood elsewhere than this worker believed.
   let attempt = 0;
+  let moves = 0;
+  const onCommit = (): void => { attempt = moves = 0; };
   while (!options.signal.aborted) {
     try {
-      await follow(options, () => { attempt = 0; });
+      await follow(options, pace, onCommit);
+      if (isAborted(options.signal)) return;
+      // Somebody else folds here, or the generation is another: what the next life finds is up to date. A second time in a row it can wait.
+      if (moves > 0) await options.wait(backOff(moves - 1), options.signal);
+      moves += 1;
     } catch (fault) {
       if (isAborted(options.signal)) return;
-      if (!(fault instanceof OperatingError) || !fault.retriable || attempt >= ATTEMPTS_MAX) throw fault;
+      if (!isPassing(fault) || (options.patience === 'bounded' && attempt >= ATTEMPTS_MAX)) throw fault;
       options.onFault(fault, attempt);
-      await options.wait(BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)] ?? 5000, options.signal);
+      await options.wait(backOff(attempt), options.signal);
       attempt += 1;
     }
   }
 }
 
+/** A generation that is not there any more (views emptied, or set back to an older copy) is made anew by the next life. */
+function isPassing(fault: unknown): boolean { return fault instanceof OperatingError && (fault.retriable || fault.code === 'viewMissing'); }
 function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
+/** Milliseconds before the next try, after so many in vain. */
+export function backOff(attempt: number): number { return BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)] ?? 5000; }
+function lower(one: Position | null, other: Position | null): Position | null { return one === null || other === null ? null : one < other ? one : other; }
 
-/** One life of the subscription. Returns when it ends, or when another generation became live. */
-async function follow(options: ProjectorOptions, onCommit: () => void): Promise<void> {
-  const targets = await openTargets(options);
-  const after = targets.map((target) => target.position).reduce((low, position) => (low === null || position === null ? null : low < position ? low : position));
-  let lastCommitMs = options.clock.now();
-  for await (const batch of options.events.subscribe({ after, prefixes: PREFIXES, maxBatch: BATCH_MAX, signal: options.signal })) {
-    const nowMs = options.clock.now();
-    if (batch.events.length > 0 || nowMs - lastCommitMs >= IDLE_COMMIT_MS) {
-      const arrivals = batch.events.flatMap(read);
-      for (const target of targets) if (!(await commitStep(target, arrivals, batch.position, options))) return;
-      lastCommitMs = nowMs;
-      onCommit();
-    }
-    options.onProgress(targets.map((target) => progressOf(target, batch.caughtUp)));
+/** One life of the subscription. Returns when the signal aborts, when a view stands elsewhere than it should, or when another generation became live. */
+async function follow(options: ProjectorOptions, pace: Pace, onCommit: () => void): Promise<void> {
+  const crew = await openCrew(options);
+  if (crew.slots.length === 0) return standBy(crew, options);
+  const after = crew.slots.map((slot) => slot.through).reduce(lower);
+  const head = await options.events.head();
+  options.onProgress(progressOf(crew, head === null || (after !== null && after >= head)));
+  const intake = new Intake({ crew, pace, read, wait: options.wait });
+  const close = (): void => intake.close();
+  options.signal.addEventListener('abort', close);
+  if (options.signal.aborted) close();
+  const reading = intake.read(options.events.subscribe({ after, prefixes: PREFIXES, maxBatch: PAGE_MAX, signal: intake.signal }));
+  try {
+    await foldAll(crew, intake, pace, options, onCommit);
+  } finally {
+    options.signal.removeEventListener('abort', close);
+    close();
+    await reading;
   }
-  if (!options.signal.aborted) throw new OperatingError('storeUnavailable', 'the subscription ended by itself');
 }
 
-async function openTargets(options: ProjectorOptions): Promise<Target[]> {
-  const targets: Target[] = [];
-  for (const projection of options.projections) {
-    const generation = await liveGeneration(options.views, options.events, projection);
-    const view = await options.views.view(projection.group, generation.id, 0);
-    const target = new Target({ projection, view, role: 'live', cacheBytesMax: CACHE_BYTES_MAX / options.projections.length });
-    await target.resume();
-    targets.push(target);
-  }
-  return targets;
+async function openCrew(options: ProjectorOptions): Promise<Crew> {
+  const { views, events, projections, owned, shards } = options;
+  if (owned !== 'all' && owned.length === 0) return Crew.open(views, [], options);
+  const generations: { readonly projection: Projection; readonly generation: Generation }[] = [];
+  for (const projection of projections) generations.push({ projection, generation: await liveGeneration(views, events, projection, shards) });
+  return Crew.open(views, generations, options);
 }
 
-/** False when the targets must be opened anew. */
-async function commitStep(target: Target, arrivals: readonly Arrival[], position: Position, options: ProjectorOptions): Promise<boolean> {
+/** Nothing to fold, until a generation with more shards becomes live. */
+async function standBy(crew: Crew, options: ProjectorOptions): Promise<void> {
+  options.onProgress([]);
+  while (!options.signal.aborted && await crew.isCurrent()) await options.wait(IDLE_COMMIT_MS, options.signal);
+}
+
+/** Until the subscription ends, which is a fault, or it is time for another life. */
+async function foldAll(crew: Crew, intake: Intake, pace: Pace, options: ProjectorOptions, onCommit: () => void): Promise<void> {
+  const { clock, signal, onProgress } = options;
+  let lookedMs = clock.now();
+  let caughtUp = false;
   for (;;) {
-    const result = await target.step(arrivals, position, options.keysOf);
+    const taken = await intake.take(IDLE_COMMIT_MS);
+    if (signal.aborted) return;
+    if (taken === 'ended') throw new OperatingError('storeUnavailable', 'the subscription ended by itself');
+    const now = clock.now();
+    if (taken !== 'idle') caughtUp = taken.caughtUp;
+    const due = taken === 'idle' ? crew.slots.filter((slot) => isIdle(slot, slot.through, now)).map((slot): Due => ({ slot, pending: null })) : dueSlots(crew, taken, now);
+    if (due.length > 0) {
+      if (!(await inLanes(due, (one) => commitStep(one, taken === 'idle' ? null : taken.position, options)))) return;
+      onCommit();
+      if (taken !== 'idle') pace.took(taken, clock.now() - now);
+    }
+    if (taken !== 'idle') crew.through(taken.position);
+    if (taken !== 'idle' || due.length > 0) onProgress(progressOf(crew, caughtUp));
+    if (clock.now() - lookedMs >= IDLE_COMMIT_MS) {
+      if (!(await crew.isCurrent())) return;
+      lookedMs = clock.now();
+    }
+  }
+}
+
+interface Due { readonly slot: Slot; /** Null: nothing but the position. */ readonly pending: Pending | null }
+
+/** Those to which something happened, at once; the others when their turn to be moved along has come. */
+function dueSlots(crew: Crew, taken: Pending, now: number): Due[] {
+  const touched = crew.touched(taken.workspaces);
+  return crew.slots.filter((slot) => touched.has(slot) || isIdle(slot, taken.position, now)).map((slot) => ({ slot, pending: touched.has(slot) ? taken : null }));
+}
+
+/** Whether a position that nothing moves is due to be moved along to `through`. */
+function isIdle(slot: Slot, through: Position | null, now: number): boolean {
+  const { position } = slot.target;
+  return through !== null && (position === null || position < through) && now - slot.movedMs >= IDLE_COMMIT_MS;
+}
+
+/** False when the targets must be opened anew. `position` null: as far as nothing happened to it. */
+async function commitStep({ slot, pending }: Due, position: Position | null, options: ProjectorOptions): Promise<boolean> {
+  const to = position ?? slot.through;
+  if (to === null) return true;
+  const arrivals = pending === null ? [] : slot.ours(pending.arrivals);
+  for (;;) {
+    const result = await slot.target.step(arrivals, to, options.keysOf);
     switch (result.kind) {
-      case 'committed': return true;
+      case 'committed':
+        slot.movedMs = options.clock.now();
+        return true;
       case 'moved': return false;
       case 'held':
         await options.wait(HELD_WAIT_MS, options.signal);
@@ -123,8 +209,26 @@ async function commitStep(target: Target, arrivals: readonly Arrival[], position
   }
 }
 
+/** Each once, so many at a time; false when one answered so, and those not begun are left out then. Waits for all that were begun, so that a life leaves no commit under way behind. */
+async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<boolean>): Promise<boolean> {
+  let next = 0;
+  let whole = true;
+  const lane = async (): Promise<void> => {
+    for (let item = items[next++]; item !== undefined && whole; item = items[next++]) {
+      try {
+        if (!(await work(item))) whole = false;
+      } catch (fault) {
+        whole = false;
+        throw fault;
+      }
+    }
+  };
+  for (const end of await Promise.allSettled(Array.from({ length: LANES }, lane))) if (end.status === 'rejected') throw end.reason;
+  return whole;
+}
+
 /** Interprets an event of an identity; the other categories are folded by groups to come. */
-export function read(event: RecordedEvent): Arrival[] {
+export function read(event: RecordedEvent): readonly Arrival[] {
   if (!event.stream.startsWith('identity.')) return [];
   const workspace = workspaceOfStream(event.stream);
   if (workspace === null) return [];
@@ -132,9 +236,17 @@ export function read(event: RecordedEvent): Arrival[] {
   return [{ position: event.position, workspace, interpreted }];
 }
 
-function progressOf(target: Target, caughtUp: boolean): GroupProgress {
-  return {
-    group: target.projection.group, generation: target.view.generation.id, position: target.position, caughtUp,
-    events: target.work.events, commits: target.work.commits, documents: target.work.documents,
-  };
+function progressOf(crew: Crew, caughtUp: boolean): GroupProgress[] {
+  const groups = new Map<string, GroupProgress>();
+  for (const { target: { view, work, position }, through } of crew.slots) {
+    const { shard, generation: { group, id } } = view;
+    const its = { position, through, events: work.events, commits: work.commits, documents: work.documents };
+    const one: ShardProgress = { shard, ...its };
+    const sum = groups.get(group);
+    groups.set(group, sum === undefined ? { ...its, group, generation: id, caughtUp, shards: [one] } : {
+      group, generation: id, caughtUp, shards: [...sum.shards, one], position: lower(sum.position, position), through: lower(sum.through, through),
+      events: sum.events + work.events, commits: sum.commits + work.commits, documents: sum.documents + work.documents,
+    });
+  }
+  return [...groups.values()];
 }

@@ -175,7 +175,7 @@ export class Target {
       some.forEach((key, i) => {
         const text = texts[i] ?? null;
         if (text === null) this.#cache.set(key, { value: null, hash: null, size: ENTRY_SIZE });
-        else this.#cache.set(key, { value: JSON.parse(text) as Json, hash: this.#hasher.hash(key, text), size: ENTRY_SIZE + text.length });
+        else this.#cache.set(key, { value: this.projection.unpack(key.slice(key.indexOf('/') + 1), text), hash: this.#hasher.hash(key, text), size: ENTRY_SIZE + text.length });
       });
     }
     return true;
@@ -188,7 +188,7 @@ export class Target {
     for (const [name, value] of changes.documents) {
       const key = `${workspace}/${name}`;
       const old = this.#cache.get(key)?.hash ?? null;
-      const text = value === null ? null : JSON.stringify(value);
+      const text = value === null ? null : this.projection.pack(name, value);
       const now = text === null ? null : this.#hasher.hash(key, text);
       this.#cache.set(key, { value, hash: now, size: ENTRY_SIZE + (text?.length ?? 0) });
       if (old === null && now === null) continue;

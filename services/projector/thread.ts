@@ -1,32 +1,51 @@
-// The projector's thread as `serve` sees it: what it last told, and a way to stop it.
+// The projector's thread as the programs see it: what it last told, which shards it is to fold, and a way to stop it.
 import { Worker } from 'node:worker_threads';
 import { OperatingError } from '../errors.ts';
 import type { GroupProgress } from './projector.ts';
-import type { FromProjector, ProjectorWorkerData } from './worker.ts';
+import type { FromProjector, ProjectorThreadData, ToProjector } from './worker.ts';
 
 export interface ProjectorThread {
+  /** Of every group of which it folds a shard. */
   progress(): readonly GroupProgress[];
+  /** Folds these from now on, and no others: it takes each up where its view stands. */
+  own(shards: readonly number[]): void;
+  /** The fault that it is in the middle of and tries to get past; null when it folds. */
+  trouble(): string | null;
   /** Whether it ended without being asked to. */
   failed(): boolean;
-  /** Asks it to end after the commit under way, and waits until it has. */
+  /** Asks it to end after the commit under way, and waits until it has; what takes longer than STOP_MS is cut off, and folded again by whoever comes. */
   stop(): Promise<void>;
   /** Settles when it ends: rejects when that was not asked for. */
   readonly ended: Promise<void>;
 }
 
-/** Of the thread, in MB: its caches are bounded well below; left alone, V8 would let garbage pile up to several times this. */
-const HEAP = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 24 };
+/** Where both stores are files of one folder, the thread shares a machine with everything else and is held small. */
+export function isEmbedded({ events, views }: Pick<ProjectorThreadData, 'events' | 'views'>): boolean { return events.kind === 'sqlite' && views.kind === 'sqlite'; }
 
-export function startProjectorThread(data: ProjectorWorkerData, onFault: (message: string, attempt: number) => void): ProjectorThread {
-  const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, resourceLimits: HEAP });
+/** Of the thread, in MB: its caches and batches are bounded well below; left alone, V8 would let garbage pile up to several times this. Beside servers it keeps more documents and a second batch. */
+const HEAP = {
+  embedded: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 24 },
+  servers: { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 48 },
+} as const;
+/** Less than a process has to drain (DRAIN_MS, with the requests' own 3 s), and enough for nearly every batch (FOLD_MS_MAX). */
+const STOP_MS = 5000;
+
+export function startProjectorThread(data: ProjectorThreadData, onFault: (message: string, attempt: number) => void): ProjectorThread {
+  const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, resourceLimits: isEmbedded(data) ? HEAP.embedded : HEAP.servers });
   let groups: readonly GroupProgress[] = [];
+  let trouble: string | null = null;
+  let owned = data.owned;
   let stopping = false;
   let failed = false;
   const ended = new Promise<void>((resolve, reject) => {
     worker.on('message', (message: FromProjector) => {
       switch (message.kind) {
         case 'progress': groups = message.groups; return;
-        case 'fault': onFault(message.message, message.attempt); return;
+        case 'fault':
+          trouble = message.message;
+          onFault(message.message, message.attempt);
+          return;
+        case 'recovered': trouble = null; return;
         case 'stopped': resolve(); return;
         case 'failed': reject(new OperatingError('storeUnavailable', `the projector stopped: ${message.message}`, { cause: message.stack }));
       }
@@ -39,14 +58,26 @@ export function startProjectorThread(data: ProjectorWorkerData, onFault: (messag
   });
   // Whoever starts it also listens to `ended`; this keeps a rejection before that from ending the process unexplained.
   ended.catch(() => { failed = true; });
+  const tell = (message: ToProjector): void => worker.postMessage(message);
   return {
     progress: () => groups,
+    trouble: () => trouble,
     failed: () => failed,
     ended,
+    own: (wanted) => {
+      if (owned !== 'all' && owned.length === wanted.length && wanted.every((shard, i) => shard === owned[i])) return;
+      owned = wanted;
+      // What it told of others is no longer for it to tell.
+      groups = [];
+      tell({ kind: 'own', shards: wanted });
+    },
     stop: async () => {
       stopping = true;
-      worker.postMessage('stop');
+      tell({ kind: 'stop' });
+      // A fold that runs long hears nothing; whatever it was about to commit is then not committed at all.
+      const cut = setTimeout(() => { void worker.terminate(); }, STOP_MS);
       await ended.catch(() => undefined);
+      clearTimeout(cut);
     },
   };
 }

@@ -1,22 +1,38 @@
-// The projector's thread beside an embedded `serve`: its own connections to the folder, so that no fold ever stands in the
-// way of the API. It ends when it is told to, when the folder's event store fails for good, or with the process.
+// The projector's thread: its own connections to the stores, so that no fold ever stands in the way of the API or of what
+// keeps leases up. It ends when it is told to, when a store fails for good, or with the process.
+import { randomBytes } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { setTimeout as pause } from 'node:timers/promises';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
-import { openSqliteEventStore } from '../adapters/sqlite-events.ts';
-import { openSqliteViewStore } from '../adapters/sqlite-views.ts';
+import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
+import type { EventStore, ViewStore } from '../ports.ts';
 import { loadWorkspaceKeys } from '../workspaces.ts';
-import { type GroupProgress, runProjector } from './projector.ts';
+import { backOff, type GroupProgress, type ProjectorOptions, runProjector } from './projector.ts';
+import { isEmbedded } from './thread.ts';
 
-export interface ProjectorWorkerData { readonly folder: string; readonly masterKey: Uint8Array }
+export interface ProjectorThreadData {
+  readonly events: EventsPlace;
+  readonly views: ViewsPlace;
+  readonly masterKey: Uint8Array;
+  readonly shards: number;
+  readonly owned: readonly number[] | 'all';
+}
+export type ToProjector = { readonly kind: 'stop' } | { readonly kind: 'own'; readonly shards: readonly number[] };
 export type FromProjector =
   | { readonly kind: 'progress'; readonly groups: readonly GroupProgress[] }
   | { readonly kind: 'fault'; readonly message: string; readonly attempt: number }
+  /** After faults: it folds again. */
+  | { readonly kind: 'recovered' }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'failed'; readonly code: string | null; readonly message: string; readonly stack: string | undefined };
+
+/** Characters of JSON kept as objects, which take about three times as much: over a network, each document read again costs a round trip's share. */
+const CACHE_BYTES_MAX = { embedded: 8 * 1024 * 1024, servers: 64 * 1024 * 1024 } as const;
+/** Workspaces whose keys are kept; each remembers up to some 10 MB of hashes when it is busy, so that few of them are. */
+const KEYS_MAX = 64;
 
 /** Progress is told at most this often, and at once when a group has caught up or fallen behind. */
 const PROGRESS_MS = 250;
@@ -46,32 +62,100 @@ function progressTeller(tell: (message: FromProjector) => void): { report(groups
   };
 }
 
-export async function runWorker(data: ProjectorWorkerData, port: NonNullable<typeof parentPort>): Promise<void> {
-  const stop = new AbortController();
-  port.once('message', () => stop.abort());
-  const tell = (message: FromProjector) => port.postMessage(message);
-  const events = await openSqliteEventStore({ folder: data.folder, mode: 'read' });
-  const views = await openSqliteViewStore({ folder: data.folder });
+/** The keys of the workspaces that events came of last. */
+function keysOf(events: EventStore, masterKey: Uint8Array): ProjectorOptions['keysOf'] {
   const known = new Map<string, Promise<WorkspaceKeys>>();
-  const keysOf = (workspace: string): Promise<WorkspaceKeys> => {
-    let keys = known.get(workspace);
-    if (keys !== undefined) return keys;
-    known.set(workspace, (keys = loadWorkspaceKeys(events, workspace, data.masterKey)));
+  return (workspace) => {
+    const keys = known.get(workspace) ?? loadWorkspaceKeys(events, workspace, masterKey);
+    known.delete(workspace);
+    known.set(workspace, keys);
+    for (const oldest of known.keys()) {
+      if (known.size <= KEYS_MAX) break;
+      known.delete(oldest);
+    }
     // A passing fault must not stay for good.
     keys.catch(() => known.delete(workspace));
     return keys;
   };
-  const progress = progressTeller(tell);
-  try {
+}
+
+/** What the thread is to do, as the last message said: its signal aborts when that changes. */
+class Orders {
+  owned: readonly number[] | 'all';
+  #following = new AbortController();
+  readonly #stop = new AbortController();
+
+  constructor(owned: readonly number[] | 'all') { this.owned = owned; }
+
+  get stop(): AbortSignal { return this.#stop.signal; }
+
+  /** For what is to follow `owned`. */
+  following(): AbortSignal {
+    if (!this.stop.aborted) this.#following = new AbortController();
+    return this.#following.signal;
+  }
+
+  receive(message: ToProjector): void {
+    switch (message.kind) {
+      case 'stop': this.#stop.abort(); break;
+      case 'own': this.owned = message.shards; break;
+    }
+    this.#following.abort();
+  }
+}
+
+const wait: ProjectorOptions['wait'] = (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined);
+const clock = { now: () => Date.now() };
+
+/** Null when it was told to stop before. A server may be away when this starts, and come; a folder is there or is not. */
+async function opened<T>(open: () => Promise<T>, data: ProjectorThreadData, stop: AbortSignal, onFault: ProjectorOptions['onFault']): Promise<T | null> {
+  for (let attempt = 0; !stop.aborted; attempt += 1) {
+    try {
+      return await open();
+    } catch (fault) {
+      if (isEmbedded(data) || !(fault instanceof OperatingError) || !fault.retriable) throw fault;
+      onFault(fault, attempt);
+      await wait(backOff(attempt), stop);
+    }
+  }
+  return null;
+}
+
+/** Follows what it is told to, until it is told to stop. */
+async function project(data: ProjectorThreadData, orders: Orders, stores: { readonly events: EventStore; readonly views: ViewStore }, told: Pick<ProjectorOptions, 'onProgress' | 'onFault'>): Promise<void> {
+  const embedded = isEmbedded(data);
+  const keys = keysOf(stores.events, data.masterKey);
+  while (!orders.stop.aborted) {
     await runProjector({
-      events, views, projections: [journeys, persons], keysOf, signal: stop.signal,
-      clock: { now: () => Date.now() },
-      wait: (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined),
-      onProgress: progress.report,
-      onFault: (fault, attempt) => tell({ kind: 'fault', message: fault instanceof Error ? fault.message : String(fault), attempt }),
+      ...stores, ...told, projections: [journeys, persons], keysOf: keys, clock, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
+      patience: embedded ? 'bounded' : 'endless', cacheBytesMax: embedded ? CACHE_BYTES_MAX.embedded : CACHE_BYTES_MAX.servers,
     });
-    await views.close();
-    await events.close();
+  }
+}
+
+export async function runWorker(data: ProjectorThreadData, port: NonNullable<typeof parentPort>): Promise<void> {
+  const orders = new Orders(data.owned);
+  port.on('message', (message: ToProjector) => orders.receive(message));
+  const tell = (message: FromProjector): void => port.postMessage(message);
+  const progress = progressTeller(tell);
+  let faulty = false;
+  const told: Pick<ProjectorOptions, 'onProgress' | 'onFault'> = {
+    onProgress: (groups) => {
+      if (faulty) tell({ kind: 'recovered' });
+      faulty = false;
+      progress.report(groups);
+    },
+    onFault: (fault, attempt) => {
+      faulty = true;
+      tell({ kind: 'fault', message: fault instanceof Error ? fault.message : String(fault), attempt });
+    },
+  };
+  try {
+    const events = await opened(() => openEvents(data.events, { use: 'read', random: (size) => randomBytes(size) }), data, orders.stop, told.onFault);
+    const views = await opened(() => openViews(data.views, { clock }), data, orders.stop, told.onFault);
+    if (events !== null && views !== null) await project(data, orders, { events, views }, told);
+    await views?.close();
+    await events?.close();
     tell({ kind: 'stopped' });
   } catch (fault) {
     const error = fault instanceof Error ? fault : new Error(String(fault));
@@ -81,4 +165,4 @@ export async function runWorker(data: ProjectorWorkerData, port: NonNullable<typ
   port.close();
 }
 
-if (parentPort !== null) await runWorker(workerData as ProjectorWorkerData, parentPort);
+if (parentPort !== null) await runWorker(workerData as ProjectorThreadData, parentPort);

@@ -3,8 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { openEventStoreDb } from '../../services/adapters/eventstoredb.ts';
 import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
 import { openSqliteEventStore } from '../../services/adapters/sqlite-events.ts';
+import { type TestEventStore, scoped, testEventStore, testEventStoreName } from '../support/eventstoredb/double.ts';
 import { type Made, eventStoreContract } from './event-store.ts';
 
 async function memory(idsAreUnique: boolean): Promise<Made> {
@@ -15,7 +17,20 @@ async function sqlite(mode: 'write' | 'direct'): Promise<Made> {
   return { store: await openSqliteEventStore({ folder, mode, random: randomBytes }), dispose: async () => rmSync(folder, { recursive: true }) };
 }
 
+let server: TestEventStore;
+let scopes = 0;
+beforeAll(async () => { server = await testEventStore(); });
+afterAll(() => server.stop());
+/** The double is emptied; of a real server, each test gets a part that is empty. */
+async function eventStoreDb(): Promise<Made> {
+  await server.double?.wipe();
+  const store = await openEventStoreDb({ kind: 'eventstoredb', url: server.url }, { random: randomBytes, limits: { pollMs: 50 } });
+  const dispose = async (): Promise<void> => undefined;
+  return { store: server.double === null ? scoped(store, `test${randomBytes(6).toString('hex')}.${String(scopes += 1)}.`, await store.head()) : store, dispose };
+}
+
 eventStoreContract('memory', () => memory(true));
 eventStoreContract('memory, as EventStoreDB answers', () => memory(false), { idsAreUnique: false });
 eventStoreContract('SQLite, written in a thread of its own', () => sqlite('write'));
 eventStoreContract('SQLite, written directly', () => sqlite('direct'));
+eventStoreContract(testEventStoreName(), eventStoreDb, { idsAreUnique: false });

@@ -142,9 +142,12 @@ export function eventStoreContract(name: string, make: () => Promise<Made>, { id
       describe('where ids are not unique (as EventStoreDB 22.10 answers)', () => {
         test('the same ids at the same expected revision are answered as the first time, also after later events', async () => {
           const first = newEvents(2);
-          const original = await store.append('s-1', 'no_stream', first);
+          const original = await appended(store.append('s-1', 'no_stream', first));
           await store.append('s-1', 1, newEvents(3));
-          expect(await store.append('s-1', 'no_stream', first)).toEqual(original);
+          const { revision, positions } = original;
+          const repeat = await store.append('s-1', 'no_stream', first);
+          // Said to be a repeat, where the adapter can tell; in any case with what was answered the first time.
+          expect([{ kind: 'appended', revision, positions }, { kind: 'duplicate', found: new Map(first.map(({ id }, index) => [id, positions[index]])) }]).toContainEqual(repeat);
           expect(await store.readStream('s-1', { direction: 'forward', limit: 10 })).toHaveLength(5);
         });
 
@@ -284,8 +287,8 @@ export function eventStoreContract(name: string, make: () => Promise<Made>, { id
         const before = await store.stats();
         await store.append('s-1', 'no_stream', newEvents(3));
         const after = await store.stats();
-        expect(after.events).toBeGreaterThanOrEqual(before.events + 3);
-        expect(after.streams).toBeGreaterThanOrEqual(before.streams + 1);
+        if (before.events !== null) expect(after.events).toBeGreaterThanOrEqual(before.events + 3);
+        if (before.streams !== null) expect(after.streams).toBeGreaterThanOrEqual(before.streams + 1);
         expect(after.bytes).toBeGreaterThan(0);
       });
     });
@@ -447,7 +450,7 @@ export function eventStoreContract(name: string, make: () => Promise<Made>, { id
             const believed = Math.max(expected, -1);
             const same = idsOf(there.slice(believed + 1, believed + 1 + count));
             if (idsAreUnique && known !== undefined) expect(result).toMatchObject({ kind: 'duplicate', found: new Map([[known.id, expect.any(String)]]) });
-            else if (!idsAreUnique && believed < there.length - 1 && same.length === count && same.every((id, index) => id === events[index]?.id)) expect(result).toMatchObject({ kind: 'appended', revision: believed + count });
+            else if (!idsAreUnique && believed < there.length - 1 && same.length === count && same.every((id, index) => id === events[index]?.id)) expect(['appended', 'duplicate']).toContain(result.kind);
             else if (believed !== there.length - 1) expect(result).toEqual({ kind: 'conflict', revision: there.length - 1 });
             else {
               expect(result).toMatchObject({ kind: 'appended', revision: there.length - 1 + count });

@@ -4,15 +4,26 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
+import type { Clock } from '../../services/ports.ts';
 import { viewStoreContract } from './view-store.ts';
 
-viewStoreContract('memory', async () => ({ store: new MemoryViewStore(), dispose: async () => Promise.resolve() }));
+/** The machine's time, and what a test has moved it on by. */
+function movedOn(): { readonly clock: Clock; readonly advance: (ms: number) => void } {
+  let by = 0;
+  return { clock: { now: () => Date.now() + by }, advance: (ms) => { by += ms; } };
+}
+
+viewStoreContract('memory', async () => {
+  const { clock, advance } = movedOn();
+  return { store: new MemoryViewStore({ clock }), dispose: async () => Promise.resolve(), advance };
+});
 
 viewStoreContract('SQLite', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'throughline-views-'));
-  const store = await openSqliteViewStore({ folder });
+  const { clock, advance } = movedOn();
+  const store = await openSqliteViewStore({ folder, clock });
   return {
-    store,
+    store, advance,
     dispose: async () => {
       await store.close();
       rmSync(folder, { recursive: true });

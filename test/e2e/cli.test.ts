@@ -121,7 +121,7 @@ describe('what is asked wrongly', () => {
   const CASES: readonly (readonly [args: readonly string[], problems: readonly RegExp[]])[] = [
     [['satus'], [/no verb "satus"\. Did you mean status\?/]],
     [['status', '--wat', '--json=maybe', '--data=', 'extra'], [/no flag --wat/, /"extra"/, /--data must not be empty/, /--json must be true or false/]],
-    [['serve', '--port', 'x', '--prot', '1', '--log-level', 'loud', '--max-event-bytes', '1', '--events', 'esdb://localhost'], [/--port must be a whole number/, /no flag --prot\. Did you mean --port\?/, /--log-level must be one of/, /--max-event-bytes must be at least 1024/, /--events names an EventStoreDB/]],
+    [['serve', '--port', 'x', '--prot', '1', '--log-level', 'loud', '--max-event-bytes', '1', '--events', 'esdb://localhost'], [/--port must be a whole number/, /no flag --prot\. Did you mean --port\?/, /--log-level must be one of/, /--max-event-bytes must be at least 1024/, /THROUGHLINE_MASTER_KEY is missing/]],
     [['import', '--to', 'ftp://x', '--data', 'y', '--api-key', 'secret-secret-secret-secret'], [/needs a FILE/, /--to must be a URL/, /--to and --data exclude each other/, /--api-key is a secret.*THROUGHLINE_API_KEY/]],
     [['keys', 'destroy', '--label'], [/keys needs one of: create, list, revoke/, /--label needs a value/]],
   ];
@@ -231,8 +231,8 @@ describe('status', () => {
       return Number(recorded) >= 183 && Number(duplicates) >= 185 && reused === '17';
     });
     expect([told.code, told.stderr]).toEqual([0, '']);
-    expect(told.stdout).toMatch(/^journeys +1 +0 +0\.0 s +\d+/m);
-    expect(told.stdout).toMatch(/^persons +1 +0 +0\.0 s +\d+/m);
+    expect(told.stdout).toMatch(/^journeys +1 +1 +0 +0\.0 s +\d+/m);
+    expect(told.stdout).toMatch(/^persons +1 +1 +0 +0\.0 s +\d+/m);
     expect(told.stdout).toContain(afterTheDay.store);
     expect(told.stdout).toMatch(/^disk: events [\d.]+ [KM]iB, views [\d.]+ [KM]iB, free/m);
   });
@@ -378,7 +378,7 @@ test('G1: SIGTERM drains: exit code 0, everything acknowledged is there after th
   server = await serve({ folder: server.folder, env: { THROUGHLINE_API_KEY: 'a-key-that-this-folder-does-not-know' } });
   // A key is told once; a variable that says another one is told not to count.
   expect(server.stdout()).not.toContain('tl_');
-  expect(server.stderr()).toMatch(/THROUGHLINE_API_KEY is set, but it is no key of this folder/);
+  expect(server.stderr()).toMatch(/THROUGHLINE_API_KEY is set, but it is no key of these stores/);
   expect((await server.request('/sources')).status).toBe(401);
   for (const [n, ids] of acknowledged.entries()) {
     const { data } = (await json(await server.request(`/history?identity=drain.${String(n)}@example.com&limit=1000`, { key }))) as { data: { event: { id: string } }[] };

@@ -1,7 +1,8 @@
 // G8: one workspace never sees another's events, persons, journeys or keys. Two workspaces of one `serve` hold the same
 // identities, interactions and explicit journey ids; every endpoint that the OpenAPI names is asked by the one for what is
 // the other's. What exists there must be answered as what exists nowhere.
-import { json, removeFolder, serve, type Served, TEST_KEY, throughline, until } from '../support/serve.ts';
+import { json, TEST_KEY, until } from '../support/serve.ts';
+import { describeOnServers, type House, openEmbeddedHouse, openHouseOnRedis } from './servers/stage.ts';
 
 const SEARCHES = { journeys: '/cidp/journey/api/v1/journeys/search', transitions: '/cidp/journey/api/v1/transitions/search' } as const;
 const DAY = { dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-02T23:59:59Z' }, displayTimezone: 'UTC' };
@@ -40,7 +41,7 @@ interface Endpoint {
   readonly own: (tenant: Tenant) => readonly Ask[];
 }
 
-const open: Endpoint = { foreign: () => [], own: () => [] };
+const unguarded: Endpoint = { foreign: () => [], own: () => [] };
 const FORMATS = ['json', 'csv', 'ndjson'] as const;
 const pair = (of: (value: string) => Ask, theirs: string, nobodys: string): Pair => ({ theirs: of(theirs), nobodys: of(nobodys) });
 const filter = (name: string, value: string): Record<string, unknown> => ({ filters: [{ name, values: [value] }] });
@@ -101,7 +102,7 @@ const ENDPOINTS: Readonly<Record<string, Endpoint>> = {
     ],
     own: () => FORMATS.map((format) => search('transitions', {}, `?format=${format}`)),
   },
-  'GET /openapi.json': open, 'GET /docs': open, 'GET /healthz': open, 'GET /readyz': open, 'GET /metrics': open,
+  'GET /openapi.json': unguarded, 'GET /docs': unguarded, 'GET /healthz': unguarded, 'GET /readyz': unguarded, 'GET /metrics': unguarded,
 };
 
 /** So many journeys that are the workspace's alone, beside the one that both have under the same ids. */
@@ -128,8 +129,8 @@ function story(name: string): object[] {
   ];
 }
 
-describe('two workspaces in one serve', () => {
-  let server: Served;
+function tellOfTwo(open: () => Promise<House>): void {
+  let server: House;
   let rival: Tenant;
   let home: Tenant;
   /** Everything that the rival, and that the other, was ever told. */
@@ -172,8 +173,8 @@ describe('two workspaces in one serve', () => {
   }
 
   beforeAll(async () => {
-    server = await serve({ args: ['--log-level', 'error'] });
-    const made = await throughline(['workspaces', 'create', 'rival', '--data', server.folder, '--json']);
+    server = await open();
+    const made = await server.verb(['workspaces', 'create', 'rival', '--json']);
     const { key } = JSON.parse(made.stdout) as { key: string };
     home = await settle('default', TEST_KEY);
     rival = await settle('rival', key);
@@ -185,10 +186,7 @@ describe('two workspaces in one serve', () => {
     await until('the sources are counted', async () => (await counted(home.key)) && (await counted(rival.key)));
   }, 60_000);
 
-  afterAll(async () => {
-    await server.kill('SIGKILL');
-    removeFolder(server.folder);
-  });
+  afterAll(async () => { await server.close(); }, 60_000);
 
   test('G8: every endpoint of the OpenAPI is asked', async () => {
     const { paths } = (await json(await server.request('/openapi.json'))) as { paths: Record<string, Record<string, unknown>> };
@@ -256,7 +254,7 @@ describe('two workspaces in one serve', () => {
 
   test.each(['', 'tl_not-a-key-of-anybody', TEST_KEY.toUpperCase(), TEST_KEY.slice(0, -1), 'default'])('G8: without a key that is one (%p), all that is not open is refused in the same words', async (key) => {
     for (const [name, endpoint] of Object.entries(ENDPOINTS)) {
-      if (endpoint === open) continue;
+      if (endpoint === unguarded) continue;
       const [method = '', path = ''] = name.split(' ');
       const tell = async (id: string): Promise<{ status: number; text: string }> => {
         const answer = await server.request(path.replace('{id}', id), { method, headers: { 'x-api-key': key }, ...(method === 'POST' ? { body: '{}' } : {}) });
@@ -269,7 +267,7 @@ describe('two workspaces in one serve', () => {
   });
 
   test('G8: nothing of the other workspace stood in any answer, open endpoints included', async () => {
-    for (const asked of [...Object.entries(ENDPOINTS)].filter(([, endpoint]) => endpoint === open).map(([name]) => name.slice('GET '.length))) {
+    for (const asked of [...Object.entries(ENDPOINTS)].filter(([, endpoint]) => endpoint === unguarded).map(([name]) => name.slice('GET '.length))) {
       const [keyed, keyless] = [await ask(rival.key, get(asked)), await ask('', get(asked))];
       expect({ asked, status: keyed.status }).toEqual({ asked, status: keyless.status });
     }
@@ -292,7 +290,10 @@ describe('two workspaces in one serve', () => {
     expect((await ask(home.key, get(`/history?identity=${only('default')}`))).text).toBe(before.text);
     expect(await parsed(home.key, publish(story('default').slice(-2)))).toMatchObject({ recorded: 0, duplicate: 2 });
   });
-});
+}
+
+describe('two workspaces in one serve', () => tellOfTwo(openEmbeddedHouse));
+describeOnServers('two workspaces in one Redis', () => tellOfTwo(openHouseOnRedis));
 
 /** Rows of a list in any of its forms; of a single thing, one. */
 function rowsOf({ text, headers }: Told): number {

@@ -3,7 +3,6 @@ import type { JourneyDocument, NodeDocument, OutcomeCell } from '../../projectio
 import { JOURNEY_FILTERS, type JourneyLimits, journeys, journeysWithin, LIMITS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { contributionOf, OutcomeDelta } from '../../projections/outcomes.ts';
 import { type FoldContext, type Json, runFold } from '../../projections/projection.ts';
-import type { TimelineState } from '../../projections/transitions.ts';
 import { placeKey } from '../../projections/transitions.ts';
 import type { InteractionFactBody, InteractionId, Interpreted } from '../../schemas/facts.ts';
 import { compareFacts } from '../../schemas/facts.ts';
@@ -81,7 +80,7 @@ describe('a function of the set of events', () => {
       for (const batch of batches) view.fold(batch);
       const delta = new OutcomeDelta(CONTEXT);
       for (const key of view.keys('j')) {
-        const { row, state } = view.read(key) as JourneyDocument & { state: { timeline: TimelineState } };
+        const { row, state } = view.read(key) as JourneyDocument;
         const last = row.queues.find((queue) => placeKey(queue) === state.timeline.lastQueue) ?? null;
         delta.move(null, contributionOf(row, last));
       }

@@ -49,15 +49,14 @@ class Store {
     let touched = 0;
     const read = (name: string): Json => {
       touched += 1;
-      const text = this.texts.get(name);
       this.work.loaded += 1;
-      this.work.bytes += text?.length ?? 0;
-      return text === undefined ? null : JSON.parse(text) as Json;
+      this.work.bytes += this.texts.get(name)?.length ?? 0;
+      return this.read(name);
     };
     const { documents, records } = runFold(fold, read);
     expect(records).toEqual([]);
     for (const [name, value] of documents) {
-      const text = value === null ? null : JSON.stringify(value);
+      const text = value === null ? null : this.projection.pack(name, value);
       this.work.put += 1;
       this.work.bytes += text?.length ?? 0;
       if (text === null) this.texts.delete(name);
@@ -74,7 +73,7 @@ class Store {
 
   ask<Answer>(lookup: Lookup<Answer>): Answer {
     let step = lookup.next();
-    while (step.done !== true) step = lookup.next(new Map(step.value.map((name) => [name, JSON.parse(this.texts.get(name) ?? 'null') as Json])));
+    while (step.done !== true) step = lookup.next(new Map(step.value.map((name) => [name, this.read(name)])));
     return step.value;
   }
 
@@ -89,7 +88,14 @@ class Store {
 
   reasons(text: string): string[] { return this.person(text).refused.map(({ reason }) => reason).sort(); }
 
-  dump(): [string, string][] { return [...this.texts].sort(([a], [b]) => (a < b ? -1 : 1)); }
+  /** Null where there is none. */
+  read(name: string): Json {
+    const text = this.texts.get(name);
+    return text === undefined ? null : this.projection.unpack(name, text);
+  }
+
+  /** All documents, as JSON: keys in their order, to the byte. */
+  dump(): [string, string][] { return [...this.texts.keys()].map((name): [string, string] => [name, JSON.stringify(this.read(name))]).sort(([a], [b]) => (a < b ? -1 : 1)); }
 }
 
 const small: Policy = { ...DEFAULT_POLICY, limits: { neighbours: 3, perType: 2, temporary: 2 } };
@@ -245,7 +251,7 @@ describe('G3: persons are a function of the set of evidence', () => {
   test('G3: a batch hands back nothing that is stored already, and changes nothing that it was handed', () => {
     fc.assert(fc.property(arrivals(universe.dense, 20), ({ set, batches }) => {
       const store = folded(batches, small);
-      const frozen = new Map([...store.texts].map(([name, text]) => [name, deepFreeze(JSON.parse(text) as Json)]));
+      const frozen = new Map([...store.texts.keys()].map((name) => [name, deepFreeze(store.read(name))]));
       const again = runFold(personsUnder(small).fold(set, keys), (name) => frozen.get(name) ?? null);
       expect([...again.documents]).toEqual([]);
       runFold(personsUnder(small).fold([...set].map((one) => ({ ...one, at: instantOf(-5000), eventId: `${one.eventId}-earlier` })), keys), (name) => frozen.get(name) ?? null);
@@ -331,7 +337,7 @@ describe('shared values', () => {
     expect(store.aliases('phone:15550100')).toEqual(['phone:15550100']);
     expect(store.aliases('chat:1')).toEqual(['chat:1']);
     expect(store.reasons('chat:1')).toEqual(['shared']);
-    expect(JSON.parse(store.texts.get(`k/${key('phone:15550100')}`) ?? '')).toMatchObject({ shared: true });
+    expect(store.read(`k/${key('phone:15550100')}`)).toMatchObject({ shared: true });
   });
 
   test('temporary ids are not counted', () => {
@@ -469,9 +475,9 @@ describe('explain', () => {
   test('any two aliases are joined by a chain of events that name them', () => {
     fc.assert(fc.property(arrivals(universe.wide, 40), ({ batches }) => {
       const store = folded(batches, DEFAULT_POLICY);
-      for (const [name, text] of store.texts) {
+      for (const name of store.texts.keys()) {
         if (!name.startsWith('p/')) continue;
-        const person = JSON.parse(text) as PersonDocument;
+        const person = store.read(name) as PersonDocument;
         for (const alias of person.aliases) {
           const found = explain({ key: person.aliases[0]?.key ?? '', person }, { key: alias.key, person });
           expect(found.kind === 'same' && (found.chain.at(-1)?.to ?? alias.key)).toBe(alias.key);
@@ -546,6 +552,6 @@ test('documents are what their types say', () => {
   const named: Named | undefined = alias?.named;
   const evidence: Evidence[] = person.evidence;
   const refused: RefusedEdge[] = person.refused;
-  const identity = JSON.parse(store.texts.get(`k/${key('phone:15550100')}`) ?? '') as IdentityDocument;
+  const identity = store.read(`k/${key('phone:15550100')}`) as IdentityDocument;
   expect([named, evidence.length, refused.length, identity]).toEqual([undefined, 1, 0, { person: person.id, type: 'phone', value: '15550100', firstSeen: instantOf(1000), eventId: identity.eventId, shared: false }]);
 });

@@ -3,11 +3,13 @@ import { request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import fc from 'fast-check';
 import type { z } from 'zod';
-import type { JourneyDocument, JourneyRow, Transition } from '../../projections/documents.ts';
+import { type JourneyDocument, type JourneyRow, type NodeDocument, packDocument, type Transition } from '../../projections/documents.ts';
+import { FactPage } from '../../projections/fact-pages.ts';
 import { JOURNEY_FILTERS, journeys, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { quarterKey } from '../../projections/outcomes.ts';
 import { persons } from '../../projections/persons.ts';
-import type { RecordChange } from '../../projections/projection.ts';
+import type { Json, RecordChange } from '../../projections/projection.ts';
+import { newTimelineState } from '../../projections/transitions.ts';
 import { eightByEightEndpoints } from '../../schemas/apis/eightbyeight.ts';
 import { nativeEndpoints } from '../../schemas/apis/native.ts';
 import type { Instant } from '../../schemas/facts.ts';
@@ -135,7 +137,7 @@ interface Stored { readonly row: JourneyRow; readonly transitions: readonly Tran
 function row(id: string, given: Partial<JourneyRow> = {}): JourneyRow {
   return {
     journeyId: id, at: instantOf(START), finishedAt: null, interactions: [{ id: `int-${id}`, direction: 'Inbound', type: 'Contact Center' }],
-    agents: [{ id: 'ag-1', name: 'John Doe', group: { id: '101', name: 'First line' } }], contact: { name: 'Ana', phoneNumber: '+15550100100' },
+    agents: [{ id: 'ag-1', name: 'John Doe', group: { id: '101', name: 'First line' }, type: 'HUMAN' }], contact: { name: 'Ana', phoneNumber: '+15550100100' },
     entryPoint: { type: 'cc-channel', id: 'ch-1', name: 'Support', tenantId: 't-1' }, origin: null, direction: 'Inbound',
     transfersCompleted: 0, forwardedToQueue: 1, forwardedToRingGroup: 0, forwardedToScript: 2, holdDuration: 1500, waitingDuration: 20_000, talkingDuration: 60_000, wrapUpDuration: 0,
     mediaTypes: ['Phone'], outcome: 'Handled', pbxNames: [], tenantIds: ['t-1'], wrapUpCodes: ['Sale, "big"'], queues: [{ id: 'q-1', name: 'Sales' }], ringGroups: [], scheduleHours: ['Open'],
@@ -150,13 +152,18 @@ function transition(name: Transition['name'], when: string, given: Partial<Trans
   };
 }
 
+function nodeOf(journey: string): NodeDocument {
+  return { journey, interaction: null, explicitId: null, over: false, neighbours: [], explicit: [], first: null, last: null, truncated: false, chunks: 0, facts: new FactPage() };
+}
+
 function documentsOf({ row: one, transitions, chunks = [], otherIds = [] }: Stored, workspace: string, keys: WorkspaceKeys): [string, string][] {
   const key = keys.hash('journey', one.journeyId);
-  const document: JourneyDocument = { row: one, participants: [{ role: 'agent', id: 'ag-1', interactionId: 'int-1', name: 'John Doe', agentId: 'ag-1', joined: one.at, held: [{ from: one.at, to: null }], dropped: null }], chunks: chunks.length, transitions: [...transitions], state: { secret: true } };
+  const stored = (name: string, value: unknown): [string, string] => [`${workspace}/${name}`, packDocument(name, value as Json)];
+  // The state says what the answers must not.
+  const state: JourneyDocument['state'] = { count: 1, last: null, ids: [], first: [`${one.at}450359962737049610event-1 000`, key], named: null, timeline: { ...newTimelineState(), lastQueue: '#secret' } };
+  const document: JourneyDocument = { row: one, participants: [{ role: 'agent', id: 'ag-1', interactionId: 'int-1', name: 'John Doe', agentId: 'ag-1', joined: one.at, held: [{ from: one.at, to: null }], dropped: null }], chunks: chunks.length, transitions: [...transitions], state };
   return [
-    [`${workspace}/j/${key}`, JSON.stringify(document)],
-    ...chunks.map((chunk, i): [string, string] => [`${workspace}/t/${key}/${i}`, JSON.stringify(chunk)]),
-    ...[one.journeyId, ...otherIds].map((id): [string, string] => [`${workspace}/n/${nodeKey(keys, id)}`, JSON.stringify({ journey: key })]),
+    stored(`j/${key}`, document), ...chunks.map((chunk, i) => stored(`t/${key}/${i}`, chunk)), ...[one.journeyId, ...otherIds].map((id) => stored(`n/${nodeKey(keys, id)}`, nodeOf(key))),
   ];
 }
 
@@ -398,7 +405,7 @@ describe('POST journeys/search', () => {
     expect(Object.keys(body['data'][0])).toEqual(['time', 'finishedTime', 'journeyId', 'interactions', 'agents', 'contact', 'entryPoint', 'direction', 'transfersCompleted', 'forwardedToQueue', 'forwardedToRingGroup', 'forwardedToScript', 'holdDuration', 'mediaTypes', 'outcome', 'origin', 'pbxNames', 'queues', 'ringGroups', 'scheduleHours', 'schedules', 'tenantIds', 'wrapUpCodes', 'outboundPhoneCodes']);
     expect(body['data'][0]).toMatchObject({
       time: '2026-03-02T13:33:42+02:00', finishedTime: '2026-03-02T13:40:00.500+02:00', journeyId: 'j-1', contact: { name: 'Ana', phoneNumber: '+15550100100', email: null },
-      agents: [{ id: 'ag-1', subscriptionId: null, name: 'John Doe', email: null, loginId: null, department: null, group: { id: '101', name: 'First line' }, site: null, type: null }],
+      agents: [{ id: 'ag-1', subscriptionId: null, name: 'John Doe', email: null, loginId: null, department: null, group: { id: '101', name: 'First line' }, site: null, type: 'HUMAN' }],
       entryPoint: { type: 'cc-channel', extension: null, tenantId: 't-1', site: null }, origin: null, queues: [{ id: 'q-1', name: 'Sales', extension: null, site: null }],
     });
     expect(answer.headers.get('throughline-position')).toBe('store-1.00000000000000000001');

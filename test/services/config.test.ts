@@ -14,7 +14,7 @@ const problems = (argv: readonly string[], environment: Record<string, string> =
 
 describe('values', () => {
   test('come from the flag, else the variable, else the default', () => {
-    expect(options(['serve'])).toEqual({ data: './data', host: '127.0.0.1', port: 8080, maxEventBytes: 262_144, logLevel: 'info', apiKey: null, masterKey: null, workspaceSecret: null });
+    expect(options(['serve'])).toEqual({ data: './data', events: { kind: 'sqlite', folder: './data' }, views: { kind: 'sqlite', folder: './data' }, source: null, host: '127.0.0.1', port: 8080, maxEventBytes: 262_144, logLevel: 'info', apiKey: null, masterKey: null, workspaceSecret: null });
     expect(options(['serve'], { THROUGHLINE_PORT: '9000', THROUGHLINE_MAX_EVENT_BYTES: '65536' })).toMatchObject({ port: 9000, maxEventBytes: 65_536 });
     expect(options(['serve', '--port', '0', '--data=/srv/x'], { THROUGHLINE_PORT: '9000' })).toMatchObject({ port: 0, data: '/srv/x' });
   });
@@ -83,8 +83,6 @@ describe('problems', () => {
     ['a required flag', ['trace', '--id', 'x'], {}, /--identity is missing/],
     ['two flags that exclude each other', ['import', 'f', '--to', 'http://x', '--data', 'd'], {}, /--to and --data exclude each other/],
     ['a secret among the arguments', ['serve', '--api-key', KEY], {}, /--api-key is a secret.*THROUGHLINE_API_KEY/],
-    ['a server for the events', ['serve', '--events', 'esdb://x'], {}, /--events names an EventStoreDB: this build runs embedded/],
-    ['a server by its variable', ['serve'], { THROUGHLINE_VIEWS: 'redis://x' }, /THROUGHLINE_VIEWS names a Redis: this build runs embedded/],
   ])('%s is told', (_, argv, environment, told) => {
     const found = problems(argv, environment);
     expect(found.some((problem) => told.test(problem))).toBe(true);
@@ -98,6 +96,88 @@ describe('problems', () => {
     const told = problems(['serve', '--api-key', 'sesame'], { THROUGHLINE_MASTER_KEY: 'open-sesame', THROUGHLINE_API_KEY: 'sesame-too' });
     expect(told.length).toBeGreaterThanOrEqual(3);
     expect(told.join('\n')).not.toContain('sesame');
+  });
+});
+
+const ESDB = 'esdb://admin:changeit@store.example:2113?tls=true';
+const REDIS = 'redis://reader:sesame@views.example:6380/2?prefix=cc&shards=4';
+const KAFKA = 'kafka://line:sesame@b1.example:9092,b2.example/calls?workspaces=shop,bank&group=cc&sasl=SCRAM-SHA-512&tls=true&caFile=/etc/ca.pem';
+const MASTER = { THROUGHLINE_MASTER_KEY: 'ab'.repeat(32) };
+const folder = (name: string) => ({ kind: 'sqlite', folder: name });
+
+describe('servers by URL', () => {
+  test('are parsed without their drivers, defaults filled in', () => {
+    expect(options(['serve'], { ...MASTER, THROUGHLINE_EVENTS: ESDB, THROUGHLINE_VIEWS: REDIS, THROUGHLINE_SOURCE: KAFKA })).toMatchObject({
+      data: null,
+      events: { kind: 'eventstoredb', url: ESDB },
+      views: { kind: 'redis', nodes: [{ host: 'views.example', port: 6380 }], cluster: false, username: 'reader', password: 'sesame', db: 2, tls: null, prefix: 'cc', shards: 4 },
+      source: {
+        kind: 'kafka', brokers: ['b1.example:9092', 'b2.example:9092'], topic: 'calls', group: 'cc', workspaces: ['shop', 'bank'],
+        tls: { caFile: '/etc/ca.pem', certFile: null, keyFile: null, verify: true }, sasl: { mechanism: 'scram-sha-512', username: 'line', password: 'sesame' },
+      },
+    });
+    expect(options(['serve', '--views', 'redis://localhost'])).toMatchObject({ views: { nodes: [{ host: 'localhost', port: 6379 }], username: null, password: null, db: 0, shards: 8, prefix: 'throughline' } });
+    expect(options(['ingest', '--source', 'kafka://localhost/calls'])).toMatchObject({ port: 8081, source: { brokers: ['localhost:9092'], group: 'throughline', workspaces: ['default'], tls: null, sasl: null } });
+  });
+
+  test.each<[string, readonly string[], Record<string, unknown>]>([
+    ['a Cluster', ['--views', 'redis://h1:1,h2:2,h3?cluster=true'], { views: { cluster: true, nodes: [{ host: 'h1', port: 1 }, { host: 'h2', port: 2 }, { host: 'h3', port: 6379 }] } }],
+    ['TLS and a password alone', ['--views', 'rediss://:p%40ss%2Fw%3Ford@h?caFile=ca.pem&verify=false'], { views: { username: null, password: 'p@ss/w?ord', tls: { caFile: 'ca.pem', certFile: null, keyFile: null, verify: false } } }],
+    ['an IPv6 address', ['--views', 'redis://[::1]:6380'], { views: { nodes: [{ host: '::1', port: 6380 }] } }],
+    ['brokers with IPv6 addresses', ['--source', 'kafka://[::1]:1,b:2/t'], { source: { brokers: ['[::1]:1', 'b:2'] } }],
+    ['a path that ends in a slash', ['--views', 'redis://h/3/'], { views: { db: 3 } }],
+  ])('%s', (_, argv, expected) => {
+    expect(options(['serve', ...argv])).toMatchObject(expected);
+  });
+
+  test.each<[string, readonly string[], Record<string, string>, Record<string, unknown>]>([
+    ['events in the folder, views on Redis', ['serve', '--views', REDIS], {}, { data: './data', events: folder('./data'), views: { kind: 'redis' } }],
+    ['events in the folder, from Kafka', ['ingest', '--source', KAFKA, '--data', 'd'], {}, { data: 'd', events: folder('d'), views: folder('d') }],
+    ['events on EventStoreDB, views in the folder', ['serve', '--events', ESDB, '--data', 'd'], MASTER, { data: 'd', events: { kind: 'eventstoredb' }, views: folder('d') }],
+    ['a folder that a variable names, and nothing to put into it', ['project', '--events', ESDB, '--views', REDIS], { ...MASTER, THROUGHLINE_DATA: 'd' }, { data: null, port: 8082 }],
+    ['what opens no views', ['keys', 'list', '--events', ESDB], {}, { data: null, events: { kind: 'eventstoredb' } }],
+    ['what opens no secret needs no master key', ['workspaces', 'list', '--events', ESDB], {}, { data: null }],
+    ['an import straight into servers', ['import', 'f', '--events', ESDB, '--views', REDIS], MASTER, { to: null, data: null, events: { kind: 'eventstoredb' }, views: { kind: 'redis' } }],
+    ['an import to a server, whatever the variables say', ['import', 'f', '--to', 'http://there:1'], { THROUGHLINE_EVENTS: ESDB }, { to: 'http://there:1', events: null, views: null }],
+    ['an import into a folder', ['import', 'f', '--data', 'd'], {}, { to: null, data: 'd', events: folder('d'), views: folder('d') }],
+  ])('%s', (_, argv, environment, expected) => {
+    expect(options(argv, environment)).toMatchObject(expected);
+  });
+
+  test.each<[string, readonly string[], Record<string, string>, readonly RegExp[]]>([
+    ['another scheme', ['serve', '--events', 'http://sesame:sesame@h'], {}, [/^--events must be a URL that begins with esdb:\/\/ or esdb\+discover:\/\/$/, /^THROUGHLINE_MASTER_KEY is missing/]],
+    ['what is no URL', ['serve', '--views', 'sesame'], {}, [/^--views must be a URL/]],
+    ['a # in a password', ['serve', '--views', 'redis://:ses#ame@h'], {}, [/^--views must be .*without # \(in a password: %23\)$/]],
+    ['an @ where none belongs', ['serve', '--views', 'redis://:ses/ame@h'], {}, [/^--views has an @ behind its hosts/]],
+    ['a question mark in a password', ['serve', '--source', 'kafka://u:ses?ame@h/t'], {}, [/^--source has an @ behind its hosts/]],
+    ['everything at once', ['serve', '--views', 'redis://h1:0,h2/x?shards=0&prefix={a}&cluster=maybe&certFile=c&wat=1&wat=2'], {}, [
+      /host that is not name:port/, /has a parameter twice/, /cluster must be true or false/, /no database number/, /prefix must be/, /shards must be a number from 1 to 256/, /certFile and keyFile together/,
+      /settings of TLS without TLS: add the scheme rediss:\/\//, /unknown parameter wat/]],
+    ['several hosts that are no Cluster', ['serve', '--views', 'redis://h1,h2'], {}, [/several hosts: that is a Cluster/]],
+    ['a database of a Cluster', ['serve', '--views', 'redis://h1/1?cluster=true'], {}, [/a Cluster has only database 0/]],
+    ['a topic that is missing', ['ingest', '--source', 'kafka://h'], {}, [/has no topic/]],
+    ['a topic that is none', ['ingest', '--source', 'kafka://h/a/b'], {}, [/no topic: 1 to 237 of/]],
+    ['a way to log in without a user', ['ingest', '--source', 'kafka://h/t?sasl=plain'], {}, [/sasl without user:password@/]],
+    ['a user without the way to log in', ['ingest', '--source', 'kafka://u:sesame@h/t'], {}, [/a user without the way to log in: add sasl=plain or/]],
+    ['a way to log in that is none', ['ingest', '--source', 'kafka://u:sesame@h/t?sasl=gssapi'], {}, [/sasl must be one of plain, scram-sha-256, scram-sha-512/]],
+    ['workspaces that are none', ['ingest', '--source', 'kafka://h/t?workspaces=A,b'], {}, [/workspaces must be ids/]],
+    ['what the driver would take and not do', ['serve', '--events', 'esdb://u:ses:ame@[::1]:1/x?tlsVerifyCert=false&throwOnAppendFailure=false&keepAliveInterval=soon&keepalive=1'], MASTER, [
+      /keepAliveInterval must be a whole number/, /tlsVerifyCert=false is not supported/, /throwOnAppendFailure=false is not supported/, /colon in its password: write it as %3A/, /IPv6/, /has a path/, /unknown parameter keepalive/]],
+    ['a source that is missing', ['ingest'], {}, [/^--source is missing/]],
+    ['a folder with nothing to hold', ['serve', '--data', 'd', '--events', ESDB, '--views', REDIS], MASTER, [/^--data would hold nothing/]],
+    ['a master key that is missing', ['api', '--events', ESDB], {}, [/^THROUGHLINE_MASTER_KEY is missing: .*the same for every process/]],
+    ['a master key that is missing, to make a workspace', ['workspaces', 'create', 'shop', '--events', ESDB], {}, [/^THROUGHLINE_MASTER_KEY is missing/]],
+    ['an import to a server and into stores', ['import', 'f', '--to', 'http://x', '--events', ESDB], MASTER, [/--to and --events exclude each other/]],
+    ['an import with nowhere to count', ['import', 'f', '--events', ESDB], MASTER, [/^--data is missing: where the views are, unless --views names a server$/]],
+  ])('%s is told', (_, argv, environment, told) => {
+    const found = problems(argv, environment);
+    for (const one of told) expect(found.filter((problem) => one.test(problem))).toHaveLength(1);
+    expect(found).toHaveLength(told.length);
+    expect(found.join('\n')).not.toMatch(/ses(ame)?|changeit|example/);
+  });
+
+  test('a variable that is set to nothing names no server', () => {
+    expect(options(['serve'], { THROUGHLINE_EVENTS: '', THROUGHLINE_VIEWS: '', THROUGHLINE_SOURCE: '' })).toMatchObject({ events: folder('./data'), source: null });
   });
 });
 

@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import type { CloudEvent, Decoded } from '../../schemas/cloudevent.ts';
 import { isWorkspaceId, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
+import { readRecorded } from '../../schemas/recorded.ts';
 import { parseInstant } from '../../schemas/time.ts';
 import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
@@ -288,6 +289,143 @@ describe('a Kafka redelivery before a store that does not know its ids', () => {
     const { door } = setup({ unique: false });
     for (let i = 0; i < 300; i += 1) await door.receive(keys, [event({ id: `k${i}` })], { topic: 'cx', partition: 0, offset: String(9_007_199_254_740_993n + BigInt(i)) });
     expect(kinds(await door.receive(keys, [event({ id: 'k0' })], { topic: 'cx', partition: 0, offset: '9007199254740993' }))).toEqual(['duplicate']);
+  });
+});
+
+describe('a store that calls a repeat at its own revisions a duplicate, as EventStoreDB does', () => {
+  const repeating = (): Staged => new Staged(new MemoryEventStore({ storeId: 'test', idsAreUnique: false }));
+
+  test('G1: a repeat is a duplicate, and the door looks where the stream ends now instead of believing the old end for ever', async () => {
+    const store = repeating();
+    const one = setup({ store });
+    const two = setup({ store });
+    await one.door.receive(keys, [event({ id: 'a' })]);
+    await two.door.receive(keys, [event({ id: 'a' })]);
+    // Both stand at the same end. The other writes on, and this one repeats what was written.
+    await one.door.receive(keys, [event({ id: 'b' })]);
+    await one.door.receive(keys, [event({ id: 'c' })]);
+    expect(kinds(await two.door.receive(keys, [event({ id: 'b' })]))).toEqual(['duplicate']);
+    const reads = store.calls.read;
+    const receipts = await two.door.receive(keys, [event({ id: 'c' }), event({ id: 'd' })]);
+    expect(kinds(receipts)).toEqual(['duplicate', 'recorded']);
+    expect(store.calls.read).toBe(reads + 1);
+    expect(two.door.counts()).toMatchObject({ recorded: 1, duplicates: 3, conflicts: 0 });
+    expect(await stored(store, streamOf(receipts))).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  test('an append that comes to stand between our reading and our next try is ours, and counted as recorded', async () => {
+    const store = repeating();
+    const { door } = setup({ store });
+    await door.receive(keys, [event({ id: 'a' })]);
+    // Held up on its way: it is written only when the next try is on its way too.
+    let late: (() => Promise<unknown>) | null = null;
+    const write = store.inner.append.bind(store.inner);
+    store.inner.append = async (...args) => {
+      if (late === null) {
+        late = () => write(...args);
+        throw new Error('timed out');
+      }
+      return write(...args);
+    };
+    const append = store.append.bind(store);
+    store.append = async (...args) => {
+      await late?.();
+      return append(...args);
+    };
+    const receipts = await door.receive(keys, [event({ id: 'b' }), event({ id: 'c' })]);
+    expect(kinds(receipts)).toEqual(['recorded', 'recorded']);
+    expect(await stored(store, streamOf(receipts))).toEqual(['a', 'b', 'c']);
+    expect(door.counts()).toMatchObject({ recorded: 3, duplicates: 0 });
+  });
+});
+
+describe.each([{ name: 'a store that knows its ids', unique: true }, { name: 'a store that does not', unique: false }])('what a topic needs of the door, before $name', ({ unique }) => {
+  test('every delivery of a call has an origin of its own', async () => {
+    const { door, store } = setup({ unique });
+    const origins = [{ topic: 'cx', partition: 1, offset: '7' }, null, { topic: 'cx', partition: 1, offset: '9' }];
+    const receipts = await door.receive(keys, events(3), origins);
+    const found = await store.readStream(streamOf(receipts), { direction: 'forward', limit: 9 });
+    expect(found.map((one) => readRecorded(one).origin)).toEqual(origins);
+  });
+
+  test('each delivery is told of as it is settled, without waiting for the slowest of its call', async () => {
+    const { door, store } = setup({ unique });
+    const gate = Promise.withResolvers<undefined>();
+    store.before = (call) => (call === 1 ? gate.promise : undefined);
+    const told: [number, string][] = [];
+    const call = door.receive(keys, [event({ id: 'a' }), event({ id: 'b', identity: 'ben@example.com' }), rejectedEvent], null, { receipt: (index, { kind }) => told.push([index, kind]) });
+    while (told.length < 2) await Promise.resolve();
+    expect(told).toEqual([[2, 'rejected'], [1, 'recorded']]);
+    gate.resolve(undefined);
+    await call;
+    expect(told[2]).toEqual([0, 'recorded']);
+  });
+
+  test('G2: a fault is told before anything that is handed over from then on could be written', async () => {
+    const { door, store } = setup({ unique, limits: { faultsMax: 1 } });
+    const gate = Promise.withResolvers<undefined>();
+    store.before = async (call) => {
+      if (call === 1) throw new OperatingError('storeUnavailable', 'down');
+      await gate.promise;
+    };
+    const told: OperatingError[] = [];
+    let handedOver = 0;
+    // The first call fails for one identity while the other keeps it from being answered.
+    const slow = door.receive(keys, [event({ id: 'a0' }), event({ id: 'b0', identity: 'ben@example.com' })], null, { fault: (fault) => told.push(fault) });
+    for (let i = 1; told.length === 0; i += 1) {
+      handedOver += 1;
+      void door.receive(keys, [event({ id: `a${i}` })]).catch(() => undefined);
+      await Promise.resolve();
+    }
+    gate.resolve(undefined);
+    await expect(slow).rejects.toMatchObject({ code: 'storeUnavailable' });
+    expect(handedOver).toBeGreaterThan(0);
+    const probe = await door.receive(keys, [event({ id: 'probe' })]);
+    expect(await stored(store, streamOf(probe))).toEqual(['probe']);
+  });
+
+  test('G1: an append longer than the window whose answer is lost is found whole, also behind what others wrote since', async () => {
+    const { door, store } = setup({ unique });
+    const other = setup({ store });
+    await door.receive(keys, [event({ id: 'first' })]);
+    let lost = false;
+    store.after = () => {
+      if (lost) return;
+      lost = true;
+      // Written before our reading: an end further on than the window reaches.
+      throw new Error('the connection was reset');
+    };
+    const read = store.readStream.bind(store);
+    let interfered = false;
+    store.readStream = async (...args) => {
+      if (!interfered) {
+        interfered = true;
+        for (let i = 0; i < 300; i += 50) await other.door.receive(keys, events(50, {}, `other${i}-`));
+      }
+      return read(...args);
+    };
+    const receipts = await door.receive(keys, events(250));
+    expect(new Set(kinds(receipts))).toEqual(new Set(['recorded']));
+    const ids = await stored(store, streamOf(receipts));
+    expect(ids).toHaveLength(551);
+    expect(new Set(ids).size).toBe(551);
+    expect(ids.slice(1, 251)).toEqual(events(250).map((one) => (one.kind === 'event' ? one.event.id : '')));
+  });
+
+  test('an event that the store takes in no size is refused, alone, and what came with it is recorded in order', async () => {
+    const { door, store, views } = setup({ unique });
+    const append = store.append.bind(store);
+    store.append = (stream, expected, added) => {
+      if (added.some(({ data }) => data.length > 1000)) return Promise.reject(new OperatingError('eventTooLarge', 'too large for this server'));
+      return append(stream, expected, added);
+    };
+    const large = event({ id: 'large', data: JSON.stringify('x'.repeat(2000)) });
+    const receipts = await door.receive(keys, [event({ id: 'a' }), large, event({ id: 'b' }), large]);
+    expect(receipts.map((receipt) => (receipt.kind === 'rejected' ? receipt.rejection.code : receipt.kind))).toEqual(['recorded', 'tooLarge', 'recorded', 'tooLarge']);
+    expect(await stored(store, streamOf(receipts))).toEqual(['a', 'b']);
+    expect(door.counts()).toMatchObject({ recorded: 2, rejected: { tooLarge: 2 }, failed: 0 });
+    await door.drain();
+    expect(await views.tallies('shop')).toMatchObject([{ recorded: 2, rejected: { tooLarge: 2 } }]);
   });
 });
 

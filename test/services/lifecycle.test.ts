@@ -1,5 +1,6 @@
 // How a process starts, ends, logs and is measured.
-import { type Part, run } from '../../services/lifecycle.ts';
+import { awaited, type Part, run } from '../../services/lifecycle.ts';
+import { answers, createReadiness } from '../../services/health.ts';
 import { createLog, type Log } from '../../services/log.ts';
 import { createMetrics } from '../../services/metrics.ts';
 import { OperatingError } from '../../services/errors.ts';
@@ -56,6 +57,75 @@ describe('a process', () => {
   });
 });
 
+describe('a server that is away at the start', () => {
+  const away = new OperatingError('storeUnavailable', 'connection refused');
+  function world(): { now: number; waits: number[]; told: string[]; ending: AbortController; options: Parameters<typeof awaited>[3] } {
+    const made = { now: 0, waits: [] as number[], told: [] as string[], ending: new AbortController() };
+    const sleep = async (ms: number): Promise<void> => {
+      made.now += ms;
+      made.waits.push(ms);
+    };
+    return { ...made, options: { signal: made.ending.signal, clock: { now: () => made.now }, sleep, onWait: ({ code }) => made.told.push(code) } };
+  }
+
+  test('is waited for, longer each time, and then is there', async () => {
+    const { options, waits, told } = world();
+    let tries = 0;
+    const open = async (): Promise<string> => {
+      tries += 1;
+      if (tries < 8) throw away;
+      return 'store';
+    };
+    expect(await awaited('Redis', 'start it', open, options)).toBe('store');
+    expect(waits).toEqual([250, 500, 1000, 2000, 4000, 5000, 5000]);
+    expect(told).toEqual(Array.from({ length: 7 }, () => 'storeUnavailable'));
+  });
+
+  test('is given up after a minute, with what it is and what to do', async () => {
+    const { options, waits } = world();
+    await expect(awaited('Redis', 'start it', () => Promise.reject(away), options)).rejects.toMatchObject({ code: 'storeUnavailable', message: 'Redis did not answer within 60 s (connection refused): start it', cause: away });
+    expect(waits.reduce((sum, ms) => sum + ms, 0)).toBeLessThanOrEqual(60_000);
+    expect(waits.reduce((sum, ms) => sum + ms, 0)).toBeGreaterThan(50_000);
+  });
+
+  test('is not waited for where waiting helps nothing', async () => {
+    const { options, waits } = world();
+    await expect(awaited('Redis', 'start it', () => Promise.reject(new OperatingError('storeUnfit', 'too old')), options)).rejects.toMatchObject({ code: 'storeUnfit', message: 'too old' });
+    await expect(awaited('Redis', 'start it', () => Promise.reject(new TypeError('bug')), options)).rejects.toThrow(TypeError);
+    expect(waits).toEqual([]);
+  });
+
+  test('does not keep a process that is told to end, with 0, though its opening hangs', async () => {
+    const { options, ending } = world();
+    const log: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+    const start = async (): Promise<Part> => awaited('Redis', 'start it', () => new Promise<Part>(() => undefined), options);
+    const running = run([start], { signal: ending.signal, log, sleep: sleepUntilAbort });
+    ending.abort();
+    expect(await running).toBe(0);
+  });
+});
+
+describe('readiness', () => {
+  test('names every reason, and asks once a second at most', async () => {
+    let asked = 0;
+    let now = 0;
+    const ready = createReadiness([() => { asked += 1; return ['the projector has stopped']; }, async () => [], async () => ['waiting']], { now: () => now });
+    expect(await ready()).toEqual({ ok: false, reasons: ['the projector has stopped', 'waiting'] });
+    now = 999;
+    await ready();
+    expect(asked).toBe(1);
+    now = 1000;
+    await ready();
+    expect(asked).toBe(2);
+  });
+
+  test('a store is away when it says so, and when it says nothing in time', async () => {
+    expect(await answers('the store', async () => null, sleepUntilAbort)()).toEqual([]);
+    expect(await answers('the store', () => Promise.reject(new OperatingError('storeUnavailable', 'refused')), sleepUntilAbort)()).toEqual(['the store cannot be reached']);
+    expect(await answers('the store', never, async () => undefined)()).toEqual(['the store does not answer']);
+  });
+});
+
 describe('the log', () => {
   const lines: string[] = [];
   const parsed = (): Record<string, unknown>[] => lines.map((line) => JSON.parse(line) as Record<string, unknown>);
@@ -85,14 +155,17 @@ describe('the log', () => {
 
 test('metrics show what the door and the groups say when they are asked, and requests by their pattern', async () => {
   const counts = { recorded: 3, duplicates: 2, reusedIds: 1, rejected: { notJson: 4 }, failed: 0, conflicts: 0, faults: 0, inFlightEvents: 7, inFlightBytes: 70, streams: 5, remembered: 9 };
-  const metrics = createMetrics({ door: () => counts, groups: async () => [{ group: 'journeys', generation: 2, gap: 11, lagSeconds: null, commits: 1, events: 1 }] });
+  const ingest = { received: 20, recorded: 9, duplicates: 8, returned: 2, keyless: 1, rejected: { notJson: 1 }, partitions: [{ partition: 0, paused: true }, { partition: 1, paused: false }] };
+  const metrics = createMetrics({ door: () => counts, groups: async () => [{ group: 'journeys', generation: 2, gap: 11, lagSeconds: null, commits: 1, events: 1, shards: 4 }], ingest: () => ingest, topicGaps: async () => [{ partition: 0, gap: 6 }] });
+  metrics.notice('views');
   metrics.append(0.004, 10);
   metrics.request('GET', '/journeys/{id}', 200, 0.01);
   for (let scrape = 0; scrape < 2; scrape += 1) {
     const text = await metrics.text();
     for (const line of [
       'throughline_door_recorded_total 3', 'throughline_door_rejected_total{code="notJson"} 4', 'throughline_door_in_flight_events 7', 'throughline_appended_events_total 10',
-      'throughline_group_gap{group="journeys"} 11', 'throughline_http_request_seconds_count{method="GET",route="/journeys/{id}",status="200"} 1',
+      'throughline_group_gap{group="journeys"} 11', 'throughline_group_shards{group="journeys"} 4', 'throughline_ingest_received_total 20', 'throughline_ingest_dead_lettered_total{code="notJson"} 1',
+      'throughline_ingest_returned_total 2', 'throughline_ingest_paused_partitions 1', 'throughline_ingest_partitions 2', 'throughline_topic_gap{partition="0"} 6', 'throughline_backend_notices_total{backend="views"} 1', 'throughline_http_request_seconds_count{method="GET",route="/journeys/{id}",status="200"} 1',
     ]) expect(text).toContain(line);
     expect(text).not.toContain('throughline_group_lag_seconds{');
     expect(text).toMatch(/process_resident_memory_bytes \d+/);

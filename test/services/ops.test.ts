@@ -1,24 +1,30 @@
 // The operator's verbs: what they read, what they print, and how they end. Folders are real; a server is a door behind
 // `fetch`.
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { journeys } from '../../projections/journeys.ts';
+import { persons } from '../../projections/persons.ts';
 import { decodeMessage } from '../../schemas/cloudevent.ts';
-import { isWorkspaceId, nodeKey, workspaceKeys } from '../../schemas/identity.ts';
+import { isWorkspaceId, workspaceKeys } from '../../schemas/identity.ts';
 import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { holdFolder } from '../../services/adapters/sqlite-events.ts';
+import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
 import { parse, type Options, type VerbName } from '../../services/config.ts';
 import { Door } from '../../services/door.ts';
-import { openFolder, openWorkspaces } from '../../services/ops/folder.ts';
-import { importVerb, Splitter } from '../../services/ops/import.ts';
+import { sleep } from '../../services/lifecycle.ts';
+import { Splitter } from '../../services/ops/elements.ts';
+import { doctorVerb } from '../../services/ops/doctor.ts';
+import { openStores, openWorkspaces } from '../../services/ops/folder.ts';
+import { importVerb } from '../../services/ops/import.ts';
 import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
 import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
 import { type Status, statusVerb } from '../../services/ops/status.ts';
+import { runProjector } from '../../services/projector/projector.ts';
 import { bytes, type Io, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
-import type { JourneyDocument } from '../../projections/documents.ts';
 
 const KEY = 'the-key-of-the-workspace';
 const folders: string[] = [];
@@ -317,7 +323,7 @@ describe('import into a folder, and what reads it', () => {
     const human = world();
     await statusVerb(asked('status', ['--data', data]), human);
     expect(human.out()).toMatch(/25 events in 9 streams/);
-    expect(human.out()).toMatch(/journeys +none +25/);
+    expect(human.out()).toMatch(/journeys +none +0 +25/);
   });
 
   test('status, trace and keys of a folder without events end with 1 and make nothing', async () => {
@@ -332,34 +338,32 @@ describe('import into a folder, and what reads it', () => {
 
   test('trace finds an event by any spelling of its identity, with its facts and its journey', async () => {
     const { data } = await filled();
-    const folder = await openFolder(data, 'beside', world());
-    const workspaces = await openWorkspaces(data, folder, world(), null);
+    const place = { kind: 'sqlite', folder: data } as const;
+    const folder = await openStores({ events: place, views: place }, 'beside', world());
+    const workspaces = await openWorkspaces(place, folder, world(), null);
     const keys = workspaces.keys('default');
     if (keys === null) throw new Error('no keys');
-    const made = await folder.views.createGeneration({ group: 'journeys', version: 'test', shards: 1, storeId: folder.events.storeId, target: null, fields: {}, subFields: {}, ordered: [] });
-    await folder.views.promote('journeys', null, made.id);
-    const head = await folder.events.head();
-    if (head === null) throw new Error('no events');
-    const journey = { row: { journeyId: 'journey-of-the-call' } } as unknown as JourneyDocument;
-    await (await folder.views.view('journeys', made.id, 0)).commit({
-      expected: null, position: head, role: 'live', records: new Map(), digest: '1'.repeat(32),
-      documents: new Map([[`default/n/${nodeKey(keys, 'wxcc:t-call-1')}`, JSON.stringify({ journey: 'abc' })], ['default/j/abc', JSON.stringify(journey)]]),
+    // Folded as a running serve would have, by the projector itself.
+    const ending = new AbortController();
+    await runProjector({
+      events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: async () => keys, shards: 1, owned: 'all', patience: 'bounded', cacheBytesMax: 1 << 20, clock: { now: () => Date.now() }, wait: sleep,
+      signal: ending.signal, onFault: (fault) => { throw fault; }, onProgress: (groups) => { if (groups.length === 2 && groups.every(({ caughtUp }) => caughtUp)) ending.abort(); },
     });
     await workspaces.close();
     await folder.close();
 
     const io = world();
     expect(await traceVerb(asked('trace', ['--data', data, '--identity', '15550100100', '--id', 'call-1', '--json']), io)).toBe(0);
-    expect(json(io.out())).toMatchObject({ result: 'recorded', found: [{ type: 'task:new', vocabulary: 'wxcc', identityType: 'phone', revision: 0, journeys: ['journey-of-the-call'], reason: null }], searched: 1 });
+    expect(json(io.out())).toMatchObject({ result: 'recorded', found: [{ type: 'task:new', vocabulary: 'wxcc', identityType: 'phone', revision: 0, journeys: [expect.stringMatching(/^[0-9a-f]{32}$/)], reason: null }], searched: 1 });
     const human = world();
     await traceVerb(asked('trace', ['--data', data, '--identity', '+1 555 010 0100', '--identity-type', 'Phone', '--id', 'call-1']), human);
     expect(human.out()).toMatch(/^recorded as [0-9a-f-]{36}\n/);
-    expect(human.out()).toMatch(/journeys {2}journey-of-the-call/);
+    expect(human.out()).toMatch(/journeys {2}[0-9a-f]{32}\n/);
     expect(human.out()).toMatch(/started {2}wxcc:t-call-1/);
 
     const behind = world();
     await statusVerb(asked('status', ['--data', data, '--json']), behind);
-    expect((JSON.parse(behind.out()) as Status).groups[0]).toMatchObject({ generation: 1, gap: 0, lag: 0, digest: '1'.repeat(32), documents: 2 });
+    expect((JSON.parse(behind.out()) as Status).groups[0]).toMatchObject({ generation: 1, gap: 0, lag: 0, digest: expect.stringMatching(/^[0-9a-f]{32}$/), shards: [{ shard: 0, gap: 0, holder: null }] });
   });
 
   test('trace looks for an anonymous value wherever it may stand, and says what is not there', async () => {
@@ -395,6 +399,76 @@ describe('import into a folder, and what reads it', () => {
     expect(await workspacesVerb(asked('workspaces', ['list', '--data', data], {}), all)).toBe(0);
     expect(all.out()).toMatch(/bank +The bank +1 /);
     held.release();
+  });
+});
+
+describe('doctor', () => {
+  type Found = { level: string; where: string; what: string; found: string; advice: string | null }[];
+  const look = async (argv: readonly string[], environment: Record<string, string> = {}): Promise<{ code: number; found: Found }> => {
+    const io = world();
+    const code = await doctorVerb(asked('doctor', [...argv, '--json'], environment), io);
+    return { code, found: JSON.parse(io.out()) as Found };
+  };
+  async function started(): Promise<string> {
+    const data = newFolder();
+    chmodSync(data, 0o700);
+    expect(await workspacesVerb(asked('workspaces', ['create', 'shop', '--data', data], {}), world())).toBe(0);
+    await (await openSqliteViewStore({ folder: data })).close();
+    return data;
+  }
+
+  test('finds nothing wrong with a folder before its first start, and says that it is before it', async () => {
+    const { code, found } = await look(['--data', join(newFolder(), 'none')]);
+    expect(code).toBe(0);
+    expect(found.map(({ level, what }) => [level, what])).toEqual([['warn', 'folder'], ['warn', 'events']]);
+  });
+
+  test('makes no views where there are none', async () => {
+    const data = newFolder();
+    await workspacesVerb(asked('workspaces', ['create', 'shop', '--data', data], {}), world());
+    expect((await look(['--data', data])).found.find(({ what }) => what === 'views')).toMatchObject({ level: 'warn', found: 'none yet' });
+    expect(existsSync(join(data, 'views'))).toBe(false);
+  });
+
+  test('looks at who may read a folder, its room, its files, its holder, its keys and its views', async () => {
+    const data = await started();
+    const held = holdFolder(data);
+    const { code, found } = await look(['--data', data]);
+    held.release();
+    expect(code).toBe(0);
+    const level = Object.fromEntries(found.map((one) => [one.what, one.level]));
+    expect(level).toMatchObject({ permissions: 'ok', 'master key file': 'ok', 'events.sqlite': 'ok', 'views/control.sqlite': 'ok', 'held by': 'ok', 'event store': 'ok', workspaces: 'ok', 'master key': 'ok', 'views of journeys': 'warn', clock: 'ok' });
+    expect(found.find(({ what }) => what === 'held by')?.found).toBe(`process ${String(process.pid)}, a serve or an import`);
+    expect((await look(['--data', data])).found.find(({ what }) => what === 'held by')?.found).toMatch(/^nobody/);
+  });
+
+  test('says what is bad and what to do, and ends with 1', async () => {
+    const data = await started();
+    chmodSync(join(data, 'master.key'), 0o644);
+    const views = await openSqliteViewStore({ folder: data });
+    const made = await views.createGeneration({ group: 'journeys', version: '1', shards: 1, storeId: 'another', target: null, fields: {}, subFields: {}, ordered: [] });
+    await views.promote('journeys', null, made.id);
+    await views.addTallies([{ workspace: 'shop', source: 'pbx', recorded: 1, duplicates: 0, reusedIds: 0, rejected: {}, lateness: {}, lastSeen: '2999-01-01T00:00:00.000Z' }]);
+    await views.close();
+    const { code, found } = await look(['--data', data], { THROUGHLINE_MASTER_KEY: '00'.repeat(32) });
+    expect(code).toBe(1);
+    expect(found.filter(({ level }) => level === 'bad').map(({ what, advice }) => [what, advice])).toEqual([
+      ['master key file', expect.stringMatching(/^chmod 600 /)], ['master key', expect.stringMatching(/with which the workspaces were made/)],
+      ['views of journeys', expect.stringMatching(/their own event store/)], ['clock', expect.stringMatching(/NTP/)],
+    ]);
+    const human = world();
+    expect(await doctorVerb(asked('doctor', ['--data', data], {}), human)).toBe(1);
+    expect(human.out()).toMatch(/^BAD .*master key file +mode 644/m);
+    expect(human.out()).toMatch(/^BAD the data folder .*, master key file: chmod 600/m);
+  });
+
+  test('says of a damaged file which it is, and goes on', async () => {
+    const data = await started();
+    writeFileSync(join(data, 'views/control.sqlite'), 'no database');
+    const { code, found } = await look(['--data', data]);
+    expect(code).toBe(1);
+    expect(found.filter(({ level }) => level === 'bad').map(({ what }) => what)).toEqual(['views/control.sqlite', 'views']);
+    expect(found.find(({ what }) => what === 'master key')?.level).toBe('ok');
   });
 });
 

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
@@ -102,13 +103,14 @@ class Mishaps {
       generations: (group) => this.call(() => inner.generations(group)), live: (group) => this.call(() => inner.live(group)),
       createGeneration: (generation) => this.call(() => inner.createGeneration(generation)), promote: (group, from, to) => this.call(() => inner.promote(group, from, to)),
       dropGeneration: (group, id) => inner.dropGeneration(group, id), view: (group, generation, shard) => this.call(async () => this.#view(await inner.view(group, generation, shard))),
+      lease: (name, holder, ms) => inner.lease(name, holder, ms), release: (name, holder) => inner.release(name, holder), leases: (prefix) => inner.leases(prefix),
       addTallies: (tallies) => inner.addTallies(tallies), tallies: (workspace) => inner.tallies(workspace), close: () => inner.close(),
     };
   }
 
   #view(inner: View): View {
     return {
-      generation: inner.generation, shard: inner.shard, position: () => this.call(() => inner.position()), digest: () => this.call(() => inner.digest()), load: (keys) => this.call(() => inner.load(keys)),
+      generation: inner.generation, shard: inner.shard, commitMax: inner.commitMax, position: () => this.call(() => inner.position()), digest: () => this.call(() => inner.digest()), load: (keys) => this.call(() => inner.load(keys)),
       scan: (from, to, limit) => inner.scan(from, to, limit), commit: (commit) => this.commit(inner, commit), search: (query, space) => inner.search(query, space), stats: () => inner.stats(),
     };
   }
@@ -196,7 +198,8 @@ async function project(events: EventStore, views: ViewStore, more: Partial<Proje
   const faults: unknown[] = [];
   const told: (readonly GroupProgress[])[] = [];
   await runProjector({
-    events, views, projections: PROJECTIONS, keysOf, clock: { now: () => 0 }, wait: async () => undefined, signal: stop.signal,
+    events, views, projections: PROJECTIONS, keysOf, shards: 1, owned: 'all', patience: 'bounded', cacheBytesMax: 1e7,
+    clock: { now: () => 0 }, wait: async () => { await setImmediate(); }, signal: stop.signal,
     onProgress: (groups) => {
       told.push(groups);
       if (groups.every((group) => group.position === head)) stop.abort();
@@ -439,7 +442,7 @@ describe('a target', () => {
 
   function plainView(view: View): View {
     return {
-      generation: view.generation, shard: view.shard, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys), scan: (from, to, limit) => view.scan(from, to, limit),
+      generation: view.generation, shard: view.shard, commitMax: view.commitMax, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys), scan: (from, to, limit) => view.scan(from, to, limit),
       commit: (commit) => view.commit(commit), search: (query, space) => view.search(query, space), stats: () => view.stats(),
     };
   }

@@ -47,7 +47,7 @@ export function story(interaction: InteractionId, lines: readonly (readonly [sec
   return lines.map(([seconds, ...bodies], line) => event(`${interaction}@${String(line).padStart(4, '0')}`, seconds, bodies.map((body) => ({ ...body, interaction }))));
 }
 
-/** A view in memory. Documents are kept as JSON text, so that a fold sees what a store would give it. */
+/** A view in memory. Documents are kept as they are stored, so that a fold sees what a store would give it. */
 export class MemoryDocuments {
   readonly texts = new Map<string, string>();
   readonly records = new Map<string, { state: RecordState; subs: Map<number, readonly SubRecord[]> }>();
@@ -74,7 +74,7 @@ export class MemoryDocuments {
         const text = this.texts.get(key);
         work.loaded += 1;
         work.bytesLoaded += text?.length ?? 0;
-        found.set(key, text === undefined ? null : (JSON.parse(text) as Json));
+        found.set(key, text === undefined ? null : this.#projection.unpack(key, text));
       }
       step = fold.next(found);
     }
@@ -82,7 +82,7 @@ export class MemoryDocuments {
     for (const [key, value] of changes.documents) {
       work.written += 1;
       if (value === null) { this.texts.delete(key); continue; }
-      const text = JSON.stringify(value);
+      const text = this.#projection.pack(key, value);
       work.bytesWritten += text.length;
       this.texts.set(key, text);
     }
@@ -103,7 +103,7 @@ export class MemoryDocuments {
   /** Null where there is none. */
   read(key: string): unknown {
     const text = this.texts.get(key);
-    return text === undefined ? null : JSON.parse(text);
+    return text === undefined ? null : this.#projection.unpack(key, text);
   }
 
   keys(space: string): string[] {

@@ -100,7 +100,7 @@ export async function serve(options: { folder?: string; args?: readonly string[]
 }
 
 /** An endpoint that reads both groups answers 412 while either is behind the head; it waits up to 2 s itself, so this loop seldom turns. */
-async function folded(request: Served['request']): Promise<void> {
+export async function folded(request: Served['request']): Promise<void> {
   const head = (await request('/sources')).headers.get('throughline-head');
   if (head === null) return;
   await until('everything recorded is folded', async () => {

@@ -1,0 +1,1162 @@
+// The search index of a view in Redis: working out what a commit changes in it, and reading it for the executor of
+// postings.ts. What stands where: redis-scripts.ts.
+//
+// The writer works everything out in Node, from what it read and what it keeps from its own last commits, and sends plain
+// writes: a changed stretch of a bitmap, a list, a row. That is sound because the commit stands only if the view is still
+// at the very commit (lineage and number, not the position alone) that all of this was read at. Working it out inside the
+// script costs Redis, which answers everybody, four times as much: a SETBIT for each of a journey's sixty entries, where
+// the journeys of a commit have neighbouring ordinals and share most of their terms.
+//
+// A lineage is drawn anew whenever a writer starts from what it did not write itself, and the number of a commit counts on
+// from the one before. So the pair never comes twice, even when a Redis comes back without its last writes and they are
+// folded again in other batches: whoever keeps something in memory under a pair may trust it.
+import assert from 'node:assert';
+import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
+import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
+import {
+  compareRows, compareText, type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted,
+} from './postings.ts';
+import {
+  damaged, EVERY, isDense, keyedId, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, type SubRow, type TermIds,
+} from './redis-pack.ts';
+import {
+  BUCKET_ENTRIES, BUCKETS, FETCH, KEYED_ROWS, LEVELS_MAX, LIST_BUCKETS, LOCATE, MOVED_DAYS, OPEN_SEARCH, READ_ROWS, ROWS_BLOCK, type Script,
+} from './redis-scripts.ts';
+
+/** What the writer keeps from commit to commit: rows as they are stored, open postings, days. */
+const KEPT_ROW_BYTES = 8 * 1024 * 1024;
+const KEPT_POSTING_BYTES = 16 * 1024 * 1024;
+const KEPT_DAYS = 20_000;
+/** Of one call: each holds Redis for well under a millisecond. */
+const READ_ROWS_MAX = 500;
+const FETCH_POSTINGS_MAX = 256;
+const FETCH_PAGES_MAX = 64;
+const FETCH_ROWS_MAX = 128;
+/** Documents of one MSET; characters of theirs. */
+const SET_DOCUMENTS = 32;
+const SET_CHARACTERS = 64 * 1024;
+/** Fields of one HSET or HMGET. */
+const FIELDS_MAX = 128;
+/** Stretches of a bitmap are written apart when this many bytes between them did not change; with more stretches than this it is written whole. */
+const STRETCH_GAP = 32;
+const STRETCHES_MAX = 8;
+/** The first characters of a key that choose its part of an ordered space: of a quarter's twelve digits, the time of 10,000 s. */
+export const SPACE_WIDTH = 8;
+const DIRECTORIES_MAX = 64;
+/** A keyed term of more records goes by the general plan. */
+const KEYED_ROWS_MAX = 25;
+/** Tries to read between two commits; after that, what is counted may be off by the commits under way. */
+const SEARCH_ATTEMPTS = 5;
+
+export type Reply = null | number | string | Buffer | readonly Reply[];
+
+/** Where a shard stands. */
+export interface Head {
+  readonly role: 'build' | 'live' | 'gone';
+  readonly position: Position | null;
+  readonly lineage: string;
+  readonly number: number;
+  readonly stage: string | null;
+  readonly entries: number;
+}
+
+/** One shard's keys, behind a connection for reading. */
+export interface Shard {
+  /** With its braces. */
+  readonly tag: string;
+  /** A script over the shard's state, with everything in bytes. Its reply begins with the head, which is checked: a shard that is not there or torn throws. */
+  read(script: Script, args: readonly (string | number | Buffer)[], keys?: readonly string[]): Promise<{ readonly head: Head; readonly rest: readonly Reply[] }>;
+  hmget(key: string, fields: readonly string[]): Promise<readonly (Buffer | null)[]>;
+  /** Finishes a commit that was sealed and not yet applied. */
+  settle(): Promise<void>;
+}
+
+/** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
+export interface ViewWork {
+  commits: number; stages: number; chunks: number; largestChunk: number;
+  postingsRead: number; postingsWritten: number; rowsRead: number; rowsWritten: number; cacheHits: number; tornReads: number;
+}
+
+// ---- changing the index ----------------------------------------------------------------------------------------------
+
+interface SegmentEdit { readonly id: number; readonly no: number; readonly of: DayEdit; size: number; alive: number; version: number }
+interface DayEdit { readonly workspace: string; readonly day: number; readonly records: SegmentEdit[]; readonly subs: SegmentEdit[] }
+/** A chunk of sub-records that was not read, because nothing of it changes. */
+const UNREAD = null;
+/** A record while a commit changes it. */
+interface OpenRecord {
+  readonly workspace: string;
+  readonly key: string;
+  readonly before: { readonly locator: number; readonly row: RecordRow } | null;
+  locator: number;
+  state: { time: number; id: string; posted: readonly string[]; keyed: readonly string[] } | null;
+  /** By number; 0 is always there. */
+  chunks: Map<number, readonly SubRow[] | null>;
+  readonly changed: Set<number>;
+}
+/** `length`: of the bitmap as it is stored. */
+interface OpenPosting { readonly edit: PostingEdit; stored: 'none' | 'list' | 'bitmap'; length: number }
+/** Of one posting: ordinals that come, and -1 - ordinal for those that go. */
+type Deltas = number[];
+
+/** What a commit is about to change; the counts are those after it. */
+export interface Plan { readonly chunks: readonly Buffer[]; readonly records: number; readonly segments: number; readonly entries: number; readonly calls: number; readonly bytes: number }
+/** Where the writer's memory stands. */
+export interface Standing { readonly number: number; readonly records: number; readonly segments: number; readonly entries: number }
+
+/** One commit after the other: the next one is worked out when the one before stands. */
+export class IndexWriter {
+  readonly #shard: Shard;
+  readonly #generation: Generation;
+  readonly #ids: TermIds;
+  readonly #work: ViewWork;
+  readonly #packer = new RowPacker();
+  readonly #rows = new Kept<{ readonly locator: number; readonly bytes: Buffer }>(KEPT_ROW_BYTES);
+  readonly #postings = new Kept<OpenPosting>(KEPT_POSTING_BYTES);
+  readonly #days = new Map<string, DayEdit>();
+  readonly #segments = new Map<number, SegmentEdit>();
+
+  constructor(shard: Shard, generation: Generation, ids: TermIds, work: ViewWork) {
+    this.#shard = shard;
+    this.#generation = generation;
+    this.#ids = ids;
+    this.#work = work;
+  }
+
+  /** After a commit that does not stand, or may not: nothing that is kept here counts. */
+  forget(): void {
+    this.#rows.clear();
+    this.#postings.clear();
+    this.#days.clear();
+    this.#segments.clear();
+  }
+
+  async plan(commit: Commit, standing: Standing): Promise<Plan> {
+    const draft = new Draft(standing);
+    const open = await this.#openRecords(commit.records);
+    await this.#openDays(commit.records, open);
+    await this.#openChunks(commit.records, open);
+    for (const [workspace, changes] of commit.records) {
+      for (const change of changes) this.#apply(draft, open.get(`${workspace}\n${change.key}`)!, change);
+    }
+    await this.#openPostings(draft);
+    const writer = new PlanWriter(this.#shard.tag);
+    writer.documents(commit.documents, new Set(this.#generation.ordered));
+    writer.keyed(draft.keyed, levelOf(draft.entries));
+    this.#writeRecords(writer, open.values());
+    this.#writePostings(writer, draft);
+    writer.columns(draft.columns);
+    // Last: until the versions move, what a reader keeps of a segment is what the commit before left.
+    writer.directory(draft.days, standing.number + 1);
+    this.#trim();
+    return { chunks: writer.finish(), records: draft.records, segments: draft.segments, entries: draft.entries, calls: writer.calls, bytes: writer.bytes };
+  }
+
+  // -- what must be known first
+
+  async #openRecords(changes: Commit['records']): Promise<Map<string, OpenRecord>> {
+    const open = new Map<string, OpenRecord>();
+    const unknown: { readonly name: string; readonly workspace: string; readonly key: string; readonly id: string }[] = [];
+    for (const [workspace, records] of changes) {
+      for (const { key } of records) {
+        const name = `${workspace}\n${key}`;
+        if (open.has(name)) continue;
+        const kept = this.#rows.get(name);
+        open.set(name, openRecord(workspace, key, kept?.locator ?? -1, kept?.bytes ?? null));
+        if (kept === undefined) unknown.push({ name, workspace, key, id: keyedId(workspace, '', key) });
+      }
+    }
+    for (let start = 0; start < unknown.length; start += READ_ROWS_MAX) {
+      const some = unknown.slice(start, start + READ_ROWS_MAX);
+      const { rest: [found] } = await this.#shard.read(READ_ROWS, [packTexts(some.map(({ id }) => id))]);
+      this.#work.rowsRead += some.length;
+      some.forEach(({ name, workspace, key }, i) => {
+        const locator = (found as readonly Reply[])[i * 2] as Buffer | null;
+        const bytes = (found as readonly Reply[])[i * 2 + 1] as Buffer | null;
+        if (locator === null) return;
+        if (bytes === null) throw damaged('a record has a place where there is no row');
+        open.set(name, openRecord(workspace, key, readLocator(locator), bytes));
+      });
+    }
+    return open;
+  }
+
+  /** The days on which a record stands or comes to stand. */
+  async #openDays(changes: Commit['records'], open: ReadonlyMap<string, OpenRecord>): Promise<void> {
+    for (const [workspace, records] of changes) {
+      const missing = new Set<number>();
+      const ask = (time: number): void => {
+        if (!this.#days.has(`${workspace}\n${dayOf(time)}`)) missing.add(dayOf(time));
+      };
+      for (const { key, state } of records) {
+        if (state != null) ask(state.time);
+        const { before } = open.get(`${workspace}\n${key}`)!;
+        if (before !== null) ask(before.row.time);
+      }
+      const days = [...missing];
+      for (let start = 0; start < days.length; start += FIELDS_MAX) {
+        const some = days.slice(start, start + FIELDS_MAX);
+        const entries = await this.#shard.hmget(`${this.#shard.tag}D${workspace}`, some.map(String));
+        some.forEach((day, i) => this.#keepDay(workspace, day, entries[i] ?? null));
+      }
+    }
+  }
+
+  #keepDay(workspace: string, day: number, entry: Buffer | null): void {
+    const made: DayEdit = { workspace, day, records: [], subs: [] };
+    const { records, subs } = readDay(entry);
+    for (const [into, list] of [[made.records, records], [made.subs, subs]] as const) {
+      for (const segment of list) into.push({ ...segment, of: made });
+    }
+    for (const segment of [...made.records, ...made.subs]) this.#segments.set(segment.id, segment);
+    this.#days.set(`${workspace}\n${day}`, made);
+  }
+
+  /** The chunks apart that a change replaces, and all of a record that is deleted or goes to another day. */
+  async #openChunks(changes: Commit['records'], open: ReadonlyMap<string, OpenRecord>): Promise<void> {
+    for (const [workspace, records] of changes) {
+      for (const { key, state, subs } of records) {
+        const record = open.get(`${workspace}\n${key}`)!;
+        const { before } = record;
+        if (before === null || before.row.others.length === 0) continue;
+        const whole = state !== undefined && (state === null || dayOf(state.time) !== dayOf(before.row.time));
+        const wanted = before.row.others.filter((number) => (whole || subs?.has(number) === true) && record.chunks.get(number) === UNREAD);
+        const { bucket, field } = rowPlace(this.#shard.tag, before.locator);
+        for (let start = 0; start < wanted.length; start += FIELDS_MAX) {
+          const some = wanted.slice(start, start + FIELDS_MAX);
+          const found = await this.#shard.hmget(bucket, some.map((number) => `${field}.${number}`));
+          some.forEach((number, i) => {
+            const bytes = found[i];
+            if (bytes == null) throw damaged('a record names a chunk that is not there');
+            record.chunks.set(number, readChunk(bytes));
+          });
+        }
+      }
+    }
+  }
+
+  async #openPostings(draft: Draft): Promise<void> {
+    const missing: { readonly segment: number; readonly id: string }[] = [];
+    for (const [segment, postings] of draft.postings) for (const id of postings.keys()) if (this.#postings.get(`${segment}.${id}`) === undefined) missing.push({ segment, id });
+    const slices: Promise<void>[] = [];
+    for (let start = 0; start < missing.length; start += FETCH_POSTINGS_MAX) slices.push(this.#readPostings(missing.slice(start, start + FETCH_POSTINGS_MAX)));
+    await Promise.all(slices);
+  }
+
+  async #readPostings(wanted: readonly { readonly segment: number; readonly id: string }[]): Promise<void> {
+    const { rest: [found] } = await this.#shard.read(FETCH, [packWanted('', wanted.map(({ segment, id }) => [segment, id]), [], [])]);
+    this.#work.postingsRead += wanted.length;
+    wanted.forEach(({ segment, id }, i) => {
+      const bytes = (found as readonly Reply[])[i] as Buffer | null;
+      const posting = bytes === null ? null : readPosting(new Uint8Array(bytes));
+      const edit = new PostingEdit(posting, isDense(id));
+      this.#postings.set(`${segment}.${id}`, { edit, stored: posting?.kind ?? 'none', length: bytes?.length ?? 0 }, edit.bytes);
+    });
+  }
+
+  // -- what changes
+
+  #apply(draft: Draft, record: OpenRecord, change: RecordChange): void {
+    if (change.state === null) {
+      if (record.state !== null) this.#delete(draft, record);
+      return;
+    }
+    assert(change.state !== undefined || record.state !== null, 'sub-records were given for a record that does not stand');
+    if (change.state !== undefined) {
+      if (record.state === null) this.#insert(draft, record, change.state);
+      else if (dayOf(record.state.time) === dayOf(change.state.time)) this.#update(draft, record, change.state);
+      else this.#move(draft, record, change.state, change.subs);
+    }
+    for (const [number, subs] of change.subs ?? []) this.#replaceChunk(draft, record, number, (subs ?? []).map((sub) => this.#subTerms(sub)));
+  }
+
+  #insert(draft: Draft, record: OpenRecord, state: RecordState): void {
+    const terms = this.#recordTerms(record.workspace, state.terms);
+    record.locator = this.#allot(draft, record.workspace, dayOf(state.time), 'records');
+    record.state = { time: state.time, id: state.id, ...terms };
+    this.#place(draft, record);
+    draft.locate(keyedId(record.workspace, '', record.key), record.locator);
+    draft.records += 1;
+  }
+
+  /** Puts a record's time and terms where its locator is. */
+  #place(draft: Draft, { locator, state }: OpenRecord): void {
+    const { time, posted, keyed } = state!;
+    draft.column(locator, time - dayOf(time) * DAY_MS);
+    draft.post(locator, [], [EVERY]);
+    draft.post(locator, [], posted);
+    for (const id of keyed) draft.locate(id, locator);
+  }
+
+  #displace(draft: Draft, record: OpenRecord): void {
+    const { locator, state } = record;
+    draft.post(locator, state!.posted, []);
+    draft.post(locator, [EVERY], []);
+    for (const id of state!.keyed) draft.unlocate(id, locator);
+    draft.unlocate(keyedId(record.workspace, '', record.key), locator);
+    this.#change(draft, segmentOf(locator)).alive -= 1;
+  }
+
+  /** Touches no posting whose term stays. */
+  #update(draft: Draft, record: OpenRecord, state: RecordState): void {
+    const terms = this.#recordTerms(record.workspace, state.terms);
+    const old = record.state!;
+    // Time and id order their day: whoever reads a page while they change must read it again.
+    if (old.time !== state.time || old.id !== state.id) this.#change(draft, segmentOf(record.locator));
+    if (old.time !== state.time) draft.column(record.locator, state.time - dayOf(state.time) * DAY_MS);
+    if (draft.post(record.locator, old.posted, terms.posted)) this.#change(draft, segmentOf(record.locator));
+    const come = terms.keyed.filter((id) => !old.keyed.includes(id));
+    const gone = old.keyed.filter((id) => !terms.keyed.includes(id));
+    for (const id of come) draft.locate(id, record.locator);
+    for (const id of gone) draft.unlocate(id, record.locator);
+    if (come.length + gone.length > 0) this.#change(draft, segmentOf(record.locator));
+    record.state = { time: state.time, id: state.id, ...terms };
+  }
+
+  /** To another day: all of it goes along, the stored chunks too, but for those that the change replaces anyway. */
+  #move(draft: Draft, record: OpenRecord, state: RecordState, replaced: RecordChange['subs']): void {
+    const terms = this.#recordTerms(record.workspace, state.terms);
+    const chunks = record.chunks;
+    for (const subs of chunks.values()) this.#removeSubs(draft, subs!);
+    this.#displace(draft, record);
+    record.chunks = new Map([[0, []]]);
+    record.locator = this.#allot(draft, record.workspace, dayOf(state.time), 'records');
+    record.state = { time: state.time, id: state.id, ...terms };
+    this.#place(draft, record);
+    draft.locate(keyedId(record.workspace, '', record.key), record.locator);
+    for (const [number, subs] of chunks) if (replaced?.has(number) !== true) this.#replaceChunk(draft, record, number, subs!.map(({ posted }) => posted));
+  }
+
+  #delete(draft: Draft, record: OpenRecord): void {
+    for (const subs of record.chunks.values()) this.#removeSubs(draft, subs!);
+    this.#displace(draft, record);
+    record.state = null;
+    record.locator = -1;
+    record.chunks = new Map([[0, []]]);
+    draft.records -= 1;
+  }
+
+  /** Compares by place within the chunk: what stands where it stood keeps its ordinal, and its postings as far as its terms are the same. */
+  #replaceChunk(draft: Draft, record: OpenRecord, number: number, subs: readonly (readonly string[])[]): void {
+    const stored = record.chunks.get(number) ?? [];
+    const { of: { day }, no } = this.#segment(segmentOf(record.locator));
+    const kept = subs.map((posted, place): SubRow => {
+      const known = stored[place];
+      const locator = known?.locator ?? this.#allot(draft, record.workspace, day, 'subs');
+      if (known === undefined) draft.column(locator, no * SEGMENT_SIZE + record.locator % SEGMENT_SIZE);
+      if (draft.post(locator, known?.posted ?? [], posted)) this.#change(draft, segmentOf(locator));
+      return { locator, posted };
+    });
+    this.#removeSubs(draft, stored.slice(subs.length));
+    if (kept.length === 0 && number !== 0) record.chunks.delete(number);
+    else record.chunks.set(number, kept);
+    record.changed.add(number);
+  }
+
+  #removeSubs(draft: Draft, subs: readonly SubRow[]): void {
+    for (const { locator, posted } of subs) {
+      draft.post(locator, posted, []);
+      this.#change(draft, segmentOf(locator)).alive -= 1;
+    }
+  }
+
+  #recordTerms(workspace: string, terms: RecordState['terms']): { readonly posted: readonly string[]; readonly keyed: readonly string[] } {
+    const posted: string[] = [];
+    const keyed: string[] = [];
+    for (const [name, values] of Object.entries(terms)) {
+      const kind = this.#generation.fields[name];
+      for (const value of values) {
+        if (kind === 'keyed') keyed.push(keyedId(workspace, name, value));
+        else posted.push(this.#ids.of(name, value, kind === 'dense'));
+      }
+    }
+    return { posted: ascending(posted), keyed: [...new Set(keyed)] };
+  }
+
+  #subTerms(sub: SubRecord): readonly string[] {
+    const posted: string[] = [];
+    for (const [name, values] of Object.entries(sub)) {
+      for (const value of values) posted.push(this.#ids.of(subName(name), value, this.#generation.subFields[name] === 'dense'));
+    }
+    return ascending(posted);
+  }
+
+  /** The next ordinal of a workspace's day, as a locator. A full segment is followed by a new one. Ordinals of what was deleted are not given again: a rebuild closes the holes. */
+  #allot(draft: Draft, workspace: string, day: number, of: 'records' | 'subs'): number {
+    const standing = this.#days.get(`${workspace}\n${day}`)!;
+    let segment = standing[of].at(-1);
+    if (segment === undefined || segment.size === SEGMENT_SIZE) {
+      draft.segments += 1;
+      segment = { id: draft.segments, no: standing[of].length, of: standing, size: 0, alive: 0, version: 0 };
+      standing[of].push(segment);
+      this.#segments.set(segment.id, segment);
+    }
+    segment.size += 1;
+    segment.alive += 1;
+    this.#change(draft, segment.id);
+    return segment.id * SEGMENT_SIZE + segment.size - 1;
+  }
+
+  /** For whoever changes something in a segment: its version moves with this commit, and what readers keep of it is read again. */
+  #change(draft: Draft, id: number): SegmentEdit {
+    const segment = this.#segment(id);
+    segment.version = draft.number;
+    draft.days.add(segment.of);
+    return segment;
+  }
+
+  #segment(id: number): SegmentEdit {
+    const segment = this.#segments.get(id);
+    if (segment === undefined) throw damaged('a record stands in no segment');
+    return segment;
+  }
+
+  // -- what is written
+
+  #writeRecords(writer: PlanWriter, records: Iterable<OpenRecord>): void {
+    for (const record of records) {
+      const { before, state, locator, chunks, changed } = record;
+      const moved = before !== null && before.locator !== locator;
+      if (moved) writer.row(before.locator, null, before.row.others.map((number) => [number, null]));
+      const name = `${record.workspace}\n${record.key}`;
+      if (state === null) {
+        this.#rows.delete(name);
+        continue;
+      }
+      const others = [...chunks.keys()].filter((number) => number !== 0);
+      const row: RecordRow = { key: record.key, ...state, first: chunks.get(0) ?? [], others };
+      const bytes = this.#packer.row(row);
+      const apart = (before === null || moved ? others : [...changed].filter((number) => number !== 0))
+        .map((number) => [number, chunks.has(number) ? this.#packer.chunk(chunks.get(number)!) : null] as const);
+      const stored = moved ? undefined : this.#rows.get(name)?.bytes;
+      writer.row(locator, stored?.equals(bytes) === true ? undefined : bytes, apart);
+      this.#work.rowsWritten += 1;
+      this.#rows.set(name, { locator, bytes }, bytes.length + 200);
+    }
+  }
+
+  #writePostings(writer: PlanWriter, draft: Draft): void {
+    for (const [segment, postings] of draft.postings) {
+      for (const [id, deltas] of postings) {
+        const name = `${segment}.${id}`;
+        const open = this.#postings.get(name)!;
+        for (const delta of deltas) if (delta >= 0) open.edit.add(delta); else open.edit.remove(-1 - delta);
+        writer.posting(segment, id, open, deltas);
+        this.#work.postingsWritten += 1;
+        this.#postings.set(name, open, open.edit.bytes);
+      }
+    }
+  }
+
+  #trim(): void {
+    this.#rows.trim();
+    this.#postings.trim();
+    if (this.#days.size <= KEPT_DAYS) return;
+    this.#days.clear();
+    this.#segments.clear();
+  }
+}
+
+function openRecord(workspace: string, key: string, locator: number, bytes: Buffer | null): OpenRecord {
+  if (bytes === null) return { workspace, key, before: null, locator: -1, state: null, chunks: new Map([[0, []]]), changed: new Set() };
+  const row = readRow(bytes);
+  if (row.key !== key) throw damaged('a record stands under the key of another');
+  const chunks = new Map<number, readonly SubRow[] | null>([[0, row.first]]);
+  for (const number of row.others) chunks.set(number, UNREAD);
+  return { workspace, key, before: { locator, row }, locator, state: { time: row.time, id: row.id, posted: row.posted, keyed: row.keyed }, chunks, changed: new Set() };
+}
+
+/** What a commit changes, gathered before anything is read for it or written. */
+class Draft {
+  /** Of this commit. */
+  readonly number: number;
+  records: number;
+  segments: number;
+  entries: number;
+  readonly postings = new Map<number, Map<string, Deltas>>();
+  readonly keyed: { readonly id: string; readonly locator: number; readonly goes: boolean }[] = [];
+  readonly columns = new Map<number, Map<number, number>>();
+  readonly days = new Set<DayEdit>();
+
+  constructor(standing: Standing) {
+    this.number = standing.number + 1;
+    this.records = standing.records;
+    this.segments = standing.segments;
+    this.entries = standing.entries;
+  }
+
+  /** The difference of two ascending lists of terms, for one ordinal; whether there is one. */
+  post(locator: number, old: readonly string[], now: readonly string[]): boolean {
+    const segment = segmentOf(locator);
+    const ordinal = locator % SEGMENT_SIZE;
+    let a = 0;
+    let b = 0;
+    let differs = false;
+    while (a < old.length || b < now.length) {
+      const from = old[a];
+      const to = now[b];
+      if (from === to) {
+        a += 1;
+        b += 1;
+        continue;
+      }
+      differs = true;
+      if (to === undefined || (from !== undefined && from < to)) {
+        this.#deltas(segment, from!).push(-1 - ordinal);
+        a += 1;
+      } else {
+        this.#deltas(segment, to).push(ordinal);
+        b += 1;
+      }
+    }
+    return differs;
+  }
+
+  #deltas(segment: number, id: string): Deltas {
+    let postings = this.postings.get(segment);
+    if (postings === undefined) this.postings.set(segment, postings = new Map<string, Deltas>());
+    let deltas = postings.get(id);
+    if (deltas === undefined) postings.set(id, deltas = []);
+    return deltas;
+  }
+
+  locate(id: string, locator: number): void {
+    this.keyed.push({ id, locator, goes: false });
+    this.entries += 1;
+  }
+
+  unlocate(id: string, locator: number): void {
+    this.keyed.push({ id, locator, goes: true });
+  }
+
+  column(locator: number, value: number): void {
+    const segment = segmentOf(locator);
+    let column = this.columns.get(segment);
+    if (column === undefined) this.columns.set(segment, column = new Map<number, number>());
+    column.set(locator % SEGMENT_SIZE, value);
+  }
+}
+
+/** Writes a plan down as operations, cut into chunks at whole operations. */
+class PlanWriter {
+  readonly #tag: string;
+  readonly #chunks: Buffer[] = [];
+  #operations = new Operations();
+  calls = 0;
+  bytes = 0;
+  /** Fields of hashes, by key: each is one command in the end. Null deletes. */
+  readonly #fields = new Map<string, Map<string, Uint8Array | string | null>>();
+
+  constructor(tag: string) {
+    this.#tag = tag;
+  }
+
+  documents(documents: Commit['documents'], ordered: ReadonlySet<string>): void {
+    let sets: (readonly [string, string])[] = [];
+    let characters = 0;
+    const set = (): void => {
+      if (sets.length > 0) this.#begin(1 + sets.length * 2, sets.length).text('MSET');
+      for (const [key, value] of sets) this.#operations.text(`${this.#tag}d${key}`).utf8(value);
+      sets = [];
+      characters = 0;
+    };
+    const gone: string[] = [];
+    for (const [key, value] of documents) {
+      const space = spaceOf(key, ordered);
+      if (space !== null) this.#ordered(key, value, space);
+      else if (value === null) gone.push(key);
+      else {
+        sets.push([key, value]);
+        characters += value.length;
+        if (sets.length >= SET_DOCUMENTS || characters >= SET_CHARACTERS) set();
+      }
+    }
+    set();
+    for (let start = 0; start < gone.length; start += FIELDS_MAX) {
+      const some = gone.slice(start, start + FIELDS_MAX);
+      this.#begin(1 + some.length, some.length).text('UNLINK');
+      for (const key of some) this.#operations.text(`${this.#tag}d${key}`);
+    }
+  }
+
+  #ordered(key: string, value: string | null, space: string): void {
+    const rest = key.slice(space.length + 1);
+    const first = rest.slice(0, SPACE_WIDTH);
+    if (value === null) this.#begin(5, 3).text('P').text(`${this.#tag}d${key}`);
+    else this.#begin(6, 3).text('O').text(`${this.#tag}d${key}`).utf8(value);
+    this.#operations.text(`${this.#tag}o${space}`).text(first).text(rest.slice(SPACE_WIDTH));
+  }
+
+  keyed(entries: Draft['keyed'], level: number): void {
+    for (const { id, locator, goes } of entries) this.#begin(4, 2).text(goes ? '-' : '+').text(id).text(packLocator(locator)).number(level);
+  }
+
+  /** `row` undefined: as it stands; null: goes. */
+  row(locator: number, row: Buffer | null | undefined, chunks: readonly (readonly [number: number, chunk: Buffer | null])[]): void {
+    const { bucket, field } = rowPlace(this.#tag, locator);
+    if (row !== undefined) this.#field(bucket, field, row);
+    for (const [number, chunk] of chunks) this.#field(bucket, `${field}.${number}`, chunk);
+  }
+
+  posting(segment: number, id: string, open: OpenPosting, deltas: Deltas): void {
+    const bytes = open.edit.encode();
+    const list = `${this.#tag}l${hex(segment)}.${hex(id.charCodeAt(0) % LIST_BUCKETS)}`;
+    const bitmap = `${this.#tag}b${hex(segment)}.${id}`;
+    const kind = bytes === null ? 'none' : readPosting(bytes).kind;
+    if (kind !== 'bitmap' && open.stored === 'bitmap') this.#begin(2).text('DROP').text(bitmap);
+    if (kind === 'list') this.#field(list, id, bytes);
+    else if (kind === 'bitmap') this.#bitmap(bitmap, bytes!, open, deltas);
+    if (!isDense(id)) {
+      if (kind === 'none' && open.stored !== 'none') this.#field(list, id, null);
+      if (kind === 'bitmap' && open.stored !== 'bitmap') this.#field(list, id, '');
+    }
+    open.length = kind === 'bitmap' ? open.length : bytes?.length ?? 0;
+    open.stored = kind;
+  }
+
+  /** The stretches that changed, or all of it when that is little more. */
+  #bitmap(key: string, bytes: Uint8Array, open: OpenPosting, deltas: Deltas): void {
+    const stretches = open.stored === 'bitmap' ? stretchesOf(deltas) : [];
+    const changed = stretches.reduce((sum, [from, to]) => sum + to - from, 0);
+    if (stretches.length === 0 || stretches.length > STRETCHES_MAX || changed * 2 > bytes.length) {
+      this.#begin(3).text('SET').text(key).data(bytes);
+      open.length = bytes.length;
+      return;
+    }
+    for (const [from, to] of stretches) {
+      // What the bitmap ends before is zero; what is stored may be longer.
+      const stretch = to <= bytes.length ? bytes.subarray(from, to) : Buffer.concat([bytes.subarray(from), Buffer.alloc(Math.min(to, Math.max(open.length, bytes.length)) - Math.max(from, bytes.length))]);
+      if (stretch.length === 0) continue;
+      this.#begin(4).text('SETRANGE').text(key).text(String(from)).data(stretch);
+      open.length = Math.max(open.length, from + stretch.length);
+    }
+  }
+
+  columns(columns: Draft['columns']): void {
+    for (const [segment, column] of columns) {
+      const ordinals = Uint32Array.from(column.keys()).sort();
+      for (let start = 0; start < ordinals.length;) {
+        const first = ordinals[start]!;
+        let end = start + 1;
+        while (end < ordinals.length && ordinals[end] === first + end - start && ordinals[end]! % PAGE_ENTRIES !== 0) end += 1;
+        const run = Uint32Array.from(ordinals.subarray(start, end), (ordinal) => column.get(ordinal)!);
+        this.#begin(4).text('SETRANGE').text(`${this.#tag}c${hex(segment)}.${hex(Math.floor(first / PAGE_ENTRIES))}`).text(String(first % PAGE_ENTRIES * 4)).data(new Uint8Array(run.buffer));
+        start = end;
+      }
+    }
+  }
+
+  directory(days: ReadonlySet<DayEdit>, number: number): void {
+    this.#flush();
+    for (const { workspace, day, records, subs } of days) {
+      this.#begin(4).text('HSET').text(`${this.#tag}D${workspace}`).text(String(day)).text(`${segmentsText(records)}|${segmentsText(subs)}`);
+      this.#begin(4).text('ZADD').text(`${this.#tag}V${workspace}`).text(String(number)).text(String(day));
+    }
+  }
+
+  finish(): readonly Buffer[] {
+    this.#flush();
+    this.#cut();
+    return this.#chunks;
+  }
+
+  #field(key: string, field: string, value: Uint8Array | string | null): void {
+    let fields = this.#fields.get(key);
+    if (fields === undefined) this.#fields.set(key, fields = new Map<string, Uint8Array | string | null>());
+    fields.set(field, value);
+  }
+
+  /** The fields of hashes gathered so far. */
+  #flush(): void {
+    for (const [key, fields] of this.#fields) {
+      const puts = [...fields].filter((entry): entry is [string, Uint8Array | string] => entry[1] !== null);
+      const gone = [...fields].filter(([, value]) => value === null).map(([field]) => field);
+      for (let start = 0; start < puts.length; start += FIELDS_MAX) {
+        const some = puts.slice(start, start + FIELDS_MAX);
+        this.#begin(2 + some.length * 2, some.length).text('HSET').text(key);
+        for (const [field, value] of some) {
+          this.#operations.text(field);
+          if (typeof value === 'string') this.#operations.text(value);
+          else this.#operations.data(value);
+        }
+      }
+      for (let start = 0; start < gone.length; start += FIELDS_MAX) {
+        const some = gone.slice(start, start + FIELDS_MAX);
+        this.#begin(2 + some.length, some.length).text('HDEL').text(key);
+        for (const field of some) this.#operations.text(field);
+      }
+    }
+    this.#fields.clear();
+  }
+
+  #begin(parts: number, calls = 1): Operations {
+    if (this.#operations.isFull) this.#cut();
+    return this.#operations.begin(parts, calls);
+  }
+
+  #cut(): void {
+    if (this.#operations.isEmpty) return;
+    this.calls += this.#operations.calls;
+    this.bytes += this.#operations.size;
+    this.#chunks.push(this.#operations.take());
+    this.#operations = new Operations();
+  }
+}
+
+/** The changed bytes of a bitmap as [from, to), behind its header of four bytes. */
+function stretchesOf(deltas: Deltas): (readonly [number, number])[] {
+  const bytes = Uint32Array.from(deltas, (delta) => 4 + ((delta >= 0 ? delta : -1 - delta) >>> 3)).sort();
+  const stretches: [number, number][] = [];
+  for (const at of bytes) {
+    const last = stretches.at(-1);
+    if (last !== undefined && at - last[1] < STRETCH_GAP) last[1] = at + 1;
+    else stretches.push([at, at + 1]);
+  }
+  return stretches;
+}
+
+/** The ordered space that a document's key belongs to, with its workspace. */
+function spaceOf(key: string, ordered: ReadonlySet<string>): string | null {
+  if (ordered.size === 0) return null;
+  const first = key.indexOf('/');
+  const second = key.indexOf('/', first + 1);
+  return second > 0 && ordered.has(key.slice(first + 1, second)) ? key.slice(0, second) : null;
+}
+
+function rowPlace(tag: string, locator: number): { readonly bucket: string; readonly field: string } {
+  const ordinal = locator % SEGMENT_SIZE;
+  return { bucket: `${tag}r${hex(segmentOf(locator))}.${hex(Math.floor(ordinal / ROWS_BLOCK))}`, field: String(ordinal % ROWS_BLOCK) };
+}
+
+/** The level that so many entries fill. */
+function levelOf(entries: number): number {
+  let level = 0;
+  while (level < LEVELS_MAX && entries > BUCKETS * BUCKET_ENTRIES * 16 ** level) level += 1;
+  return level;
+}
+
+/** Values by key, bounded by what they take; those not used for longest go first. */
+class Kept<T> {
+  readonly #limit: number;
+  readonly #entries = new Map<string, { value: T; bytes: number }>();
+  #bytes = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get(key: string): T | undefined {
+    return this.#entries.get(key)?.value;
+  }
+
+  set(key: string, value: T, bytes: number): void {
+    this.delete(key);
+    this.#entries.set(key, { value, bytes });
+    this.#bytes += bytes;
+  }
+
+  delete(key: string): void {
+    this.#bytes -= this.#entries.get(key)?.bytes ?? 0;
+    this.#entries.delete(key);
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
+  }
+
+  /** Between two commits only: what one of them opened must stay until it is written. */
+  trim(): void {
+    for (const key of this.#entries.keys()) {
+      if (this.#bytes <= this.#limit) return;
+      this.delete(key);
+    }
+  }
+}
+
+// ---- reading the index -----------------------------------------------------------------------------------------------
+
+interface SegmentRow extends Segment { readonly id: number; readonly day: number; readonly version: number }
+interface DayRows extends Day<SegmentRow> { readonly records: readonly SegmentRow[]; readonly subs: readonly SegmentRow[] }
+
+/** The days and segments of one workspace, as they stood at the commit that it last saw. */
+class Directory {
+  lineage = '';
+  number = -1;
+  #days: readonly DayRows[] = [];
+  readonly #byDay = new Map<number, DayRows>();
+  readonly #byId = new Map<number, SegmentRow>();
+
+  /** `entries`: day, entry, day, entry … that moved since; all of them when the lineage is another. */
+  refresh(head: Head, entries: readonly Reply[]): void {
+    if (head.lineage !== this.lineage) {
+      this.#byDay.clear();
+      this.#byId.clear();
+      this.#days = [];
+    } else if (head.number < this.number) return;
+    this.lineage = head.lineage;
+    this.number = head.number;
+    for (let at = 0; at < entries.length; at += 2) {
+      const day = Number(String(entries[at]));
+      const { records, subs } = readDay(entries[at + 1] as Buffer);
+      const rows: DayRows = { day, records: records.map((segment) => ({ ...segment, day })), subs: subs.map((segment) => ({ ...segment, day })) };
+      this.#byDay.set(day, rows);
+      for (const segment of [...rows.records, ...rows.subs]) this.#byId.set(segment.id, segment);
+    }
+    if (entries.length > 0) this.#days = [...this.#byDay.values()].sort((a, b) => a.day - b.day);
+  }
+
+  segment(id: number): SegmentRow | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** Existing days only, ascending, however wide the range. */
+  between(first: number, last: number): readonly DayRows[] {
+    return this.#days.slice(this.#indexOf(first), this.#indexOf(last + 1));
+  }
+
+  day(day: number): DayRows {
+    return this.#byDay.get(day)!;
+  }
+
+  /** Of the first day that is not before this one. */
+  #indexOf(day: number): number {
+    let low = 0;
+    let high = this.#days.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#days[middle]!.day < day) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** Decoded postings and pages, each valid for one version of its segment; the ones not used for longest go first. */
+class Cache {
+  readonly #entries = new Map<string, { readonly version: number; readonly value: Posting | Uint32Array | null; readonly bytes: number }>();
+  readonly #limit: number;
+  #bytes = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
+  }
+
+  get(key: string, version: number): Posting | Uint32Array | null | undefined {
+    const entry = this.#entries.get(key);
+    if (entry?.version !== version) return undefined;
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return entry.value;
+  }
+
+  set(key: string, version: number, value: Posting | Uint32Array | null, size: number): void {
+    const bytes = size + 200;
+    this.#bytes += bytes - (this.#entries.get(key)?.bytes ?? 0);
+    this.#entries.delete(key);
+    this.#entries.set(key, { version, value, bytes });
+    for (const [oldest, entry] of this.#entries) {
+      if (this.#bytes <= this.#limit) break;
+      this.#entries.delete(oldest);
+      this.#bytes -= entry.bytes;
+    }
+  }
+}
+
+/** One search while it is answered. */
+interface Reading {
+  readonly documents: { readonly prefix: string; readonly found: Map<string, string> };
+  /** That it began with. */
+  readonly lineage: string;
+  /** Of the last read. */
+  head: Head;
+  /** Something was not where the index says: a commit came between. */
+  torn: boolean;
+}
+
+export class IndexReader {
+  readonly #shard: Shard;
+  readonly #generation: Generation;
+  readonly #ids: TermIds;
+  readonly #cache: Cache;
+  readonly #work: ViewWork;
+  /** The lineage that everything in the cache is of. */
+  #lineage = '';
+  readonly #directories = new Map<string, Directory>();
+
+  constructor(shard: Shard, generation: Generation, ids: TermIds, cacheBytes: number, work: ViewWork) {
+    this.#shard = shard;
+    this.#generation = generation;
+    this.#ids = ids;
+    this.#cache = new Cache(cacheBytes);
+    this.#work = work;
+  }
+
+  /**
+   * Several reads and no snapshot: days and versions, then what is not in memory, then the rows with their documents. Each
+   * read says where the view stood. If it moved meanwhile, and one of the days looked at with it, all is read again; what
+   * did not change comes from memory then, so that the second try is two reads. When commits to one day come faster than
+   * that a few times running, the last answer is taken: its rows are whole, its total may be off by the commits under way.
+   */
+  async search(query: SearchQuery, documentSpace: string): Promise<SearchResult> {
+    const keyed = await this.#searchKeyed(query, documentSpace);
+    if (keyed !== null) return keyed;
+    for (let attempt = 1; ; attempt += 1) {
+      const found = await this.#search(query, documentSpace, attempt === SEARCH_ATTEMPTS);
+      if (found !== null) return found;
+      this.#work.tornReads += 1;
+    }
+  }
+
+  /** A query of one value of one keyed field (a contact's number, an interaction's id): one script, which is one snapshot. Null where it is another query, or finds too many. */
+  async #searchKeyed(query: SearchQuery, documentSpace: string): Promise<SearchResult | null> {
+    const [clause] = query.clauses;
+    const [term] = clause?.terms ?? [];
+    if (clause === undefined || term === undefined || query.clauses.length + query.sub.length > 1 || clause.terms.length > 1 || this.#generation.fields[clause.field] !== 'keyed') return null;
+    const { rest: [found] } = await this.#settled(async () => this.#shard.read(KEYED_ROWS, [latin1(keyedId(query.workspace, clause.field, term)), `${query.workspace}/${documentSpace}/`, KEYED_ROWS_MAX]));
+    if (found === undefined) return null;
+    const rows = readRows(found as readonly Reply[]).map((row) => row ?? fail('the index names a record that is not there'));
+    this.#work.rowsRead += rows.length;
+    const sign = query.direction === 'desc' ? -1 : 1;
+    const within = rows.filter(({ time }) => time >= query.from && time <= query.to).sort((a, b) => sign * compareRows(a, b));
+    const { after } = query;
+    const ahead = after === null ? within : within.filter((row) => sign * (row.time - after.time || compareText(row.id, after.id)) > 0);
+    return { rows: ahead.slice(0, query.limit), total: query.total ?? within.length, more: ahead.length > query.limit };
+  }
+
+  /** Null when a commit came between, unless it is the last try. */
+  async #search(query: SearchQuery, documentSpace: string, last: boolean): Promise<SearchResult | null> {
+    const directory = await this.#open(query.workspace);
+    const { lineage, number } = directory;
+    const reading: Reading = { documents: { prefix: `${query.workspace}/${documentSpace}/`, found: new Map() }, lineage, head: { role: 'live', position: null, lineage, number, stage: null, entries: 0 }, torn: false };
+    const isKeyed = (clause: Clause): boolean => this.#generation.fields[clause.field] === 'keyed';
+    const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.of(field, term, this.#generation.fields[field] === 'dense')));
+    const sub = query.sub.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.of(subName(field), term, this.#generation.subFields[field] === 'dense')));
+    if ([...clauses, ...sub].some((terms) => terms.length === 0)) return { rows: [], total: query.total ?? 0, more: false };
+    const located = await this.#locate(query.workspace, query.clauses.filter(isKeyed), directory, reading);
+    const days = located[0] === undefined ? directory.between(Math.floor(query.from / DAY_MS), Math.floor(query.to / DAY_MS)) : daysOf(located[0], directory, query);
+    const search = findRows({ ...query, every: EVERY, clauses, sub, located } satisfies IndexQuery<SegmentRow, string>, days);
+    let step = search.next();
+    while (step.done !== true) step = search.next(await this.#fetch(step.value, reading));
+    if (!last && (reading.torn || !(await this.#stood(query.workspace, days, { lineage, number }, reading.head)))) return null;
+    const { rows, total, more } = step.value;
+    return { rows: rows.filter(({ key }) => key !== '').map((row): SearchRow => ({ ...row, document: reading.documents.found.get(row.key) ?? null })), total, more };
+  }
+
+  async #open(workspace: string): Promise<Directory> {
+    const directory = this.#directories.get(workspace) ?? new Directory();
+    this.#directories.delete(workspace);
+    this.#directories.set(workspace, directory);
+    const [oldest] = this.#directories.keys();
+    if (this.#directories.size > DIRECTORIES_MAX && oldest !== undefined) this.#directories.delete(oldest);
+    const { head, rest: [entries] } = await this.#settled(async () => this.#shard.read(OPEN_SEARCH, [workspace, directory.lineage, directory.number]));
+    if (head.lineage !== this.#lineage) {
+      // Versions of another lineage say nothing of what is stored now.
+      this.#cache.clear();
+      this.#lineage = head.lineage;
+    }
+    directory.refresh(head, entries as readonly Reply[]);
+    return directory;
+  }
+
+  /** While a large commit is applied the index is half of one and half of the other: it is finished first. */
+  async #settled(read: () => ReturnType<Shard['read']>): ReturnType<Shard['read']> {
+    for (;;) {
+      const found = await read();
+      if (found.head.stage === null) return found;
+      await this.#shard.settle();
+    }
+  }
+
+  /** Whether nothing that was looked at changed between the first read and the last. */
+  async #stood(workspace: string, days: readonly DayRows[], opened: { readonly lineage: string; readonly number: number }, last: Head): Promise<boolean> {
+    if (last.stage !== null || last.lineage !== opened.lineage) return false;
+    if (last.number === opened.number) return true;
+    const { head, rest: [moved] } = await this.#shard.read(MOVED_DAYS, [workspace, opened.number]);
+    if (head.stage !== null || head.lineage !== opened.lineage) return false;
+    const touched = new Set((moved as readonly Reply[]).map((day) => Number(String(day))));
+    return !days.some(({ day }) => touched.has(day));
+  }
+
+  /** The records of each keyed clause, by segment. */
+  async #locate(workspace: string, clauses: readonly Clause[], directory: Directory, reading: Reading): Promise<Map<SegmentRow, Uint16Array>[]> {
+    if (clauses.length === 0) return [];
+    const ids = clauses.map(({ field, terms }) => [...new Set(terms)].map((term) => keyedId(workspace, field, term)));
+    const { head, rest: [found] } = await this.#shard.read(LOCATE, [packTexts(ids.flat())]);
+    reading.head = head;
+    let at = 0;
+    return ids.map((terms) => {
+      const bySegment = new Map<SegmentRow, number[]>();
+      for (let left = terms.length; left > 0; left -= 1) {
+        const locators = (found as readonly Buffer[])[at++]!;
+        for (let place = 0; place < locators.length; place += 6) {
+          const locator = readLocator(locators, place);
+          const segment = directory.segment(segmentOf(locator));
+          if (segment === undefined) {
+            // Made since the days were read.
+            reading.torn = true;
+            continue;
+          }
+          const ordinals = bySegment.get(segment);
+          if (ordinals === undefined) bySegment.set(segment, [locator % SEGMENT_SIZE]);
+          else ordinals.push(locator % SEGMENT_SIZE);
+        }
+      }
+      return new Map([...bySegment].map(([segment, ordinals]) => [segment, Uint16Array.from(ordinals)]));
+    });
+  }
+
+  async #fetch(wanted: Wanted<SegmentRow, string>, reading: Reading): Promise<Fetched> {
+    const postings = wanted.postings.map(({ segment, term }) => ({ segment, term, name: `${segment.id}.${term}` }));
+    const pages = wanted.pages.map(({ segment, page }) => ({ segment, page, name: `${segment.id}:${page}` }));
+    const fetched = new Map<string, Posting | Uint32Array | null>();
+    const known = ({ name, segment }: { readonly name: string; readonly segment: SegmentRow }): boolean => {
+      const kept = this.#cache.get(name, segment.version);
+      if (kept !== undefined) fetched.set(name, kept);
+      return kept !== undefined;
+    };
+    const missing = { postings: postings.filter((each) => !known(each)), pages: pages.filter((each) => !known(each)) };
+    this.#work.cacheHits += fetched.size;
+    const rows = await this.#read(missing, wanted.records, reading, fetched);
+    return {
+      postings: postings.map(({ name }) => fetched.get(name) as Posting | null),
+      pages: pages.map(({ name }) => fetched.get(name) as Uint32Array),
+      records: rows.map((row) => {
+        if (row === null) reading.torn = true;
+        else if (row.document !== null) reading.documents.found.set(row.key, row.document);
+        return row ?? { key: '', id: '' };
+      }),
+    };
+  }
+
+  /** In as many calls as it takes, all on their way at once; the last one says where the view stands. */
+  async #read(missing: { readonly postings: readonly { segment: SegmentRow; term: string; name: string }[]; readonly pages: readonly { segment: SegmentRow; page: number; name: string }[] },
+    records: Wanted<SegmentRow, string>['records'], reading: Reading, fetched: Map<string, Posting | Uint32Array | null>): Promise<(SearchRow | null)[]> {
+    const calls = Math.max(Math.ceil(missing.postings.length / FETCH_POSTINGS_MAX), Math.ceil(missing.pages.length / FETCH_PAGES_MAX), Math.ceil(records.length / FETCH_ROWS_MAX));
+    const slices = await Promise.all(Array.from({ length: calls }, async (_, call) => {
+      const postings = missing.postings.slice(call * FETCH_POSTINGS_MAX, (call + 1) * FETCH_POSTINGS_MAX);
+      const pages = missing.pages.slice(call * FETCH_PAGES_MAX, (call + 1) * FETCH_PAGES_MAX);
+      const rows = records.slice(call * FETCH_ROWS_MAX, (call + 1) * FETCH_ROWS_MAX);
+      const packed = packWanted(reading.documents.prefix, postings.map(({ segment, term }) => [segment.id, term]), pages.map(({ segment, page }) => [segment.id, page]), rows.map(({ segment, ordinal }) => [segment.id, ordinal]));
+      const { head, rest: [foundPostings, foundPages, foundRows] } = await this.#shard.read(FETCH, [packed]);
+      const slab = new Slab([...foundPostings as readonly (Buffer | null)[], ...foundPages as readonly (Buffer | null)[]]);
+      for (const { segment, name } of postings) this.#keep(fetched, name, segment, slab.next(readPosting), slab.size, reading.lineage);
+      for (const { segment, name } of pages) this.#keep(fetched, name, segment, slab.next(readPage) ?? new Uint32Array(0), slab.size, reading.lineage);
+      return { head, rows: readRows(foundRows as readonly Reply[]) };
+    }));
+    this.#work.postingsRead += missing.postings.length;
+    this.#work.rowsRead += records.length;
+    const last = slices.at(-1);
+    if (last !== undefined) reading.head = last.head;
+    return slices.flatMap(({ rows }) => rows);
+  }
+
+  #keep(fetched: Map<string, Posting | Uint32Array | null>, name: string, segment: SegmentRow, value: Posting | Uint32Array | null, size: number, lineage: string): void {
+    fetched.set(name, value);
+    // Another search may have found a new lineage meanwhile, whose versions are others.
+    if (lineage === this.#lineage) this.#cache.set(name, segment.version, value, size);
+  }
+}
+
+/** Replies copied into one piece of memory of their own, aligned: as slices they would keep whole packets alive, and one typed array each costs the collector more than the search. */
+class Slab {
+  readonly #bytes: Uint8Array;
+  readonly #sizes: readonly (number | null)[];
+  #at = 0;
+  #offset = 0;
+  /** Of the last one taken. */
+  size = 0;
+
+  constructor(replies: readonly (Buffer | null)[]) {
+    this.#sizes = replies.map((reply) => reply?.length ?? null);
+    this.#bytes = new Uint8Array(this.#sizes.reduce<number>((sum, size) => sum + aligned(size ?? 0), 0));
+    let offset = 0;
+    for (const reply of replies) {
+      if (reply !== null) this.#bytes.set(reply, offset);
+      offset += aligned(reply?.length ?? 0);
+    }
+  }
+
+  next<T>(read: (bytes: Uint8Array) => T): T | null {
+    const size = this.#sizes[this.#at++] ?? null;
+    const offset = this.#offset;
+    this.#offset += aligned(size ?? 0);
+    this.size = size ?? 0;
+    return size === null ? null : read(this.#bytes.subarray(offset, offset + size));
+  }
+}
+
+function aligned(size: number): number { return (size + 3) & ~3; }
+
+/** The days in the query's range on which a keyed clause found something, ascending. */
+function daysOf(located: ReadonlyMap<SegmentRow, Uint16Array>, directory: Directory, query: SearchQuery): readonly DayRows[] {
+  const days = new Set([...located.keys()].map((segment) => segment.day));
+  return [...days].filter((day) => (day + 1) * DAY_MS > query.from && day * DAY_MS <= query.to).sort((a, b) => a - b).map((day) => directory.day(day));
+}
+
+/** A row and its document, row by row. */
+function readRows(found: readonly Reply[]): (SearchRow | null)[] {
+  const rows: (SearchRow | null)[] = [];
+  for (let at = 0; at < found.length; at += 2) {
+    const bytes = found[at] as Buffer | null;
+    const document = found[at + 1] as Buffer | null;
+    rows.push(bytes === null ? null : { ...readRowHead(bytes), document: document === null ? null : document.toString('utf8') });
+  }
+  return rows;
+}
+
+function packWanted(prefix: string, postings: readonly (readonly [segment: number, id: string])[], pages: readonly (readonly [segment: number, page: number])[], rows: readonly (readonly [segment: number, ordinal: number])[]): Buffer {
+  const packed = new Operations().array(4).text(prefix).array(postings.length * 2);
+  for (const [segment, id] of postings) packed.number(segment).text(id);
+  for (const pairs of [pages, rows]) {
+    packed.array(pairs.length * 2);
+    for (const [segment, place] of pairs) packed.number(segment).number(place);
+  }
+  return packed.value();
+}
+
+function readPosting(bytes: Uint8Array): Posting {
+  return decodePosting(bytes) ?? fail('a posting cannot be read');
+}
+
+function readPage(bytes: Uint8Array): Uint32Array {
+  if (bytes.length % 4 !== 0) throw damaged('a page of a column cannot be read');
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+}
+
+interface DayEntry { readonly id: number; readonly no: number; readonly size: number; readonly alive: number; readonly version: number }
+
+/** `id.size.alive.version,…|id.size.alive.version,…`: the segments of a day's records and of its sub-records. */
+function readDay(entry: Buffer | null): { readonly records: readonly DayEntry[]; readonly subs: readonly DayEntry[] } {
+  if (entry === null) return { records: [], subs: [] };
+  const [records, subs] = entry.toString('latin1').split('|').map((list) => (list === '' ? [] : list.split(',')).map((text, no): DayEntry => {
+    const [id, size, alive, version] = text.split('.').map(Number);
+    if (version === undefined || Number.isNaN(version)) throw damaged('the segments of a day cannot be read');
+    return { id: id!, no, size: size!, alive: alive!, version };
+  }));
+  return { records: records ?? [], subs: subs ?? [] };
+}
+
+function segmentsText(segments: readonly SegmentEdit[]): string {
+  return segments.map(({ id, size, alive, version }) => `${id}.${size}.${alive}.${version}`).join(',');
+}
+
+/** A sub-record's field is another than a record's of the same name. */
+function subName(field: string): string { return `/${field}`; }
+
+function segmentOf(locator: number): number { return Math.floor(locator / SEGMENT_SIZE); }
+
+function dayOf(time: number): number { return Math.floor(time / DAY_MS); }
+
+function hex(number: number): string { return number.toString(16); }
+
+function latin1(text: string): Buffer { return Buffer.from(text, 'latin1'); }
+
+function ascending(ids: readonly string[]): readonly string[] { return ids.length < 2 ? ids : [...new Set(ids)].sort(); }
+
+function fail(what: string): never { throw damaged(what); }

@@ -1,0 +1,345 @@
+// The long-running programs: `serve` is everything in one process; `ingest`, `project` and `api` are its parts, each in a
+// process of its own, over the same stores. They differ in nothing but which parts they start (design.md section 7).
+//
+// The store commits in a thread of its own (SQLite) or elsewhere (a server), and the projector folds in another, so the
+// thread that answers requests never waits for a disk or a fold.
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
+import * as backends from './backends.ts';
+import { type EventsPlace, nameOf, shardsOf, type SourcePlace, type ViewsPlace } from './backends.ts';
+import { deadLetterTopicOf } from './dead-letter.ts';
+import { Door } from './door.ts';
+import { OperatingError } from './errors.ts';
+import { answers, createReadiness, healthApp, type Readiness } from './health.ts';
+import { listen } from './http.ts';
+import { awaited, type Part, run } from './lifecycle.ts';
+import { createLog, type Log, type LogLevel } from './log.ts';
+import { type Backend, createMetrics, type GroupState, type IngestState, type Metrics } from './metrics.ts';
+import { gapOf, lagOf } from './ops/status.ts';
+import type { Io } from './ops/terminal.ts';
+import type { EventStore, Source, ViewStore } from './ports.ts';
+import type { ProjectorThread } from './projector/thread.ts';
+import { DEFAULT_WORKSPACE, masterKeyOf, Workspaces } from './workspaces.ts';
+
+export type Program = 'serve' | 'ingest' | 'project' | 'api';
+
+export interface ProgramOptions {
+  readonly events: EventsPlace;
+  readonly views: ViewsPlace;
+  /** Kafka, for `ingest`, and for `serve` where it is to read a topic too. */
+  readonly source?: SourcePlace | null;
+  readonly host: string;
+  readonly port: number;
+  readonly maxEventBytes?: number;
+  readonly logLevel: LogLevel;
+  readonly apiKey?: string | null;
+  readonly masterKey: Uint8Array | null;
+  readonly workspaceSecret?: Uint8Array | null;
+}
+
+/** What a test or the bench replaces. */
+export interface Seams {
+  /** `false`: records only. */
+  readonly fold?: boolean;
+  readonly open?: Partial<Pick<typeof backends, 'openSource' | 'openTopic' | 'ensureTopic'>>;
+}
+export interface Told { readonly log: Log; readonly version: string; readonly onListening: (url: string, port: number) => void }
+
+/** A publish may hold this many bytes, batches included: some 25,000 events of 650 bytes, one commit's worth many times over. */
+const BODY_BYTES_MAX = 16 * 1024 * 1024;
+/** What is behind on a topic costs its brokers a request, so scrapes share one. */
+const TOPIC_LOOK_MS = 5_000;
+const GROUPS_LOOK_MS = 1_000;
+
+/** Runs until the signal aborts. Exit code 0 after a clean drain, 1 when a part failed. Throws what a start throws. */
+export function programVerb(program: Program, options: ProgramOptions, io: Io, version: string): Promise<number> {
+  const said: Readonly<Record<Program, (url: string) => string>> = {
+    serve: (url) => `Throughline serves ${url} (documentation: ${url}/docs)`,
+    api: (url) => `Throughline serves ${url} (documentation: ${url}/docs)`,
+    ingest: (url) => `Throughline takes in ${options.source?.topic ?? ''}; its health is at ${url}/readyz`,
+    project: (url) => `Throughline folds; its health is at ${url}/readyz`,
+  };
+  return runProgram(program, options, io, { log: createLog(options.logLevel), version, onListening: (url) => { io.stdout.write(`${said[program](url)}\n`); } });
+}
+
+export function runProgram(program: Program, options: ProgramOptions, io: Io, told: Told, seams: Seams = {}): Promise<number> {
+  const running = new Running(program, options, io, told, seams);
+  const starts: Readonly<Record<Program, readonly (() => Promise<Part>)[]>> = {
+    serve: [running.hold, running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.projector, running.ingest, running.api],
+    ingest: [running.health, running.events('serve'), running.views, running.workspaces, running.door, running.ingest],
+    project: [running.health, running.events('read'), running.views, running.workspaces, running.projector],
+    api: [running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.api],
+  };
+  return run(starts[program], { signal: io.signal, log: told.log, sleep: io.sleep });
+}
+
+interface Ingesting { counts(): IngestState; readiness(): Readiness; readonly source: Source }
+
+/** What the parts of one process hand to each other as they start, one after the other. */
+class Running {
+  readonly #options: ProgramOptions;
+  readonly #io: Io;
+  readonly #told: Told;
+  readonly #seams: Seams;
+  readonly #metrics: Metrics;
+  readonly #ready: () => Promise<Readiness>;
+  #events: EventStore | null = null;
+  #views: ViewStore | null = null;
+  #workspaces: Workspaces | null = null;
+  #masterKey: Uint8Array | null = null;
+  #door: Door | null = null;
+  /** Whether this process keeps every other `serve` out of its folder. */
+  #holds = false;
+  #projector: ProjectorThread | null = null;
+  #ingesting: Ingesting | null = null;
+  /** What is being waited for, null once all have started: a program is not ready before. */
+  #awaiting: string | null = 'the first of its parts';
+  #groupsLook: { readonly at: number; readonly groups: Promise<readonly GroupState[]> } | null = null;
+  #topicLook: { readonly at: number; readonly gaps: Promise<Awaited<ReturnType<Source['gaps']>> | null> } | null = null;
+
+  constructor(program: Program, options: ProgramOptions, io: Io, told: Told, seams: Seams) {
+    this.#options = options;
+    this.#io = io;
+    this.#told = told;
+    this.#seams = seams;
+    this.#metrics = createMetrics({
+      door: () => this.#door?.counts() ?? null,
+      groups: () => this.#groups(),
+      ...(options.source === undefined || options.source === null ? {} : { ingest: () => this.#ingesting?.counts() ?? null, topicGaps: () => this.#topicGaps() }),
+    });
+    this.#ready = createReadiness([
+      () => (this.#awaiting === null ? [] : [`waiting for ${this.#awaiting}`]),
+      () => projectorReasons(this.#projector),
+      () => this.#ingesting?.readiness().reasons ?? [],
+      answers('the event store', async () => this.#events?.head(), io.sleep),
+      // What ingest keeps in the views, its counts by source, waits with it until they are back.
+      ...(program === 'ingest' ? [] : [answers('the view store', async () => this.#views?.live('journeys'), io.sleep)]),
+    ], io.clock);
+  }
+
+  // ---- parts -----------------------------------------------------------------------------------------------------------
+
+  /**
+   * One `serve` a folder: it keeps out a second, and `import --data`. The split programs hold nothing: each of them may
+   * append to events.sqlite (the expected revision is checked inside the write transaction) and commit to the views (the
+   * position is), so two of a kind beside each other are as safe there as on servers.
+   */
+  readonly hold = async (): Promise<Part> => {
+    const { events, views } = this.#options;
+    const place = events.kind === 'sqlite' ? events : views.kind === 'sqlite' ? views : null;
+    if (place === null) return nothing('folder');
+    const { holdFolder } = await import('./adapters/sqlite-events.ts');
+    mkdirSync(place.folder, { recursive: true, mode: 0o700 });
+    const held = holdFolder(place.folder);
+    this.#holds = true;
+    return { name: 'folder', stop: () => { held.release(); return Promise.resolve(); } };
+  };
+
+  readonly events = (use: 'serve' | 'read') => async (): Promise<Part> => {
+    const place = this.#options.events;
+    const events = await this.#await(nameOf(place), 'start it, or correct --events (THROUGHLINE_EVENTS) or --data', 'events', () => backends.openEvents(place, { use, random: this.#io.random, onNotice: this.#noticing('events') }));
+    this.#events = events;
+    return { name: 'events', stop: () => events.close() };
+  };
+
+  readonly views = async (): Promise<Part> => {
+    const place = this.#options.views;
+    const views = await this.#await(nameOf(place), 'start it, or correct --views (THROUGHLINE_VIEWS)', 'views', () => backends.openViews(place, { clock: this.#io.clock, onNotice: this.#noticing('views') }));
+    this.#views = views;
+    return { name: 'views', stop: () => views.close() };
+  };
+
+  readonly workspaces = async (): Promise<Part> => {
+    const { clock, random, sleep } = this.#io;
+    const store = started(this.#events);
+    const masterKey = this.#masterKey = await this.#await(nameOf(this.#options.events), 'see its log', 'events', () => masterKeyOf(this.#options.events, store, { given: this.#options.masterKey, mayMake: true, random }));
+    const workspaces = await this.#await(nameOf(this.#options.events), 'see its log', 'events', () => Workspaces.open({ store, masterKey, clock, random, sleep, onFault: (fault) => this.#told.log.warn('following the workspaces was interrupted', { fault }) }));
+    this.#workspaces = workspaces;
+    return { name: 'workspaces', stop: () => workspaces.close() };
+  };
+
+  /** Makes the workspace `default` where there is none, and says its key this once. */
+  readonly firstStart = async (): Promise<Part> => {
+    const { apiKey = null, workspaceSecret = null } = this.#options;
+    const { stdout, stderr } = this.#io;
+    const first = await started(this.#workspaces).firstStart({ token: apiKey, secret: workspaceSecret });
+    if (first.kind === 'made' && apiKey === null) stdout.write(`Workspace "${DEFAULT_WORKSPACE}" was made. Its API key, shown this once: ${first.token}\n`);
+    if (first.kind === 'there' && first.tokenKnown === false) stderr.write('THROUGHLINE_API_KEY is set, but it is no key of these stores: it counts on the first start alone. "throughline keys create" makes another.\n');
+    return nothing('first start');
+  };
+
+  readonly door = async (): Promise<Part> => {
+    const { clock, random, sleep } = this.#io;
+    const door = this.#door = new Door({
+      store: started(this.#events), clock, random, sleep, tallies: started(this.#views),
+      onAppend: (seconds, count) => this.#metrics.append(seconds, count),
+      onTallyFault: (fault) => this.#told.log.warn('the counts by source could not be written; they are kept and tried again', { fault }),
+    });
+    return { name: 'door', stop: () => door.drain() };
+  };
+
+  /**
+   * The thread that folds. Which shards it folds is agreed with other processes by leases in the views; a `serve` that
+   * holds its folder has all of them, and nobody to agree with.
+   */
+  readonly projector = async (): Promise<Part> => {
+    if (this.#seams.fold === false) return nothing('projector');
+    const { startProjectorThread } = await import('./projector/thread.ts');
+    const { shareShards } = await import('./projector/leases.ts');
+    const { events, views } = this.#options;
+    const { clock, random, sleep } = this.#io;
+    const alone = this.#holds && events.kind === 'sqlite' && views.kind === 'sqlite';
+    const shards = shardsOf(views);
+    const onFault = (message: string, attempt: number): void => this.#told.log.warn(`the projector met a passing fault: ${message}`, { attempt });
+    const thread = this.#projector = startProjectorThread({ events, views, masterKey: started(this.#masterKey), shards, owned: alone ? 'all' : [] }, onFault);
+    this.#awaiting = null;
+    const stop = new AbortController();
+    const holder = `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`;
+    const sharing = alone ? Promise.resolve() : shareShards({
+      views: started(this.#views), holder, shards, clock, sleep, signal: stop.signal,
+      onChange: (owned) => {
+        this.#told.log.info('folds these shards now', { shards: owned.join(' ') });
+        thread.own(owned);
+      },
+      onFault: (fault) => this.#told.log.warn('the leases of shards could not be renewed', { backend: 'views', fault }),
+    });
+    return {
+      name: 'projector', ended: thread.ended,
+      stop: async () => {
+        // Leases are given back when nothing is folded any more, so that who takes them finds the work where it stands.
+        await thread.stop();
+        stop.abort();
+        await sharing;
+      },
+    };
+  };
+
+  readonly ingest = async (): Promise<Part> => {
+    const { source: place = null, maxEventBytes } = this.#options;
+    if (place === null) return nothing('ingest');
+    const workspaces = started(this.#workspaces);
+    const unknown = place.workspaces.filter((id) => workspaces.keys(id) === null);
+    if (unknown.length > 0) throw new OperatingError('badConfiguration', `the source may write to workspaces that do not exist: make each first (${unknown.map((id) => `throughline workspaces create ${id}`).join('; ')}), or correct workspaces= of --source`);
+    const ingesting = await this.#openIngest(place, maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES, workspaces);
+    this.#awaiting = null;
+    return ingesting;
+  };
+
+  /** For programs without an api; started first, so that who asks learns what a start waits for. */
+  readonly health = async (): Promise<Part> => this.#listen(healthApp(this.#ready, this.#metrics));
+
+  readonly api = async (): Promise<Part> => {
+    const { createApi } = await import('./api/app.ts');
+    const { clock, sleep } = this.#io;
+    const { log, version } = this.#told;
+    const maxEventBytes = this.#options.maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES;
+    this.#awaiting = null;
+    return this.#listen(createApi({
+      events: started(this.#events), views: started(this.#views), workspaces: started(this.#workspaces), door: this.#door, clock, metrics: this.#metrics, version, log,
+      wait: (ms) => sleep(ms),
+      limits: { maxEventBytes, maxBodyBytes: Math.max(BODY_BYTES_MAX, maxEventBytes) },
+      ready: this.#ready,
+    }));
+  };
+
+  // ---- what they are made of ---------------------------------------------------------------------------------------------
+
+  async #openIngest(place: SourcePlace, maxEventBytes: number, workspaces: Workspaces): Promise<Part> {
+    const { openSource, openTopic, ensureTopic } = { ...backends, ...this.#seams.open };
+    const { createIngest } = await import('./ingest/ingest.ts');
+    const { clock, sleep } = this.#io;
+    const name = deadLetterTopicOf(place.topic);
+    const away = 'start it, or correct --source (THROUGHLINE_SOURCE)';
+    await this.#await(nameOf(place), away, 'source', () => ensureTopic(place, name));
+    const source = await this.#await(nameOf(place), away, 'source', () => openSource(place, { onNotice: this.#noticing('source') }));
+    const deadLetters = await this.#await(nameOf(place), away, 'source', () => openTopic(place, name, { onNotice: this.#noticing('source') }));
+    const ingest = createIngest({
+      source, deadLetters, door: started(this.#door), keysOf: (workspace) => workspaces.keys(workspace), workspaces: place.workspaces, maxEventBytes, clock, sleep,
+      onFault: (fault, { partition, ms, reason }) => this.#told.log.warn(`a partition stands still: ${reason}`, { backend: 'source', partition, ms, fault }),
+    });
+    const stop = new AbortController();
+    const ended = ingest.run(stop.signal);
+    // Whoever starts it also listens to `ended`; this keeps a rejection before that from ending the process unexplained.
+    ended.catch(() => undefined);
+    this.#ingesting = { counts: () => ingest.counts(), readiness: () => ingest.readiness(), source };
+    return {
+      name: 'ingest', ended,
+      stop: async () => {
+        stop.abort();
+        await ended.catch(() => undefined);
+        await deadLetters.close();
+        await source.close();
+      },
+    };
+  }
+
+  async #listen(app: Parameters<typeof listen>[0]): Promise<Part> {
+    const { host, port: wanted } = this.#options;
+    const { log, version, onListening } = this.#told;
+    const { url, port, stop } = await listen(app, { host, port: wanted });
+    onListening(url, port);
+    log.info('listening', { host, port, version, ...(this.#events === null ? {} : { storeId: this.#events.storeId }) });
+    return {
+      name: 'http',
+      stop: async () => {
+        await stop();
+        this.#metrics.close();
+      },
+    };
+  }
+
+  async #await<T>(what: string, advice: string, backend: Backend, open: () => Promise<T>): Promise<T> {
+    this.#awaiting = what;
+    const { signal, clock, sleep } = this.#io;
+    return awaited(what, advice, open, { signal, clock, sleep, onWait: ({ code, message }) => this.#told.log.warn(`waiting for ${what}: ${message}`, { backend, code }) });
+  }
+
+  #noticing(backend: Backend): backends.OnNotice {
+    return (message, fields) => {
+      this.#metrics.notice(backend);
+      // Of what an adapter tells, the log takes the fields that it knows to hold nothing of a customer or a credential.
+      const known = Object.fromEntries(NOTICE_FIELDS.flatMap((name) => (['string', 'number'].includes(typeof fields[name]) ? [[name, fields[name]]] : [])));
+      this.#told.log.warn(message, { backend, ...known });
+    };
+  }
+
+  /** Every gauge of a scrape asks; the store is asked once. */
+  #groups(): Promise<readonly GroupState[]> {
+    const now = this.#io.clock.now();
+    if (this.#groupsLook === null || now - this.#groupsLook.at >= GROUPS_LOOK_MS) this.#groupsLook = { at: now, groups: this.#lookAtGroups().catch(() => []) };
+    return this.#groupsLook.groups;
+  }
+
+  async #lookAtGroups(): Promise<readonly GroupState[]> {
+    const events = this.#events;
+    if (events === null) return [];
+    return Promise.all((this.#projector?.progress() ?? []).map(async ({ group, generation, through, commits, events: folded, shards }) => (
+      { group, generation, gap: await gapOf(events, through), lagSeconds: await lagOf(events, through, this.#io), commits, events: folded, shards: shards.length }
+    )));
+  }
+
+  #topicGaps(): Promise<Awaited<ReturnType<Source['gaps']>> | null> {
+    const now = this.#io.clock.now();
+    if (this.#ingesting === null) return Promise.resolve(null);
+    // A scrape must not fail because one of the servers is away: that is when its other numbers are wanted.
+    if (this.#topicLook === null || now - this.#topicLook.at >= TOPIC_LOOK_MS) this.#topicLook = { at: now, gaps: this.#ingesting.source.gaps().catch(() => null) };
+    return this.#topicLook.gaps;
+  }
+}
+
+function projectorReasons(projector: ProjectorThread | null): readonly string[] {
+  if (projector === null) return [];
+  if (projector.failed()) return ['the projector has stopped'];
+  const trouble = projector.trouble();
+  return trouble === null ? [] : [`the projector cannot fold: ${trouble}`];
+}
+
+const NOTICE_FIELDS = ['ms', 'attempt', 'code', 'partition', 'group', 'generation', 'shard', 'events', 'gap'] as const;
+
+function nothing(name: string): Part { return { name, stop: () => Promise.resolve() }; }
+
+function started<T>(part: T | null): T {
+  if (part === null) throw new Error('assertion: the parts start in order');
+  return part;
+}

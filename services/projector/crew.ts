@@ -1,0 +1,101 @@
+// The shards that one worker folds: which of them an event is for, and how far each has come.
+import type { Projection } from '../../projections/projection.ts';
+import type { Clock, Generation, Position, ViewStore } from '../ports.ts';
+import { shardOf } from '../shards.ts';
+import { type Arrival, Target } from './target.ts';
+
+/** Workspaces whose shards are remembered: some 10 MB, and a hash each to find them again. */
+const WORKSPACES_MAX = 50_000;
+
+/** One shard of one group's live generation. */
+export class Slot {
+  readonly target: Target;
+  /** Everything up to here that is this shard's stands in its view. */
+  through: Position | null;
+  /** When its position was last moved. */
+  movedMs: number;
+
+  constructor(target: Target, nowMs: number) {
+    this.target = target;
+    this.through = target.position;
+    this.movedMs = nowMs;
+  }
+
+  get shards(): number { return this.target.view.generation.shards; }
+
+  holds(workspace: string): boolean { return shardOf(workspace, this.shards) === this.target.view.shard; }
+
+  /** Those of the arrivals that stand in this shard. */
+  ours(arrivals: readonly Arrival[]): readonly Arrival[] {
+    return this.shards === 1 ? arrivals : arrivals.filter(({ workspace }) => this.holds(workspace));
+  }
+
+  /** Whether commits to it are cut small, because readers see it. */
+  get isCut(): boolean {
+    const { commitMax, generation: { target } } = this.target.view;
+    return commitMax !== null && (target === null || (this.through !== null && this.through >= target));
+  }
+}
+
+export class Crew {
+  readonly slots: readonly Slot[];
+  readonly #views: ViewStore;
+  readonly #generations: readonly Generation[];
+  readonly #byWorkspace = new Map<string, readonly Slot[]>();
+
+  private constructor(views: ViewStore, generations: readonly Generation[], slots: readonly Slot[]) {
+    this.#views = views;
+    this.#generations = generations;
+    this.slots = slots;
+  }
+
+  /** Opens the shards of these generations that are this worker's, and reads where they stand. */
+  static async open(views: ViewStore, opened: readonly { readonly projection: Projection; readonly generation: Generation }[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly cacheBytesMax: number; readonly clock: Clock }): Promise<Crew> {
+    const { owned, shards, clock } = options;
+    const wanted = opened.flatMap(({ projection, generation }) => Array.from({ length: generation.shards }, (_, shard) => ({ projection, generation, shard })))
+      .filter(({ shard }) => owned === 'all' || owned.includes(shard % shards));
+    const slots: Slot[] = [];
+    for (const { projection, generation, shard } of wanted) {
+      const view = await views.view(projection.group, generation.id, shard);
+      const target = new Target({ projection, view, role: 'live', cacheBytesMax: options.cacheBytesMax / wanted.length });
+      await target.resume();
+      slots.push(new Slot(target, clock.now()));
+    }
+    return new Crew(views, opened.map(({ generation }) => generation), slots);
+  }
+
+  /** The slots that hold a workspace: one of each group, if it is this worker's. */
+  of(workspace: string): readonly Slot[] {
+    const known = this.#byWorkspace.get(workspace);
+    if (known !== undefined) return known;
+    if (this.#byWorkspace.size >= WORKSPACES_MAX) this.#byWorkspace.clear();
+    const found = this.slots.filter((slot) => slot.holds(workspace));
+    this.#byWorkspace.set(workspace, found);
+    return found;
+  }
+
+  touched(workspaces: Iterable<string>): ReadonlySet<Slot> {
+    const touched = new Set<Slot>();
+    for (const workspace of workspaces) for (const slot of this.of(workspace)) touched.add(slot);
+    return touched;
+  }
+
+  /** Whether one of the slots lacks this event. */
+  lacks(workspace: string, position: Position): boolean {
+    return this.of(workspace).some(({ through }) => through === null || through < position);
+  }
+
+  /** All that stands up to here was folded, or is none of theirs. */
+  through(position: Position): void {
+    for (const slot of this.slots) if (slot.through === null || slot.through < position) slot.through = position;
+  }
+
+  /** Whether commits to one of them are cut small. */
+  get isCut(): boolean { return this.slots.some((slot) => slot.isCut); }
+
+  /** Whether its generations are the live ones still: a shard that is another worker's may have been told first. */
+  async isCurrent(): Promise<boolean> {
+    for (const { group, id } of this.#generations) if ((await this.#views.live(group)) !== id) return false;
+    return true;
+  }
+}

@@ -1,0 +1,94 @@
+// The line end to end on a real broker and a real Redis: many times the example day with repeats, late events and poison, more
+// than one of every program, and a topic that may write to some workspaces and not to others. After each, the oracle
+// (test/support/oracle.ts): received = recorded + duplicates + dead-lettered, every event once and in order, and every view
+// equal to a fresh fold of the log and to the same lines in an embedded `serve`.
+import { openTopic } from '../../../services/backends.ts';
+import { journeysOf, settled, sourcePlace } from '../../support/oracle.ts';
+import { json, throughline, until } from '../../support/serve.ts';
+import { describeOnServers, type Line, SEED, Stage } from './stage.ts';
+
+/** `make test-servers` takes 100,000; what fits into the time of `make test` is less. */
+const LOAD = Number(process.env['THROUGHLINE_TEST_LOAD'] ?? 6000);
+/** A thousand a second is slow, and a hundred thousand then take as many milliseconds each. */
+const LOAD_MS = 60_000 + LOAD * 3;
+/** What is asked of a takeover: a lease that is not renewed is another's within this. */
+const TAKEOVER_MS = 10_000;
+
+describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
+  let stage: Stage;
+  let line: Line | null = null;
+  beforeAll(async () => { stage = await Stage.open(); }, 60_000);
+  afterEach(async () => {
+    await line?.end();
+    line = null;
+  });
+  afterAll(async () => { await stage.close(); }, 60_000);
+  const opened = async (options?: Parameters<Stage['line']>[0]): Promise<Line> => (line = await stage.line(options));
+
+  test(`G1, G2, G3, G4: ${String(LOAD)} records with repeats, late events and poison are each recorded once, known again or dead-lettered`, async () => {
+    const { publishLoad, judge, start } = bound(await opened());
+    const running = await start('ingest', 'project');
+    expect(await publishLoad(LOAD)).toBe(LOAD);
+    const { account: found } = await judge(running, LOAD_MS);
+    expect(found.received).toBe(LOAD);
+    // The load has some 3.6 % of repeats and 0.5 % of poison: all three happened.
+    expect(Math.min(found.recorded, found.duplicates, found.deadLettered)).toBeGreaterThan(0);
+    expect(await journeysOf(running[0])).toBeGreaterThan(LOAD / 184 * 10);
+  }, LOAD_MS * 2);
+
+  test('G1, G2, G3: two ingest, two project and two api at once do what one of each does; when one of each dies, the other takes over', async () => {
+    const { publishLoad, judge, start, programs, places } = bound(await opened({ shards: 2 }));
+    const [api, ingest, doomedIngest, project, doomedProject] = await start('ingest', 'ingest', 'project', 'project');
+    const second = await programs.start('api', places);
+    if (ingest === undefined || doomedIngest === undefined || project === undefined || doomedProject === undefined) throw new Error('not all were started');
+    const half = Promise.withResolvers<undefined>();
+    await Promise.all([
+      publishLoad(3000, { perSecond: 3000, onWritten: (written) => { if (written >= 1500) half.resolve(undefined); } }),
+      half.promise.then(() => Promise.all([doomedIngest.end('SIGKILL'), doomedProject.end('SIGKILL')])),
+    ]);
+    await judge([api, second, ingest, project]);
+    expect(await journeysOf(second)).toBe(await journeysOf(api));
+  }, 180_000);
+
+  test('a shard whose projector died is folded by the other within ten seconds', async () => {
+    const { publishLoad, start, places, programs } = bound(await opened({ shards: 1 }));
+    const [api, , holder] = await start('ingest', 'project');
+    if (holder === undefined) throw new Error('no project');
+    await publishLoad(200);
+    await settled(places, [api, holder], 60_000);
+    const standby = await programs.start('project', places);
+    await holder.end('SIGKILL');
+    const position = (await api.request('/events', { method: 'POST', headers: { 'content-type': 'application/cloudevents+json' }, body: JSON.stringify({ specversion: '1.0', id: 'after', source: 'takeover', type: 'test.after', identity: 'after@example.com', identitytype: 'email' }) }).then(json))['position'];
+    const began = Date.now();
+    await until('what came after the death is folded', async () => (await api.request('/persons?identity=after@example.com', { headers: { 'throughline-min-position': String(position) } })).status === 200, TAKEOVER_MS);
+    expect(Date.now() - began).toBeLessThan(TAKEOVER_MS);
+    expect(standby.exited()).toBeUndefined();
+  }, 120_000);
+
+  test('G8: a topic writes to the workspaces that it lists, each event to its own, and to no other', async () => {
+    const { start, places } = bound(await opened({ workspaces: 'default,listed' }));
+    const env = { THROUGHLINE_MASTER_KEY: places.masterKey };
+    const [api] = await start();
+    for (const name of ['listed', 'foreign']) expect(await throughline(['workspaces', 'create', name, '--data', places.folder, '--json'], { env })).toMatchObject({ code: 0 });
+    const running = [api, await line?.programs.start('ingest', places), await line?.programs.start('project', places)].filter((one) => one !== undefined);
+    const where = sourcePlace(places);
+    const topic = await openTopic(where, where.topic);
+    const event = (id: string, workspace: string | null): object => ({ specversion: '1.0', id, source: 'tenants', type: 'test.tenants', identity: `${id}@example.com`, identitytype: 'email', ...(workspace === null ? {} : { workspace }) });
+    const sent = [event('of-default', 'default'), event('of-listed', 'listed'), event('of-foreign', 'foreign'), event('of-unmade', 'unmade')];
+    await topic.write(sent.map((one) => ({ key: null, value: Buffer.from(JSON.stringify(one)), headers: {} })));
+    await topic.close();
+    await settled(places, running, 60_000);
+    const listed = JSON.parse((await throughline(['status', '--data', places.folder, '--json'], { env })).stdout) as { events: number };
+    // Three workspaces and the first key of one or of each; and the two events that were theirs to write.
+    const letters = await throughline(['dead-letters', 'list', '--source', places.source, '--data', places.folder, '--json'], { env });
+    expect(letters.stdout.match(/wrongWorkspace/g)?.length).toBeGreaterThanOrEqual(2);
+    expect(listed.events).toBeGreaterThan(0);
+    expect((await api.request('/persons?identity=of-default@example.com')).status).toBe(200);
+    for (const id of ['of-listed', 'of-foreign', 'of-unmade']) expect([id, (await api.request(`/persons?identity=${id}@example.com`)).status]).toEqual([id, 404]);
+  }, 120_000);
+});
+
+/** A line's methods, to be called without it. */
+function bound(line: Line): Pick<Line, 'publishLoad' | 'judge' | 'start' | 'programs' | 'places'> {
+  return { publishLoad: line.publishLoad.bind(line), judge: line.judge.bind(line), start: line.start.bind(line), programs: line.programs, places: line.places };
+}

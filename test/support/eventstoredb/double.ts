@@ -1,0 +1,158 @@
+// A double of an EventStoreDB 22.10 for tests, and which of the two a test runs against: a real server can be installed
+// by nobody here, so the double keeps what one was seen to do (environment.md, its last section).
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { EventStore, Position, RecordedEvent, SubscriptionBatch } from '../../../services/ports.ts';
+import type { Order } from './server.ts';
+
+export interface EventStoreDouble {
+  /** Of the driver: `esdb://127.0.0.1:PORT?tls=false`, or with its account and certificate. */
+  readonly url: string;
+  readonly port: number;
+  readonly pid: number;
+  /** SIGKILL, unless told otherwise; what was acknowledged is in its file. */
+  kill(signal?: NodeJS.Signals): Promise<void>;
+  freeze(): void;
+  thaw(): void;
+  /** From now on answers come so many milliseconds later; what they answer is done at once. 0: as it was. */
+  slow(ms: number): Promise<void>;
+  /** While on, subscriptions get nothing, and everything else is answered. */
+  mute(on: boolean): Promise<void>;
+  /** Empties it, as if newly installed. */
+  wipe(): Promise<void>;
+  /** Starts it again on its port, with its file. */
+  restart(): Promise<void>;
+  /** Kills it and removes its file. */
+  stop(): Promise<void>;
+}
+
+const SERVER = path.join(import.meta.dirname, 'server.ts');
+
+/** `ids`: how many event ids it compares appends at `any` with. `fsync`: to survive the machine as well as the process. `hasty`: it sends a checkpoint ahead of each event, as early servers of the line could. `account`: it speaks TLS,
+ *  and takes nobody but this account. */
+export async function startEventStoreDouble(options: { readonly ids?: number; readonly fsync?: boolean; readonly hasty?: boolean; readonly account?: { readonly username: string; readonly password: string } } = {}): Promise<EventStoreDouble> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'throughline-esdb-'));
+  const args = ['--file', path.join(folder, 'log'), ...(options.ids === undefined ? [] : ['--ids', String(options.ids)]), ...(options.fsync === true ? ['--fsync'] : []), ...(options.hasty === true ? ['--hasty'] : [])];
+  const { account } = options;
+  if (account !== undefined) {
+    certify(folder);
+    args.push('--tls', folder, '--account', `${account.username}:${account.password}`);
+  }
+  let running = await launch(args);
+  const { port } = running;
+  let orders = 0;
+  const order = async (what: { readonly kind: 'slow'; readonly ms: number } | { readonly kind: 'mute'; readonly on: boolean } | { readonly kind: 'wipe' }): Promise<void> => {
+    const number = orders += 1;
+    const sent: Order = { ...what, number };
+    running.child.send(sent);
+    for (;;) {
+      const [answer] = (await once(running.child, 'message')) as [{ readonly done?: number }];
+      if (answer.done === number) return;
+    }
+  };
+  return {
+    url: account === undefined ? `esdb://127.0.0.1:${String(port)}?tls=false`
+      : `esdb://${account.username}:${account.password}@localhost:${String(port)}?tlsCAFile=${encodeURIComponent(path.join(folder, 'cert.pem'))}`,
+    port,
+    get pid() { return pidOf(running.child); },
+    kill: (signal = 'SIGKILL') => end(running.child, signal),
+    freeze: () => { process.kill(pidOf(running.child), 'SIGSTOP'); },
+    thaw: () => { process.kill(pidOf(running.child), 'SIGCONT'); },
+    slow: (ms) => order({ kind: 'slow', ms }),
+    mute: (on) => order({ kind: 'mute', on }),
+    wipe: () => order({ kind: 'wipe' }),
+    async restart() {
+      await end(running.child, 'SIGKILL');
+      running = await launch([...args, '--port', String(port)]);
+    },
+    async stop() {
+      await end(running.child, 'SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A certificate that vouches for itself, for a day. */
+function certify(folder: string): void {
+  const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
+}
+
+function pidOf({ pid }: ChildProcess): number {
+  if (pid === undefined) throw new Error('the double did not start');
+  return pid;
+}
+
+/** Its channel to us is its life: when we are gone, however that came, it ends. */
+async function launch(args: readonly string[]): Promise<{ readonly child: ChildProcess; readonly port: number }> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SERVER, ...args], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const failed = once(child, 'exit').then(([code]) => { throw new Error(`the double of an EventStoreDB ended with ${String(code)}`); });
+  const [told] = (await Promise.race([once(child, 'message'), failed])) as [{ readonly port: number }];
+  failed.catch(() => undefined);
+  return { child, port: told.port };
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, 'exit');
+  child.kill(signal);
+  // A frozen process takes no other signal before it goes on.
+  if (signal !== 'SIGKILL') child.kill('SIGCONT');
+  await gone;
+}
+
+// ---- which server ----------------------------------------------------------------------------------------------------
+
+export interface TestEventStore {
+  /** For the name of a suite: which of the two it is. */
+  readonly name: string;
+  readonly url: string;
+  /** Null: a real server, which tests neither kill nor empty. */
+  readonly double: EventStoreDouble | null;
+  stop(): Promise<void>;
+}
+
+/** What `testEventStore` would start, for the names of suites, which are declared before anything starts. */
+export function testEventStoreName(): string {
+  return realUrl() === null ? 'a double of EventStoreDB 22.10' : 'the EventStoreDB named by THROUGHLINE_TEST_ESDB';
+}
+function realUrl(): string | null {
+  const url = process.env['THROUGHLINE_TEST_ESDB'];
+  return url === undefined || url === '' ? null : url;
+}
+
+export async function testEventStore(): Promise<TestEventStore> {
+  const url = realUrl();
+  if (url !== null) return { name: testEventStoreName(), url, double: null, stop: () => Promise.resolve() };
+  const double = await startEventStoreDouble();
+  return { name: testEventStoreName(), url: double.url, double, stop: () => double.stop() };
+}
+
+/**
+ * A part of a store that looks like an empty one of its own: stream names begin with `scope`, and what stood before `since`
+ * (its head when the part was made) is not there. For a real server, which cannot be emptied between two tests.
+ */
+export function scoped(store: EventStore, scope: string, since: Position | null): EventStore {
+  const bare = (event: RecordedEvent): RecordedEvent => ({ ...event, stream: event.stream.slice(scope.length) });
+  async function* subscribe(options: Parameters<EventStore['subscribe']>[0]): AsyncGenerator<SubscriptionBatch, void, undefined> {
+    const prefixes = options.prefixes.length === 0 ? [scope] : options.prefixes.map((prefix) => scope + prefix);
+    for await (const batch of store.subscribe({ ...options, prefixes, after: options.after ?? since })) {
+      // An empty store of its own says nothing before its first event.
+      if (batch.position !== since) yield { ...batch, events: batch.events.map(bare) };
+    }
+  }
+  return {
+    storeId: store.storeId, idsAreUnique: store.idsAreUnique, subscribe,
+    append: (stream, expected, events) => store.append(scope + stream, expected, events),
+    readStream: async (stream, options) => (await store.readStream(scope + stream, options)).map(bare),
+    head: async () => {
+      const head = await store.head();
+      return head === since ? null : head;
+    },
+    gap: (position) => store.gap(position ?? since), stats: () => store.stats(), close: () => store.close(),
+  };
+}
