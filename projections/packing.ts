@@ -111,7 +111,7 @@ export function packUuid(id: string): string | null {
 }
 
 /** Of the UUID's n-th digit; negative where it is none, as is then whatever it is joined to. */
-function hexValue(id: string, digit: number): number { return HEX_VALUE[id.charCodeAt(DIGITS[digit] as number) & 127] as number; }
+function hexValue(id: string, digit: number): number { return HEX_VALUE[id.charCodeAt(DIGITS[digit] as number)] ?? -1; }
 
 export function unpackUuids(text: string): string[] {
   const count = Math.floor(text.length / PACKED_UUID_LENGTH);

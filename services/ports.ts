@@ -29,7 +29,7 @@ export interface DeliveryBatch {
   readonly gap: number | null;
   /** Aborts when this consumer learns that the partition is another's now (or is told to stop): what is under way may be finished or dropped; whoever has it now gets the same again. */
   readonly signal: AbortSignal;
-  /** Everything up to this one (its index among the deliveries) needs no delivery any more. Only ever a growing, contiguous prefix. Committed soon, at the latest when `handle` resolves. */
+  /** Everything up to this one (its index among the deliveries) needs no delivery any more. Only ever a growing, contiguous prefix. Committed soon after, and before `follow` resolves. */
   passed(index: number): void;
 }
 

@@ -96,6 +96,7 @@ function byteAt(input: Buffer, at: number, what: string): number {
 /** How the Java library begins a stream: 0x82 SNAPPY 0x00, then two versions of four bytes. */
 const SNAPPY_FRAME = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]);
 const SNAPPY_FRAME_HEADER = 16;
+const SNAPPY_RATIO = 22;
 
 export function snappy(input: Buffer): Buffer {
   if (!input.subarray(0, SNAPPY_FRAME.length).equals(SNAPPY_FRAME)) return snappyBlock(input);
@@ -125,6 +126,8 @@ function snappyBlock(input: Buffer): Buffer {
     if (byte < 0x80) break;
     if (shift >= 28) throw new Undecodable('snappy has no length');
   }
+  // Three bytes copy 64 at most: more is no snappy, and nothing is allotted for it.
+  if (expected > input.length * SNAPPY_RATIO) throw new Undecodable('snappy is shorter than it says');
   const output = new Output(what, expected);
   while (at < input.length) {
     const tag = byteAt(input, at++, what);

@@ -843,13 +843,17 @@ class KafkaTopic implements Topic {
     return this.#cluster;
   }
 
-  /** Tries again over a leader's change and a broker's absence. */
+  /** Tries again over a leader's change and a broker's absence; what retention took away meanwhile is stepped over. */
   async #fetch(partition: number, next: bigint, high: bigint): Promise<{ readonly deliveries: readonly Delivery[]; readonly next: bigint }> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const fetched = await within(ASK_MS, 'kafka', fetchOnce(await this.#reading(), this.name, { partition, low: next, high }));
         if (fetched !== null) return fetched;
       } catch (error) {
+        if (originalOf(error).type === 'OFFSET_OUT_OF_RANGE') {
+          const kept = (await this.#ask(ASK_MS, async () => rangesOf(await this.#reading(), this.name))).find((range) => range.partition === partition)?.low ?? high;
+          if (kept > next) return { deliveries: [], next: kept };
+        }
         if (attempt >= READ_TRIES || (!canPass(error) && !(error instanceof OperatingError))) throw unavailable(`kafka topic ${this.name}`, error);
         await quietly(ASK_MS, this.#reading().then((cluster) => cluster.refreshMetadata()));
       }

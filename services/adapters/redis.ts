@@ -114,24 +114,25 @@ function clientOf(place: RedisPlace, use: Use): Client {
   return new Cluster(place.nodes.map((node) => ({ ...node })), { redisOptions: options, enableOfflineQueue, lazyConnect: true, clusterRetryStrategy: backoff, slotsRefreshTimeout: CONNECT_MS });
 }
 
-async function connect(place: RedisPlace, use: Use, told: RedisViewOptions['onNotice']): Promise<Client> {
+async function connect(place: RedisPlace, use: Use, told: RedisViewOptions['onNotice']): Promise<Connection> {
   const client = clientOf(place, use);
-  const met: { fault: Error | null; ready: boolean } = { fault: null, ready: false };
+  const connection = new Connection(client, addressOf(place));
+  const met: { fault: Error | null; ready: boolean; lost: boolean } = { fault: null, ready: false, lost: false };
   // Without a listener the driver prints what it meets.
   client.on('error', (error: Error) => { met.fault = error; });
   client.on('ready', () => {
-    if (!met.ready && met.fault !== null) told?.('Redis is there again', { use });
-    met.ready = true;
+    if (met.lost) told?.('Redis is there again', { use });
+    [met.ready, met.lost] = [true, false];
   });
   client.on('close', () => {
-    if (met.ready) told?.('the connection to Redis is lost', { use });
-    met.ready = false;
+    if (met.ready && !connection.isClosed) told?.('the connection to Redis is lost', { use });
+    [met.ready, met.lost] = [false, met.ready || met.lost];
   });
   try {
     await client.connect();
-    return client;
+    return connection;
   } catch (error) {
-    client.disconnect();
+    connection.close();
     throw operating(met.fault ?? error, addressOf(place));
   }
 }
@@ -141,10 +142,16 @@ function addressOf({ nodes }: RedisPlace): string { return nodes.map(({ host, po
 class Connection implements Link {
   readonly client: Client;
   readonly #address: string;
+  isClosed = false;
 
   constructor(client: Client, address: string) {
     this.client = client;
     this.#address = address;
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.client.disconnect();
   }
 
   async run(script: Script, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Reply> {
@@ -198,7 +205,7 @@ function operating(error: unknown, address: string): OperatingError {
 /** Throws `storeUnavailable`, `storeReadOnly` for a replica, `storeUnfit` with what is wrong and what to do. */
 export async function openRedisViewStore(place: RedisPlace, options: RedisViewOptions): Promise<RedisViewStore> {
   const address = addressOf(place);
-  const reading = new Connection(await connect(place, 'read', options.onNotice), address);
+  const reading = await connect(place, 'read', options.onNotice);
   try {
     const findings = await lookAt(reading.client, place);
     const bad = findings.filter(({ level }) => level === 'bad');
@@ -207,9 +214,9 @@ export async function openRedisViewStore(place: RedisPlace, options: RedisViewOp
       throw new OperatingError(replica ? 'storeReadOnly' : 'storeUnfit', `Redis at ${address}: ${bad.map(({ what, found, advice }) => `${what} is ${found}: ${advice ?? ''}`).join('; ')}`);
     }
     for (const { level, what, found, advice } of findings) if (level === 'warn') options.onNotice?.(`Redis: ${what} is ${found}`, { advice });
-    return new RedisViewStore(place, reading, new Connection(await connect(place, 'write', options.onNotice), address), options);
+    return new RedisViewStore(place, reading, await connect(place, 'write', options.onNotice), options);
   } catch (error) {
-    reading.client.disconnect();
+    reading.close();
     throw operating(error, address);
   }
 }
@@ -275,7 +282,7 @@ export class RedisViewStore implements ViewStore {
     const token = this.#token(9);
     const old = tagsOf(from);
     for (const tag of old) await this.#writing.run(DEMOTE, [`${tag}s`], [epoch, token, HOLD_MS]);
-    const flipped = await this.#writing.run(FLIP, [key], [from ?? '', to, epoch]) as number;
+    const flipped = await this.#writing.run(FLIP, [key], [from ?? '', to, epoch]);
     if (flipped === 1) for (const tag of tagsOf(to)) await this.#writing.run(ENLIVEN, [`${tag}s`], [epoch]);
     for (const tag of old) await this.#writing.run(UNHOLD, [`${tag}s`], [token]);
     if (flipped === -1) throw missing();
@@ -369,8 +376,8 @@ export class RedisViewStore implements ViewStore {
   async close(): Promise<void> {
     for (const view of this.#views.values()) await view.close();
     this.#views.clear();
-    this.#reading.client.disconnect();
-    this.#writing.client.disconnect();
+    this.#reading.close();
+    this.#writing.close();
   }
 
   /** Generations by id: those that stand (`g:`), or those whose keys must still be given an end (`x:`). */
@@ -399,18 +406,18 @@ function pairs(flat: readonly string[]): readonly (readonly [string, string])[] 
 
 /** For `doctor`: never throws for what it finds. */
 export async function examineRedis(place: RedisPlace): Promise<readonly Finding[]> {
-  let client: Client;
+  let connection: Connection;
   try {
-    client = await connect(place, 'examine', undefined);
+    connection = await connect(place, 'examine', undefined);
   } catch (error) {
     return [{ level: 'bad', what: 'reachable', found: messageOf(error), advice: 'start Redis, or name the address, user and TLS that it has' }];
   }
   try {
-    return [{ level: 'ok', what: 'reachable', found: addressOf(place), advice: null }, ...await lookAt(client, place)];
+    return [{ level: 'ok', what: 'reachable', found: addressOf(place), advice: null }, ...await lookAt(connection.client, place)];
   } catch (error) {
     return [{ level: 'bad', what: 'answers', found: messageOf(operating(error, addressOf(place))), advice: 'see the log of Redis' }];
   } finally {
-    client.disconnect();
+    connection.close();
   }
 }
 

@@ -45,7 +45,7 @@ export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'st
       const code = await bring(options, line, join(options.root, 'test/fixtures', file), url, key);
       if (code !== 0) return 1;
     }
-    if (line.fromTopic && !(await arrived(options, line, io))) return 1;
+    if (line.fromTopic && !(await arrived(options, line, () => server.exitCode === null, io))) return 1;
     await show(url, key, io);
     if (options.exit) return 0;
     io.stdout.write(`\nServing ${url} (documentation: ${url}/docs) until Ctrl-C ...\n`);
@@ -112,15 +112,15 @@ async function bring(options: DemoOptions, line: Line, file: string, url: string
   return code ?? 1;
 }
 
-/** Until the consumer group has nothing left on the topic: what it has committed is durable. False when it takes too long, or we are told to end. */
-async function arrived(options: DemoOptions, line: Line, { stderr, signal, sleep }: Pick<Io, 'stderr' | 'signal' | 'sleep'>): Promise<boolean> {
-  for (let look = 0; look < LOOKS_MAX && !signal.aborted; look += 1) {
+/** Until the consumer group has nothing left on the topic: what it has committed is durable. False when it takes too long, the server has ended, or we are told to end. */
+async function arrived(options: DemoOptions, line: Line, runs: () => boolean, { stderr, signal, sleep }: Pick<Io, 'stderr' | 'signal' | 'sleep'>): Promise<boolean> {
+  for (let look = 0; look < LOOKS_MAX && runs() && !signal.aborted; look += 1) {
     const { said } = await verb(options, line, ['status', ...line.data]);
     const partitions = record(said['source'])['partitions'];
     if (Array.isArray(partitions) && list(partitions).every(({ gap }) => gap === 0)) return true;
     await sleep(LOOK_MS, signal);
   }
-  if (!signal.aborted) stderr.write('the topic was not read to its end in time: see throughline status and throughline doctor\n');
+  if (!signal.aborted) stderr.write(`the topic was not read to its end${runs() ? ' in time' : ': the server has ended'}; see throughline doctor\n`);
   return false;
 }
 /** With the start of a process each, some 30 s together. */

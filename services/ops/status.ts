@@ -194,7 +194,7 @@ function printStatus(status: Status): string {
     `store ${status.store}: ${orUnknown(status.events, count)} events in ${orUnknown(status.streams, count)} streams, head ${status.head ?? 'none'}\n`,
     groups, ...(several.length === 0 ? [] : [shards]), workspaces,
     ...(status.source === null ? [] : [printSource(status.source)]),
-    `${bytesPerJourney === null ? 'disk' : 'size'}: events ${orUnknown(disk.events, bytes)}, views ${bytes(disk.views)}${disk.free === null ? '' : `, free ${bytes(disk.free)}`}${bytesPerJourney === null ? '' : `; in memory ${bytes(bytesPerJourney)} a journey`}\n`,
+    `${disk.free === null || bytesPerJourney !== null ? 'size' : 'disk'}: events ${orUnknown(disk.events, bytes)}, views ${bytes(disk.views)}${disk.free === null ? '' : `, free ${bytes(disk.free)}`}${bytesPerJourney === null ? '' : `; in memory ${bytes(bytesPerJourney)} a journey`}\n`,
   ].join('\n');
 }
 

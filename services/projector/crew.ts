@@ -50,14 +50,14 @@ export class Crew {
   }
 
   /** Opens the shards of these generations that are this worker's, and reads where they stand. */
-  static async open(views: ViewStore, opened: readonly { readonly projection: Projection; readonly generation: Generation }[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly cacheBytesMax: number; readonly clock: Clock }): Promise<Crew> {
-    const { owned, shards, clock } = options;
+  static async open(views: ViewStore, opened: readonly { readonly projection: Projection; readonly generation: Generation }[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly room: { readonly cacheBytesMax: number; readonly stepBytesMax: number }; readonly clock: Clock }): Promise<Crew> {
+    const { owned, shards, clock, room } = options;
     const wanted = opened.flatMap(({ projection, generation }) => Array.from({ length: generation.shards }, (_, shard) => ({ projection, generation, shard })))
       .filter(({ shard }) => owned === 'all' || owned.includes(shard % shards));
     const slots: Slot[] = [];
     for (const { projection, generation, shard } of wanted) {
       const view = await views.view(projection.group, generation.id, shard);
-      const target = new Target({ projection, view, role: 'live', cacheBytesMax: options.cacheBytesMax / wanted.length });
+      const target = new Target({ projection, view, role: 'live', cacheBytesMax: room.cacheBytesMax / wanted.length, stepBytesMax: room.stepBytesMax });
       await target.resume();
       slots.push(new Slot(target, clock.now()));
     }

@@ -8,14 +8,15 @@ import type { Arrival } from './target.ts';
 
 /** Events that one read of the subscription brings at most; also the first batch of all, so that progress shows soon. */
 export const PAGE_MAX = 500;
-/** Events gathered at most. With 5,000 interactions open at a time, each told in some ten events, a batch of this size holds several events of each; interpreted, 650-byte events of that number take some 80 MB. */
-export const BATCH_MAX = 32_768;
-/** Bytes of their data and metadata, for events that are larger: interpreted they take some four times as much. */
+/** Bytes of the data and metadata of what is gathered, for events that are larger than most: interpreted they take some four times as much. */
 export const BATCH_BYTES_MAX = 24 * 1024 * 1024;
 /** Where commits are cut small anyhow, a larger batch writes nothing less. */
 export const BATCH_CUT_MAX = 2000;
-/** Folding a batch is to take no longer, so that progress is told meanwhile and a request to end is heard. */
-export const FOLD_MS_MAX = 4000;
+/**
+ * Folding a batch is to take no longer: progress is told after it, and a shard that another worker left is taken up after
+ * it (10 s in all, of which the leases take 6.5).
+ */
+export const FOLD_MS_MAX = 3000;
 /** Nothing more came for so long: whatever the store said of being caught up, what there is gets folded. Pages of a store that has more come within a few milliseconds. */
 const QUIET_MS = 25;
 
@@ -33,15 +34,21 @@ export interface Pending {
 
 /** How much is gathered: doubled as long as batches are full and quickly folded, halved when one took too long. */
 export class Pace {
-  #events = PAGE_MAX;
+  readonly #max: number;
+  #events: number;
 
-  isFull(crew: Crew, events: number, bytes: number): boolean {
-    return bytes >= BATCH_BYTES_MAX || events >= (crew.isCut ? Math.min(this.#events, BATCH_CUT_MAX) : this.#events);
+  constructor(max: number) {
+    this.#max = max;
+    this.#events = Math.min(PAGE_MAX, max);
   }
 
-  took({ full }: Pending, ms: number): void {
-    if (ms > FOLD_MS_MAX) this.#events = Math.max(PAGE_MAX, this.#events / 2);
-    else if (full && ms < FOLD_MS_MAX / 2) this.#events = Math.min(BATCH_MAX, this.#events * 2);
+  isFull({ isCut }: Pick<Crew, 'isCut'>, events: number, bytes: number): boolean {
+    return bytes >= BATCH_BYTES_MAX || events >= (isCut ? Math.min(this.#events, BATCH_CUT_MAX) : this.#events);
+  }
+
+  took({ full }: Pick<Pending, 'full'>, ms: number): void {
+    if (ms > FOLD_MS_MAX) this.#events = Math.max(Math.min(PAGE_MAX, this.#max), this.#events / 2);
+    else if (full && ms < FOLD_MS_MAX / 2) this.#events = Math.min(this.#max, this.#events * 2);
   }
 }
 

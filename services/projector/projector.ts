@@ -19,8 +19,17 @@ const BACKOFF_MS = [50, 100, 250, 500, 1000, 2000, 5000] as const;
 const IDLE_COMMIT_MS = 2000;
 /** With bounded patience, what took a throw this many times in a row with no commit between (some 35 s) is no passing fault. */
 const ATTEMPTS_MAX = 12;
-/** Targets that fold and commit at a time: while one waits for its store, another folds. Each may hold a step's documents in memory. */
-const LANES = 2;
+/** How much a projector may hold at a time. */
+export interface Room {
+  /** Events gathered before they are folded, at most. */
+  readonly batchMax: number;
+  /** Characters of JSON that all targets together keep from one batch to the next; what is not there is read again. As objects they take about three times as much. */
+  readonly cacheBytesMax: number;
+  /** Characters of JSON that one target may read for a batch; past it the batch is cut in two. */
+  readonly stepBytesMax: number;
+  /** Targets that fold and commit at a time: while one waits for its store, another folds. Each may hold a batch's documents. */
+  readonly lanes: number;
+}
 
 /** Of one shard of a group's live generation, since this projector took it up. */
 export interface ShardProgress {
@@ -55,8 +64,7 @@ export interface ProjectorOptions {
   readonly owned: readonly number[] | 'all';
   /** Whether a store that stays away ends it: a folder's own files do not come back by themselves, a server does. */
   readonly patience: 'bounded' | 'endless';
-  /** Characters of JSON that all targets together keep in memory; what is not there is read again. */
-  readonly cacheBytesMax: number;
+  readonly room: Room;
   readonly clock: Clock;
   /** Resolves after so many milliseconds, or when the signal aborts. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -86,7 +94,7 @@ export async function liveGeneration(views: ViewStore, events: EventStore, proje
 
 /** Runs until the signal aborts. Passing faults are retried from the positions in the views, with a bounded back-off; others throw. */
 export async function runProjector(options: ProjectorOptions): Promise<void> {
-  const pace = new Pace();
+  const pace = new Pace(options.room.batchMax);
   // Since the last commit: faults, and times that the views stood elsewhere than this worker believed.
   let attempt = 0;
   let moves = 0;
@@ -163,7 +171,7 @@ async function foldAll(crew: Crew, intake: Intake, pace: Pace, options: Projecto
     if (taken !== 'idle') caughtUp = taken.caughtUp;
     const due = taken === 'idle' ? crew.slots.filter((slot) => isIdle(slot, slot.through, now)).map((slot): Due => ({ slot, pending: null })) : dueSlots(crew, taken, now);
     if (due.length > 0) {
-      if (!(await inLanes(due, (one) => commitStep(one, taken === 'idle' ? null : taken.position, options)))) return;
+      if (!(await inLanes(due, options.room.lanes, (one) => commitStep(one, taken === 'idle' ? null : taken.position, options)))) return;
       onCommit();
       if (taken !== 'idle') pace.took(taken, clock.now() - now);
     }
@@ -210,7 +218,7 @@ async function commitStep({ slot, pending }: Due, position: Position | null, opt
 }
 
 /** Each once, so many at a time; false when one answered so, and those not begun are left out then. Waits for all that were begun, so that a life leaves no commit under way behind. */
-async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<boolean>): Promise<boolean> {
+async function inLanes<T>(items: readonly T[], lanes: number, work: (item: T) => Promise<boolean>): Promise<boolean> {
   let next = 0;
   let whole = true;
   const lane = async (): Promise<void> => {
@@ -223,7 +231,7 @@ async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<boolea
       }
     }
   };
-  for (const end of await Promise.allSettled(Array.from({ length: LANES }, lane))) if (end.status === 'rejected') throw end.reason;
+  for (const end of await Promise.allSettled(Array.from({ length: lanes }, lane))) if (end.status === 'rejected') throw end.reason;
   return whole;
 }
 

@@ -10,7 +10,7 @@ import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../bac
 import { OperatingError } from '../errors.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { loadWorkspaceKeys } from '../workspaces.ts';
-import { backOff, type GroupProgress, type ProjectorOptions, runProjector } from './projector.ts';
+import { backOff, type GroupProgress, type ProjectorOptions, type Room, runProjector } from './projector.ts';
 import { isEmbedded } from './thread.ts';
 
 export interface ProjectorThreadData {
@@ -29,8 +29,15 @@ export type FromProjector =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'failed'; readonly code: string | null; readonly message: string; readonly stack: string | undefined };
 
-/** Characters of JSON kept as objects, which take about three times as much: over a network, each document read again costs a round trip's share. */
-const CACHE_BYTES_MAX = { embedded: 8 * 1024 * 1024, servers: 64 * 1024 * 1024 } as const;
+/**
+ * Embedded, everything shares 400 MB (make bench): a batch of 4,096 events takes some 40 MB more than one of 500. Beside
+ * servers the thread has a heap of its own size (thread.ts): with 5,000 interactions open at a time, each told in some ten
+ * events, a batch of 32,768 holds most of each and writes each journey twice instead of ten times.
+ */
+const ROOM: Readonly<Record<'embedded' | 'servers', Room>> = {
+  embedded: { batchMax: 4096, cacheBytesMax: 8 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
+  servers: { batchMax: 32_768, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
+};
 /** Workspaces whose keys are kept; each remembers up to some 10 MB of hashes when it is busy, so that few of them are. */
 const KEYS_MAX = 64;
 
@@ -128,7 +135,7 @@ async function project(data: ProjectorThreadData, orders: Orders, stores: { read
   while (!orders.stop.aborted) {
     await runProjector({
       ...stores, ...told, projections: [journeys, persons], keysOf: keys, clock, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
-      patience: embedded ? 'bounded' : 'endless', cacheBytesMax: embedded ? CACHE_BYTES_MAX.embedded : CACHE_BYTES_MAX.servers,
+      patience: embedded ? 'bounded' : 'endless', room: embedded ? ROOM.embedded : ROOM.servers,
     });
   }
 }

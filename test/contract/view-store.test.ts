@@ -3,9 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
+import { openRedisViewStore, type RedisPlace } from '../../services/adapters/redis.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
 import type { Clock } from '../../services/ports.ts';
-import { viewStoreContract } from './view-store.ts';
+import { describeWithRedis, redisPlace, startRedis, startRedisCluster } from '../support/redis-server.ts';
+import { type Made, viewStoreContract } from './view-store.ts';
 
 /** The machine's time, and what a test has moved it on by. */
 function movedOn(): { readonly clock: Clock; readonly advance: (ms: number) => void } {
@@ -29,4 +31,27 @@ viewStoreContract('SQLite', async () => {
       rmSync(folder, { recursive: true });
     },
   };
+});
+
+/** Each test under a prefix of its own. */
+function onRedis(place: () => RedisPlace): () => Promise<Made> {
+  let made = 0;
+  return async () => {
+    const store = await openRedisViewStore({ ...place(), prefix: `t${made++}` }, { clock: Date });
+    return { store, dispose: () => store.close() };
+  };
+}
+
+describeWithRedis('on a Redis', () => {
+  let server: Awaited<ReturnType<typeof startRedis>>;
+  beforeAll(async () => { server = await startRedis(); });
+  afterAll(async () => server.stop());
+  viewStoreContract('Redis', onRedis(() => redisPlace(server)));
+});
+
+describeWithRedis('on a Redis Cluster', () => {
+  let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
+  beforeAll(async () => { cluster = await startRedisCluster(); });
+  afterAll(async () => cluster.stop());
+  viewStoreContract('Redis Cluster', onRedis(() => cluster.place));
 });

@@ -13,8 +13,8 @@ import { isWorkspaceId, type WorkspaceKeys, workspaceKeys } from '../../schemas/
 import { newEvent } from '../contract/event-store.ts';
 import { type EventStoreDouble, startEventStoreDouble } from '../support/eventstoredb/double.ts';
 
-/** Faults within tenths of a second instead of tens of seconds. */
-const QUICK: Partial<EventStoreDbLimits> = { appendTimeoutMs: 500, readTimeoutMs: 500, pollMs: 50, silenceMs: 200 };
+/** What falls silent is noticed within tenths of a second; how long appends and reads may take is for the tests of that. */
+const QUICK: Partial<EventStoreDbLimits> = { appendTimeoutMs: 20_000, pollMs: 50, silenceMs: 200 };
 
 let double: EventStoreDouble;
 let notices: { readonly message: string; readonly fields: Record<string, unknown> }[];
@@ -62,7 +62,7 @@ describe('appends', () => {
     await double.slow(60_000);
     const sent = events(64);
     const results = sent.map((event, i) => store.append(`k-${String(i)}`, 'no_stream', [event]).then(() => 'answered', (fault: unknown) => fault));
-    await sleep(50);
+    while ((await double.tell()).delayed < 64);
     await double.kill();
     for (const result of await Promise.all(results)) expect(result).toMatchObject({ code: 'storeUnavailable', retriable: true });
     await double.restart();
@@ -76,14 +76,14 @@ describe('appends', () => {
   });
 
   test('a frozen server: appends are given up in our time, stand once it goes on, and their late answers end nothing', async () => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 200 });
+    const store = await open({ ...QUICK, appendTimeoutMs: 1_000 });
     const first = await store.append('s-0', 'no_stream', events(1));
     expect(first.kind).toBe('appended');
     double.freeze();
     const sent = events(64);
     const startedMs = performance.now();
     const results = await Promise.all(sent.map((event, i) => store.append(`f-${String(i)}`, 'no_stream', [event]).then(() => 'answered', (fault: unknown) => fault)));
-    expect(performance.now() - startedMs).toBeLessThan(3_000);
+    expect(performance.now() - startedMs).toBeLessThan(10_000);
     for (const result of results) expect(result).toMatchObject({ code: 'storeUnavailable' });
     double.thaw();
     // What the frozen server had been sent, it takes up again.
@@ -93,13 +93,13 @@ describe('appends', () => {
   });
 
   test('an answer after its append was given up finds nobody, and ends nothing', async () => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 250 });
+    const store = await open({ ...QUICK, appendTimeoutMs: 1_000 });
     await store.append('s-0', 'no_stream', events(1));
-    await double.slow(400);
+    await double.slow(1_500);
     const late = store.append('s-1', 'no_stream', events(1)).catch((fault: unknown) => fault);
     // Answered between the two: the connection lives, so it is not cut, and the late answer comes over it.
-    await sleep(100);
-    await double.slow(50);
+    while ((await double.tell()).delayed < 1);
+    await double.slow(0);
     expect(await store.append('s-2', 'no_stream', events(1))).toMatchObject({ kind: 'appended' });
     expect(await late).toMatchObject({ code: 'storeUnavailable' });
     await until(() => noticed('answered after they had been given up'));
@@ -109,12 +109,12 @@ describe('appends', () => {
   test('a connection that is cut takes down its own appends alone, whatever other stores the process has open', async () => {
     const other = await startEventStoreDouble();
     try {
-      const [store, doomed] = [await open({ ...QUICK, appendTimeoutMs: 5_000 }), await open(QUICK, { url: other.url })];
+      const [store, doomed] = [await open(), await open(QUICK, { url: other.url })];
       await Promise.all([store.append('s-0', 'no_stream', events(1)), doomed.append('s-0', 'no_stream', events(1))]);
-      await Promise.all([double.slow(400), other.slow(60_000)]);
+      await Promise.all([double.slow(1_000), other.slow(60_000)]);
       const mine = Promise.all(Array.from({ length: 20 }, (_, i) => store.append(`t-${String(i)}`, 'no_stream', events(1))));
       const lost = doomed.append('s-0', 0, events(1)).catch((fault: unknown) => fault);
-      await sleep(50);
+      while ((await double.tell()).delayed < 20 || (await other.tell()).delayed < 1);
       await other.kill();
       expect(await lost).toMatchObject({ code: 'storeUnavailable' });
       // Their answers come after the cut, which in the driver's own calls is an error out of an event handler.
@@ -125,7 +125,7 @@ describe('appends', () => {
   });
 
   test('of thousands at once only so many are in flight, and none of a stream overtakes another', async () => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 20_000, inFlightMax: 16 });
+    const store = await open({ ...QUICK, inFlightMax: 16 });
     const results = await Promise.all(Array.from({ length: 2_000 }, (_, i) => store.append(`q-${String(i % 20)}`, i < 20 ? 'no_stream' : Math.floor(i / 20) - 1, events(1))));
     expect(results.every(({ kind }, i) => kind === 'appended' && results[i]!.kind === 'appended')).toBe(true);
     expect(await store.readStream('q-7', { direction: 'forward', limit: 1_000 })).toHaveLength(100);
@@ -169,9 +169,9 @@ describe('a door before it', () => {
 
   test.each([
     { how: 'killed and started again', strike: () => double.kill(), mend: () => double.restart() },
-    { how: 'frozen for longer than appends wait', strike: async () => { double.freeze(); await sleep(700); }, mend: async () => { double.thaw(); await turn(); } },
+    { how: 'frozen for longer than appends wait', strike: async () => { double.freeze(); await sleep(1_500); }, mend: async () => { double.thaw(); await turn(); } },
   ])('G1, G4: whatever was acknowledged stands once, with the server $how in the middle', async ({ strike, mend }) => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 300 });
+    const store = await open({ ...QUICK, appendTimeoutMs: 1_000, readTimeoutMs: 1_000 });
     const clock = { now: () => Date.now() };
     const door = new Door({ store, clock, random: randomBytes, sleep, tallies: new MemoryViewStore() });
     const acknowledged: string[] = [];
@@ -206,7 +206,7 @@ describe('following', () => {
   };
 
   test('a subscription goes on over kills and a freeze of the server, with nothing lost and nothing twice', async () => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 5_000 });
+    const store = await open({ ...QUICK, readTimeoutMs: 500 });
     await fill(store, 'a-', 0, 50);
     const strikes = [
       async () => { await double.kill(); await double.restart(); },
@@ -218,7 +218,7 @@ describe('following', () => {
         const strike = seen.length >= 50 * (4 - strikes.length) ? strikes.shift() : undefined;
         if (strike === undefined) return;
         await strike();
-        await fill(await open({ ...QUICK, appendTimeoutMs: 5_000 }), 'a-', 50 * (3 - strikes.length), 50);
+        await fill(store, 'a-', 50 * (3 - strikes.length), 50);
       },
     }, 200);
     expect(all).toHaveLength(200);
@@ -250,7 +250,7 @@ describe('following', () => {
   });
 
   test('a caller slower than the writers is dropped by the server, and reads everything on in order', async () => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 10_000, silenceMs: 10_000 });
+    const store = await open({ ...QUICK, silenceMs: 10_000 });
     await store.append('a-0', 'no_stream', events(1));
     const writer = EventStoreDBClient.connectionString(double.url);
     const large = (): ReturnType<typeof binaryEvent> => binaryEvent({ type: 'test.said', data: new Uint8Array(8_000) });
@@ -259,8 +259,8 @@ describe('following', () => {
       maxBatch: 50, each: async (_seen, batch) => {
         if (!batch.caughtUp || revision > 0) return;
         // Nothing is asked for meanwhile: what is read ahead is bounded, and then the socket fills.
-        const endsMs = performance.now() + 1_500;
-        while (performance.now() < endsMs) {
+        const { dropped } = await double.tell();
+        while ((await double.tell()).dropped === dropped) {
           const { nextExpectedRevision } = await writer.appendToStream('a-0', Array.from({ length: 100 }, large), { expectedRevision: BigInt(revision) });
           revision = Number(nextExpectedRevision);
         }
@@ -272,7 +272,7 @@ describe('following', () => {
   });
 
   test('checkpoints move the position through what the filter keeps back, beyond what a look at the head can see', async () => {
-    const store = await open({ ...QUICK, appendTimeoutMs: 10_000 });
+    const store = await open();
     for (let i = 0; i < 8; i += 1) await store.append(`b-${String(i)}`, 'no_stream', events(500));
     const positions: Position[] = [];
     const head = await store.head();
@@ -332,7 +332,7 @@ describe('the store itself', () => {
   test('is reached over TLS with an account, and turns away a wrong one by name', async () => {
     const secure = await startEventStoreDouble({ account: { username: 'ops', password: 'hunter2' } });
     try {
-      const store = await open({ ...QUICK, readTimeoutMs: 5_000, appendTimeoutMs: 5_000 }, { url: secure.url });
+      const store = await open(QUICK, { url: secure.url });
       expect(await store.append('s-1', 'no_stream', events(3))).toMatchObject({ kind: 'appended' });
       expect(await follow(store, {}, 3)).toHaveLength(3);
       const stranger = await open(QUICK, { url: secure.url.replace('hunter2', 'wrong-word') }).then(() => null, (error: unknown) => error);

@@ -181,6 +181,8 @@ describeWithBroker('Kafka', () => {
     ended.catch(() => undefined);
     return { seen, batches, ended, stop: () => { stop.abort(); return ended; } };
   }
+  /** A session that a busy machine's pauses do not outlast, and one that is over soon. */
+  const BRISK: KafkaTimes = { sessionMs: 2_000, heartbeatMs: 200, holdMs: 100 };
   const SHORT: KafkaTimes = { sessionMs: 500, heartbeatMs: 150, holdMs: 100 };
   const partitionsOf = (batches: readonly { readonly partition: number }[]): readonly number[] => [...new Set(batches.map(({ partition }) => partition))].sort();
 
@@ -189,8 +191,8 @@ describeWithBroker('Kafka', () => {
       const { place, topic } = await made(1);
       await topic.write(numbered(0, 3));
       const started = performance.now();
-      const one = followed(await sourceOf(place, SHORT), async (batch) => {
-        if (batch.deliveries[0]!.offset === '0') await until('three sessions have gone by', () => performance.now() - started > 1_500);
+      const one = followed(await sourceOf(place, BRISK), async (batch) => {
+        if (batch.deliveries[0]!.offset === '0') await until('more than a session has gone by', () => performance.now() - started > 2_500);
         expect(batch.signal.aborted).toBe(false);
         return pass(batch);
       });
@@ -205,7 +207,7 @@ describeWithBroker('Kafka', () => {
       const { place, topic } = await made(2);
       await topic.write([...numbered(0, 2), ...numbered(1, 2)]);
       let told = 0;
-      const first = followed(await sourceOf(place, SHORT), async (batch) => {
+      const first = followed(await sourceOf(place, BRISK), async (batch) => {
         // The first of each is passed, and then it waits until it is told that the partition may go.
         if (told < 2) {
           batch.passed(0);
@@ -216,7 +218,7 @@ describeWithBroker('Kafka', () => {
         return pass(batch);
       });
       await until('both are under way', () => first.batches.length === 2);
-      const second = followed(await sourceOf(place, SHORT));
+      const second = followed(await sourceOf(place, BRISK));
       await until('each has one and nothing is behind', async () => second.seen.length > 0 && (await (await sourceOf(place)).gaps()).every(({ gap }) => gap === 0));
       expect(told).toBe(2);
       expect(partitionsOf(second.batches)).toHaveLength(1);
@@ -241,7 +243,7 @@ describeWithBroker('Kafka', () => {
         return pass(batch);
       });
       await until('the records came again', () => one.seen.length >= 4);
-      expect(one.seen.map(({ offset }) => offset)).toEqual(['0', '1', '0', '1']);
+      expect(one.seen.slice(0, 4).map(({ offset }) => offset)).toEqual(['0', '1', '0', '1']);
       await one.stop();
       expect((await (await sourceOf(place)).gaps())[0]!.gap).toBe(0);
     });
@@ -326,6 +328,46 @@ describeWithBroker('Kafka', () => {
       for await (const deliveries of topic.read({ signal: new AbortController().signal })) read.push(...deliveries);
       expect(read.length).toBe(values.length);
       expect(values.every((value, index) => Buffer.compare(value, read[index]!.value!) === 0)).toBe(true);
+    });
+
+    test('what retention takes away while it is read is stepped over', async () => {
+      const { place, topic } = await made(1);
+      await topic.write(Array.from({ length: 30 }, () => ({ key: null, value: randomBytes(100_000), headers: {} })));
+      const admin = client().admin();
+      await admin.connect();
+      // kafkajs deletes only in topics that it has been asked of.
+      await admin.fetchTopicOffsets(place.topic);
+      const read: string[] = [];
+      for await (const deliveries of topic.read({ signal: new AbortController().signal })) {
+        if (read.length === 0) await admin.deleteTopicRecords({ topic: place.topic, partitions: [{ partition: 0, offset: '25' }] });
+        read.push(...deliveries.map(({ offset }) => offset));
+      }
+      await admin.disconnect();
+      expect(read.slice(-5)).toEqual(['25', '26', '27', '28', '29']);
+      expect(read.length).toBeLessThan(30);
+    });
+
+    test('a group whose place retention took away goes on with the first record kept, and says so', async () => {
+      const { place, topic } = await made(1);
+      await topic.write(numbered(0, 10));
+      const before = followed(await sourceOf(place), (batch) => {
+        batch.passed(2);
+        return { kind: 'paused', ms: 60_000 };
+      });
+      await until('some came', () => before.seen.length > 0);
+      await before.stop();
+      const admin = client().admin();
+      await admin.connect();
+      await admin.fetchTopicOffsets(place.topic);
+      await admin.deleteTopicRecords({ topic: place.topic, partitions: [{ partition: 0, offset: '6' }] });
+      await admin.disconnect();
+      const source = await sourceOf(place);
+      expect(await source.gaps()).toEqual([{ partition: 0, gap: 4 }]);
+      const after = followed(source);
+      await until('the rest came', async () => (await source.gaps())[0]!.gap === 0);
+      await after.stop();
+      expect(after.seen.map(({ offset }) => offset)).toEqual(['6', '7', '8', '9']);
+      expect(notices.some(({ message }) => message.includes('out of range'))).toBe(true);
     });
 
     test('a batch is bounded in bytes, however much stands on the topic', async () => {

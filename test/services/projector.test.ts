@@ -1,8 +1,9 @@
 // The projector between an event store and a view store that fail, and the work that it does as events grow.
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
@@ -13,13 +14,18 @@ import { isWorkspaceId, workspaceKeys, type WorkspaceKeys } from '../../schemas/
 import { parseInstant } from '../../schemas/time.ts';
 import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
+import { openSqliteEventStore } from '../../services/adapters/sqlite-events.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
 import { Door } from '../../services/door.ts';
 import { OperatingError } from '../../services/errors.ts';
 import type { Commit, CommitResult, EventStore, Position, View, ViewStore } from '../../services/ports.ts';
 import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST } from '../../services/projector/digest.ts';
+import { BATCH_BYTES_MAX, BATCH_CUT_MAX, FOLD_MS_MAX, Pace } from '../../services/projector/intake.ts';
 import { type GroupProgress, type ProjectorOptions, read, runProjector } from '../../services/projector/projector.ts';
 import { type Arrival, Target } from '../../services/projector/target.ts';
+import { startProjectorThread } from '../../services/projector/thread.ts';
+import { shardOf } from '../../services/shards.ts';
+import { Workspaces } from '../../services/workspaces.ts';
 import { arbitraryArrival, arbitraryEvents, CONTEXT, event, second } from '../support/facts.ts';
 import { seeded } from '../support/seeded.ts';
 
@@ -27,7 +33,8 @@ const PROJECTIONS = [journeys, persons] as const;
 const keysOf = async (workspace: string): Promise<WorkspaceKeys> => keysFor(workspace);
 const position = (place: number): Position => String(place).padStart(20, '0') as Position;
 
-const KEYS = ['acme', 'rival'].map((name) => {
+const MANY = ['acme', 'rival', 'w1', 'w2', 'w3', 'w4', 'w5'] as const;
+const KEYS = MANY.map((name) => {
   if (!isWorkspaceId(name)) throw new Error('not a workspace');
   return workspaceKeys(name, new Uint8Array(32).fill(9));
 });
@@ -143,7 +150,7 @@ function brokenUp(inner: EventStore, size: number, breaks: readonly number[], ho
 // ---- events ----------------------------------------------------------------------------------------------------------
 
 /** A day's events of a few customers, in the order of their arrival: linked calls, late events, merges, two workspaces. */
-async function recorded(seed: number, count: number): Promise<EventStore> {
+async function recorded(seed: number, count: number, workspaces?: readonly string[]): Promise<EventStore> {
   const store = new MemoryEventStore({ storeId: 'store' });
   const door = new Door({ store, clock: { now: () => Date.UTC(2026, 2, 3) }, random: (size) => new Uint8Array(size), sleep: async () => undefined, tallies: new MemoryViewStore() });
   const chance = seeded(seed);
@@ -155,19 +162,20 @@ async function recorded(seed: number, count: number): Promise<EventStore> {
     };
     const data = { interactionId: `i${chance.below(9)}`, ...(chance.below(9) === 0 ? { linkedTo: `i${chance.below(9)}` } : {}), ...(chance.below(9) === 0 ? { journeyId: `J${chance.below(4)}` } : {}) };
     const decoded: CloudEvent = { id: attributes.id, source: 's', type: attributes.type, time: parseInstant(attributes.time), attributes, dataKind: 'json', data: Buffer.from(JSON.stringify(data)) };
-    await door.receive(keysFor(chance.below(4) === 0 ? 'rival' : 'acme'), [{ kind: 'event', event: decoded }]);
+    const workspace = workspaces === undefined ? (chance.below(4) === 0 ? 'rival' : 'acme') : chance.pick(workspaces);
+    await door.receive(keysFor(workspace), [{ kind: 'event', event: decoded }]);
   }
   await door.drain();
   return store;
 }
 
-/** All that the log holds, folded at once into views of their own. */
-async function freshFold(events: EventStore): Promise<readonly string[]> {
+/** All that the log holds of some workspaces, folded at once into views of their own. */
+async function freshFold(events: EventStore, holds: (workspace: string) => boolean = () => true): Promise<readonly string[]> {
   const head = await events.head();
   const arrivals: Arrival[] = [];
   const reading = new AbortController();
   for await (const batch of events.subscribe({ after: null, prefixes: [], maxBatch: 10_000, signal: reading.signal })) {
-    arrivals.push(...batch.events.flatMap(read));
+    arrivals.push(...batch.events.flatMap(read).filter(({ workspace }) => holds(workspace)));
     if (batch.caughtUp) reading.abort();
   }
   return Promise.all(PROJECTIONS.map(async (projection) => {
@@ -191,6 +199,8 @@ async function targetOn(view: View, projection: Projection, cacheBytesMax: numbe
 
 async function liveView(views: ViewStore, group: string): Promise<View> { return views.view(group, (await views.live(group)) ?? 0, 0); }
 
+const ROOM = { batchMax: 4096, cacheBytesMax: 1e7, stepBytesMax: 1e7, lanes: 1 };
+
 /** Runs a projector until every group has folded the whole log; answers what it told on the way. */
 async function project(events: EventStore, views: ViewStore, more: Partial<ProjectorOptions> = {}): Promise<{ readonly faults: readonly unknown[]; readonly told: readonly (readonly GroupProgress[])[] }> {
   const head = await events.head();
@@ -198,11 +208,11 @@ async function project(events: EventStore, views: ViewStore, more: Partial<Proje
   const faults: unknown[] = [];
   const told: (readonly GroupProgress[])[] = [];
   await runProjector({
-    events, views, projections: PROJECTIONS, keysOf, shards: 1, owned: 'all', patience: 'bounded', cacheBytesMax: 1e7,
+    events, views, projections: PROJECTIONS, keysOf, shards: 1, owned: 'all', patience: 'bounded', room: ROOM,
     clock: { now: () => 0 }, wait: async () => { await setImmediate(); }, signal: stop.signal,
     onProgress: (groups) => {
       told.push(groups);
-      if (groups.every((group) => group.position === head)) stop.abort();
+      if (groups.length > 0 && groups.every((group) => group.through === head)) stop.abort();
     },
     onFault: (fault) => { faults.push(fault); },
     ...more,
@@ -378,7 +388,309 @@ describe('the supervisor', () => {
   });
 });
 
-// ---- batches ---------------------------------------------------------------------------------------------------------
+// ---- shards ----------------------------------------------------------------------------------------------------------
+
+const until = async (come: () => boolean | Promise<boolean>): Promise<void> => { while (!(await come())) await setImmediate(); };
+const calmly: ProjectorOptions['wait'] = (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined);
+
+/** A generation with so many shards, live. */
+async function makeLive(views: ViewStore, projection: Projection, shards: number): Promise<void> {
+  const { id } = await views.createGeneration({ group: projection.group, version: projection.version, shards, storeId: 'store', target: null, fields: projection.fields, subFields: projection.subFields, ordered: projection.ordered });
+  await views.promote(projection.group, await views.live(projection.group), id);
+}
+
+/** Of every shard of every group: that it is what its workspaces' events give. */
+async function expectShardsFolded(events: EventStore, views: ViewStore): Promise<void> {
+  for (const [i, { group }] of PROJECTIONS.entries()) {
+    const { generation } = await liveView(views, group);
+    for (let shard = 0; shard < generation.shards; shard += 1) {
+      const view = await views.view(group, generation.id, shard);
+      const fresh = await freshFold(events, (workspace) => shardOf(workspace, generation.shards) === shard);
+      expect({ group, shard, digest: await view.digest() }).toEqual({ group, shard, digest: fresh[i] });
+    }
+  }
+}
+
+describe('shards', () => {
+  test('G3: workers that share them fold every shard once, and none asks for a workspace that is not its own', async () => {
+    const events = await recorded(11, 150, MANY);
+    const views = new MemoryViewStore();
+    const asked = [new Set<string>(), new Set<string>()];
+    await Promise.all([[0, 2], [1]].map((owned, worker) => project(brokenUp(events, 20, [], 'ends'), views, {
+      shards: 3, owned, keysOf: async (workspace) => { asked[worker]?.add(workspace); return keysFor(workspace); },
+    })));
+    await expectShardsFolded(events, views);
+    expect([...(asked[0] ?? [])].filter((workspace) => shardOf(workspace, 3) === 1)).toEqual([]);
+    expect([...(asked[1] ?? [])].filter((workspace) => shardOf(workspace, 3) !== 1)).toEqual([]);
+    expect((await views.generations('journeys')).map(({ shards }) => shards)).toEqual([3]);
+  });
+
+  test.each([[1, 4], [4, 2], [5, 2], [3, 3]])('G3: a generation made with %i is folded whole by the workers of %i parts', async (made, parts) => {
+    const events = await recorded(12, 80, MANY);
+    const views = new MemoryViewStore();
+    for (const projection of PROJECTIONS) await makeLive(views, projection, made);
+    const folded: number[][] = [];
+    for (let part = 0; part < parts; part += 1) {
+      // A part for which there is no shard stands by.
+      const stop = new AbortController();
+      if (part >= made) await project(events, views, { shards: parts, owned: [part], signal: stop.signal, onProgress: (groups) => { expect(groups).toEqual([]); stop.abort(); } });
+      else folded.push((await project(events, views, { shards: parts, owned: [part] })).told.at(-1)?.[0]?.shards.map(({ shard }) => shard) ?? []);
+    }
+    expect(folded.flat().sort()).toEqual(Array.from({ length: made }, (_, shard) => shard));
+    await expectShardsFolded(events, views);
+  });
+
+  test('one that is taken over far behind is caught up, and the others do not fold again what they have', async () => {
+    const events = await recorded(13, 120, MANY);
+    const views = new MemoryViewStore();
+    await project(events, views, { shards: 3, owned: [0, 1] });
+    const { told } = await project(brokenUp(events, 30, [], 'ends'), views, { shards: 3, owned: 'all' });
+    const last = told.at(-1)?.find(({ group }) => group === 'journeys');
+    expect(last?.shards.map(({ shard, events: folded }) => [shard, folded > 0])).toEqual([[0, false], [1, false], [2, true]]);
+    expect(last?.events).toBe(last?.shards[2]?.events);
+    await expectShardsFolded(events, views);
+  });
+
+  test('an idle shard is moved along every few seconds, also when nothing comes any more; its gap is none meanwhile', async () => {
+    const events = await recorded(14, 20, ['acme']);
+    const head = await events.head();
+    const views = new MemoryViewStore();
+    let now = 0;
+    const stop = new AbortController();
+    let latest: GroupProgress | undefined;
+    const running = project(events, views, { shards: 2, owned: 'all', signal: stop.signal, clock: { now: () => now }, onProgress: ([journeysNow]) => { latest = journeysNow; } });
+    await until(() => latest?.through === head);
+    const idle = 1 - shardOf('acme', 2);
+    const view = await views.view('journeys', 1, idle);
+    expect([await view.position(), latest?.position, latest?.shards[idle]?.position, latest?.shards[1 - idle]?.position]).toEqual([null, null, null, head]);
+    now = 2000;
+    await until(async () => (await view.position()) === head);
+    await until(() => latest?.position === head);
+    stop.abort();
+    await running;
+    await expectShardsFolded(events, views);
+  });
+
+  test('another generation that becomes live is taken up, by who folds and by who stood by', async () => {
+    const events = await recorded(15, 40, MANY);
+    const views = new MemoryViewStore();
+    for (const projection of PROJECTIONS) await makeLive(views, projection, 1);
+    let now = 0;
+    const stop = new AbortController();
+    const seen: (readonly GroupProgress[])[] = [[], []];
+    const running = [0, 1].map((part) => project(events, views, { shards: 2, owned: [part], signal: stop.signal, clock: { now: () => now }, onProgress: (groups) => { seen[part] = groups; } }));
+    await until(async () => (await (await liveView(views, 'persons')).position()) === (await events.head()) && seen[0]?.length === 2);
+    expect(seen[1]).toEqual([]);
+    for (const projection of PROJECTIONS) await makeLive(views, projection, 2);
+    now = 5000;
+    await until(() => seen.every((groups) => groups.length === 2 && groups.every(({ generation, events: folded }) => generation === 2 && folded > 0)));
+    stop.abort();
+    await Promise.all(running);
+    await expectShardsFolded(events, views);
+  });
+
+  test('two that start at once leave one generation behind', async () => {
+    const events = await recorded(16, 10);
+    const views = new MemoryViewStore();
+    await Promise.all([project(events, views), project(events, views)]);
+    expect((await views.generations('journeys')).length).toBe(1);
+  });
+});
+
+// ---- how much at a time ----------------------------------------------------------------------------------------------
+
+describe('batches', () => {
+  const seen = (told: readonly (readonly GroupProgress[])[]): number[] => told.map(([group]) => group?.events ?? 0).filter((count, i, all) => count !== all[i - 1]);
+
+  test('behind, they grow from a page to all that is allowed, so that a journey is written once for many of its events', async () => {
+    const events = await recorded(17, 2600);
+    const fresh = await freshFold(events);
+    const written = async (batchMax: number): Promise<{ readonly counts: readonly number[]; readonly documents: number }> => {
+      const views = new MemoryViewStore();
+      const { told } = await project(events, views, { wait: calmly, room: { ...ROOM, batchMax } });
+      expect(await (await liveView(views, 'journeys')).digest()).toBe(fresh[0]);
+      return { counts: seen(told), documents: told.at(-1)?.[0]?.documents ?? 0 };
+    };
+    const [large, small] = [await written(4096), await written(500)];
+    expect(large.counts).toEqual([0, 500, 1500, 2600]);
+    expect(small.counts).toEqual([0, 500, 1000, 1500, 2000, 2500, 2600]);
+    expect(large.documents).toBeLessThan(small.documents);
+  });
+
+  test('a batch that takes long is followed by smaller ones', () => {
+    const pace = new Pace(32_768);
+    const crew = { isCut: false };
+    const limit = (): number => { let events = 1; while (!pace.isFull(crew, events, 0)) events += 1; return events; };
+    const took = (full: boolean, ms: number): number => { pace.took({ full }, ms); return limit(); };
+    expect([limit(), took(true, 100), took(false, 100), took(true, 100), took(true, FOLD_MS_MAX - 1), took(true, FOLD_MS_MAX + 1), took(true, 9e9), took(true, 9e9)]).toEqual([500, 1000, 1000, 2000, 2000, 1000, 500, 500]);
+    for (let i = 0; i < 20; i += 1) took(true, 0);
+    expect(limit()).toBe(32_768);
+    expect(pace.isFull(crew, 1, BATCH_BYTES_MAX)).toBe(true);
+    expect(pace.isFull({ isCut: true }, BATCH_CUT_MAX, 0)).toBe(true);
+  });
+
+  test('what comes is folded soon, also when the store never says that there is no more', async () => {
+    const events = await recorded(18, 30);
+    const mute: EventStore = { ...brokenUp(events, 10, [], 'ends'), subscribe: async function* (options) { for await (const batch of events.subscribe(options)) yield { ...batch, caughtUp: false }; } };
+    const views = new MemoryViewStore();
+    await project(mute, views, { wait: calmly });
+    expect(await (await liveView(views, 'journeys')).digest()).toBe((await freshFold(events))[0]);
+  });
+
+  test('while one is committed the next is read, and no more than that', async () => {
+    const events = await recorded(19, 400);
+    let pages = 0;
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => { release = resolve; });
+    const counted: EventStore = { ...brokenUp(events, 50, [], 'ends'), subscribe: async function* (options) { for await (const batch of events.subscribe({ ...options, maxBatch: 50 })) { pages += 1; yield batch; } } };
+    const inner = new MemoryViewStore();
+    const store = new Mishaps(new Map()).store(inner);
+    const slow: ViewStore = { ...store, view: async (group, generation, shard) => { const view = await store.view(group, generation, shard); return { ...view, commit: async (commit) => { await released; return view.commit(commit); } }; } };
+    const running = project(counted, slow, { wait: calmly, room: { ...ROOM, batchMax: 100, lanes: 2 } });
+    await until(() => pages >= 4);
+    for (let turn = 0; turn < 50; turn += 1) await setImmediate();
+    // Two of 50 are being committed, two are gathered, and the reader waits.
+    expect(pages).toBe(4);
+    release();
+    await running;
+    expect(await (await liveView(inner, 'journeys')).digest()).toBe((await freshFold(events))[0]);
+  });
+});
+
+// ---- stores that go away, and come back another ------------------------------------------------------------------------
+
+/** A view store whose contents are exchanged at the n-th call: as a Redis that was emptied, or restored from an older copy, under the handles that were opened on it. */
+function exchanged(first: ViewStore, second: ViewStore, at: number): { readonly store: ViewStore; readonly calls: () => number } {
+  let calls = 0;
+  const inner = (): ViewStore => (calls++ < at ? first : second);
+  const gone = async <T>(work: Promise<T>, otherwise: T): Promise<T> => work.catch((fault: unknown) => {
+    if (fault instanceof OperatingError && fault.code === 'viewMissing') return otherwise;
+    throw fault;
+  });
+  const view = async (group: string, generation: number, shard: number): Promise<View> => {
+    const opened = await inner().view(group, generation, shard);
+    const now = (): Promise<View> => inner().view(group, generation, shard);
+    return {
+      generation: opened.generation, shard, commitMax: null, position: () => gone(now().then((it) => it.position()), null), digest: () => gone(now().then((it) => it.digest()), '0'.repeat(32)),
+      load: (keys) => gone(now().then((it) => it.load(keys)), keys.map(() => null)), commit: (commit) => gone(now().then((it) => it.commit(commit)), { kind: 'moved', position: null, live: null }),
+      scan: (from, to, limit) => opened.scan(from, to, limit), search: (query, space) => opened.search(query, space), stats: () => opened.stats(),
+    };
+  };
+  const plain = new Mishaps(new Map()).store(first);
+  return {
+    calls: () => calls,
+    store: {
+      ...plain, view, generations: (group) => inner().generations(group), live: (group) => inner().live(group), createGeneration: (generation) => inner().createGeneration(generation),
+      promote: (group, from, to) => inner().promote(group, from, to), dropGeneration: (group, id) => inner().dropGeneration(group, id),
+    },
+  };
+}
+
+describe('stores that go away', () => {
+  test('with endless patience it goes on for as long as it takes, and tells each time', async () => {
+    const events = await recorded(20, 30);
+    const views = new MemoryViewStore();
+    const waits: number[] = [];
+    const store = new Mishaps(new Map(Array.from({ length: 200 }, (_, call) => [call, 'lost']))).store(views);
+    const { faults } = await project(events, store, { patience: 'endless', wait: async (ms) => { waits.push(ms); await setImmediate(); } });
+    expect(faults.length).toBeGreaterThan(100);
+    expect(Math.max(...waits)).toBe(5000);
+    expect(await (await liveView(views, 'journeys')).digest()).toBe((await freshFold(events))[0]);
+  });
+
+  test('views of another store are refused all the same', async () => {
+    const views = new MemoryViewStore();
+    await project(await recorded(21, 3), views);
+    await expect(project(new MemoryEventStore({ storeId: 'another' }), views, { patience: 'endless' })).rejects.toMatchObject({ code: 'foreignStore' });
+  });
+
+  test.each(['emptied', 'set back'] as const)('G3: views that are %s at any moment are folded again from what they hold', async (how) => {
+    const events = await recorded(22, 40);
+    const fresh = await freshFold(events);
+    const run = async (at: number): Promise<{ readonly calls: number; readonly digests: readonly string[] }> => {
+      const second = new MemoryViewStore();
+      if (how === 'set back') {
+        // Folded as far as the twelfth event, under the same generation.
+        const stop = new AbortController();
+        await project(brokenUp(events, 12, [], 'ends'), second, { signal: stop.signal, onProgress: (groups) => { if (groups.every(({ events: folded }) => folded > 0)) stop.abort(); } });
+      }
+      const { store, calls } = exchanged(new MemoryViewStore(), second, at);
+      await project(brokenUp(events, 7, [], 'ends'), store, { patience: 'endless' });
+      if (calls() <= at) return { calls: calls(), digests: fresh };
+      // What was told last may be from before: one more batch, or the next look, finds out.
+      let now = 0;
+      await project(events, second, { clock: { now: () => (now += 1000) } });
+      return { calls: calls(), digests: await Promise.all(PROJECTIONS.map(async ({ group }) => (await liveView(second, group)).digest())) };
+    };
+    const { calls } = await run(Number.POSITIVE_INFINITY);
+    for (let at = 0; at < calls; at += 1) expect({ at, digests: (await run(at)).digests }).toEqual({ at, digests: fresh });
+  });
+
+  test('views emptied while nothing happens are made anew within a few seconds', async () => {
+    const events = await recorded(23, 20);
+    const head = await events.head();
+    const [first, second] = [new MemoryViewStore(), new MemoryViewStore()];
+    await project(events, first);
+    let now = 0;
+    const stop = new AbortController();
+    const { store } = exchanged(first, second, 40);
+    const running = project(events, store, { patience: 'endless', signal: stop.signal, clock: { now: () => (now += 100) }, onProgress: () => undefined });
+    await until(async () => (await second.live('persons')) !== null && (await (await liveView(second, 'persons')).position()) === head);
+    stop.abort();
+    await running;
+    expect(await (await liveView(second, 'journeys')).digest()).toBe((await freshFold(events))[0]);
+  });
+});
+
+describe('the thread', () => {
+  test('folds the shards that it is told to, from where their views stand, and ends when it is told to', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'throughline-thread-'));
+    const random = (size: number): Uint8Array => randomBytes(size);
+    const masterKey = random(32);
+    const clock = { now: () => Date.now() };
+    const events = await openSqliteEventStore({ folder, mode: 'direct', random });
+    try {
+      const workspaces = await Workspaces.open({ store: events, masterKey, clock, random, sleep: async () => undefined });
+      await workspaces.firstStart({ token: null, secret: null });
+      const keys = workspaces.keys('default');
+      if (keys === null) throw new Error('no workspace');
+      const door = new Door({ store: events, clock, random, sleep: async () => undefined, tallies: new MemoryViewStore() });
+      const attributes = { specversion: '1.0', id: '1', source: 's', type: 'org.throughline.interaction.started', identity: 'ana@example.com', identitytype: 'email' };
+      await door.receive(keys, [{ kind: 'event', event: { id: '1', source: 's', type: attributes.type, time: null, attributes, dataKind: 'json', data: Buffer.from('{"interactionId":"i1"}') } }]);
+      await door.drain();
+      await workspaces.close();
+      const head = await events.head();
+      const place = { kind: 'sqlite', folder } as const;
+      const faults: string[] = [];
+      const thread = startProjectorThread({ events: place, views: place, masterKey, shards: 2, owned: [] }, (message) => { faults.push(message); });
+      const folds = (): (readonly [string, number, boolean])[] => thread.progress().flatMap(({ group, through, shards }) => shards.map(({ shard }) => [group, shard, through === head] as const));
+      thread.own([0]);
+      thread.own([0, 1]);
+      await until(() => folds().length === 4 && folds().every(([, , done]) => done));
+      thread.own([1]);
+      expect(thread.progress()).toEqual([]);
+      await until(() => folds().length === 2);
+      expect(folds()).toEqual([['journeys', 1, true], ['persons', 1, true]]);
+      await thread.stop();
+      await thread.ended;
+      expect([thread.failed(), thread.trouble(), faults]).toEqual([false, null, []]);
+    } finally {
+      await events.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('says why, when a store is no good', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'throughline-thread-'));
+    const place = { kind: 'sqlite', folder } as const;
+    const thread = startProjectorThread({ events: place, views: place, masterKey: new Uint8Array(32), shards: 1, owned: 'all' }, () => undefined);
+    await expect(thread.ended).rejects.toMatchObject({ code: 'storeUnavailable' });
+    expect(thread.failed()).toBe(true);
+    rmSync(folder, { recursive: true });
+  });
+});
+
+// ---- a target ---------------------------------------------------------------------------------------------------------
 
 describe('a target', () => {
   /** As the tests' facts are made. */

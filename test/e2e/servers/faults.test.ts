@@ -1,6 +1,7 @@
 // What may happen to a line at work, each a test of its own under load, all with the same oracle (test/support/oracle.ts):
 // nothing lost, nothing twice, no view wrong. `make faults` runs every one; elsewhere two of them run, chosen by the seed that
 // the tests' name tells (SEED=… of `make faults` repeats it).
+import { execFileSync } from 'node:child_process';
 import { startEventStoreDouble } from '../../support/eventstoredb/double.ts';
 import { passed } from '../../support/oracle.ts';
 import type { Program } from '../../support/programs.ts';
@@ -104,6 +105,16 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'kill -9 of Redis', events: 'sqlite',
     strike: async (scene) => {
+      await scene.stage.redis.kill();
+      await scene.stage.redis.restart();
+      return all(scene);
+    },
+  },
+  {
+    // Nothing of it was kept: the projector starts from nothing, and says `building` until it is there again.
+    name: 'kill -9 of Redis, which comes back empty', events: 'sqlite',
+    strike: async (scene) => {
+      execFileSync('redis-cli', ['-p', String(scene.stage.redis.port), 'flushall']);
       await scene.stage.redis.kill();
       await scene.stage.redis.restart();
       return all(scene);

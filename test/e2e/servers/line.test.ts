@@ -3,8 +3,8 @@
 // (test/support/oracle.ts): received = recorded + duplicates + dead-lettered, every event once and in order, and every view
 // equal to a fresh fold of the log and to the same lines in an embedded `serve`.
 import { openTopic } from '../../../services/backends.ts';
-import { journeysOf, settled, sourcePlace } from '../../support/oracle.ts';
-import { json, throughline, until } from '../../support/serve.ts';
+import { account, journeysOf, settled, sourcePlace } from '../../support/oracle.ts';
+import { json, TEST_KEY, throughline, until } from '../../support/serve.ts';
 import { describeOnServers, type Line, SEED, Stage } from './stage.ts';
 
 /** `make test-servers` takes 100,000; what fits into the time of `make test` is less. */
@@ -13,6 +13,7 @@ const LOAD = Number(process.env['THROUGHLINE_TEST_LOAD'] ?? 6000);
 const LOAD_MS = 60_000 + LOAD * 3;
 /** What is asked of a takeover: a lease that is not renewed is another's within this. */
 const TAKEOVER_MS = 10_000;
+const REST_MS = 60_000;
 
 describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
   let stage: Stage;
@@ -24,6 +25,16 @@ describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
   });
   afterAll(async () => { await stage.close(); }, 60_000);
   const opened = async (options?: Parameters<Stage['line']>[0]): Promise<Line> => (line = await stage.line(options));
+
+  test('the oracle itself: where nobody took anything in, it misses every event and every dead letter', async () => {
+    const { publishLoad, start, places } = bound(await opened());
+    await start();
+    await stage.broker.createTopic(`${sourcePlace(places).topic}.dead-letter`, 1);
+    await publishLoad(400);
+    const { received, recorded, wrong } = await account(places);
+    expect([received, recorded]).toEqual([400, 0]);
+    expect(wrong.join()).toMatch(/is not in the log/);
+  }, 60_000);
 
   test(`G1, G2, G3, G4: ${String(LOAD)} records with repeats, late events and poison are each recorded once, known again or dead-lettered`, async () => {
     const { publishLoad, judge, start } = bound(await opened());
@@ -66,25 +77,33 @@ describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
   }, 120_000);
 
   test('G8: a topic writes to the workspaces that it lists, each event to its own, and to no other', async () => {
-    const { start, places } = bound(await opened({ workspaces: 'default,listed' }));
+    const { start, programs, places } = bound(await opened({ workspaces: 'default,listed' }));
     const env = { THROUGHLINE_MASTER_KEY: places.masterKey };
     const [api] = await start();
-    for (const name of ['listed', 'foreign']) expect(await throughline(['workspaces', 'create', name, '--data', places.folder, '--json'], { env })).toMatchObject({ code: 0 });
-    const running = [api, await line?.programs.start('ingest', places), await line?.programs.start('project', places)].filter((one) => one !== undefined);
+    const keys: Record<string, string> = { default: TEST_KEY };
+    for (const name of ['listed', 'foreign']) {
+      const made = await throughline(['workspaces', 'create', name, '--data', places.folder, '--json'], { env });
+      expect(made).toMatchObject({ code: 0 });
+      keys[name] = (JSON.parse(made.stdout) as { readonly key: string }).key;
+    }
+    const running = [api, await programs.start('ingest', places), await programs.start('project', places)];
     const where = sourcePlace(places);
     const topic = await openTopic(where, where.topic);
-    const event = (id: string, workspace: string | null): object => ({ specversion: '1.0', id, source: 'tenants', type: 'test.tenants', identity: `${id}@example.com`, identitytype: 'email', ...(workspace === null ? {} : { workspace }) });
-    const sent = [event('of-default', 'default'), event('of-listed', 'listed'), event('of-foreign', 'foreign'), event('of-unmade', 'unmade')];
-    await topic.write(sent.map((one) => ({ key: null, value: Buffer.from(JSON.stringify(one)), headers: {} })));
+    const identity = (of: string): string => `of-${of}@example.com`;
+    await topic.write(['default', 'listed', 'foreign', 'unmade'].map((of) => ({
+      key: Buffer.from(identity(of)), headers: {},
+      value: Buffer.from(JSON.stringify({ specversion: '1.0', id: of, source: 'tenants', type: 'test.tenants', identity: identity(of), identitytype: 'email', workspace: of })),
+    })));
     await topic.close();
-    await settled(places, running, 60_000);
-    const listed = JSON.parse((await throughline(['status', '--data', places.folder, '--json'], { env })).stdout) as { events: number };
-    // Three workspaces and the first key of one or of each; and the two events that were theirs to write.
-    const letters = await throughline(['dead-letters', 'list', '--source', places.source, '--data', places.folder, '--json'], { env });
-    expect(letters.stdout.match(/wrongWorkspace/g)?.length).toBeGreaterThanOrEqual(2);
-    expect(listed.events).toBeGreaterThan(0);
-    expect((await api.request('/persons?identity=of-default@example.com')).status).toBe(200);
-    for (const id of ['of-listed', 'of-foreign', 'of-unmade']) expect([id, (await api.request(`/persons?identity=${id}@example.com`)).status]).toEqual([id, 404]);
+    await settled(places, running, REST_MS);
+    const letters = await throughline(['dead-letters', 'list', '--source', places.source, '--json'], { env });
+    expect(letters).toMatchObject({ code: 0 });
+    expect({ said: letters.stdout, wrong: letters.stdout.match(/"wrongWorkspace"/g)?.length }).toMatchObject({ wrong: 2 });
+    for (const [workspace, key] of Object.entries(keys)) {
+      const found = await Promise.all(['default', 'listed', 'foreign', 'unmade'].map(async (of) => (await api.request(`/history?identity=${identity(of)}`, { key })).text()));
+      // The foreign one was refused; each of the others stands in its own workspace and in no other.
+      expect({ workspace, holds: found.map((text) => text.includes('test.tenants')) }).toEqual({ workspace, holds: ['default', 'listed', 'foreign', 'unmade'].map((of) => of === workspace && of !== 'foreign') });
+    }
   }, 120_000);
 });
 

@@ -53,7 +53,7 @@ export class Stage {
   }
 
   static async open(startEvents: (() => Promise<EventServer>) | null = null): Promise<Stage> {
-    const [broker, redis, events] = await Promise.all([startBroker(), startRedis(), startEvents === null ? null : startEvents()]);
+    const [broker, redis, events] = await Promise.all([startBroker(), startRedis({ persistent: true }), startEvents === null ? null : startEvents()]);
     const [toKafka, toRedis, toEvents] = await Promise.all([
       startProxy({ port: broker.port, advertised: true }), startProxy({ port: redis.port }), events === null ? null : startProxy({ port: events.port }),
     ]);
@@ -202,7 +202,7 @@ export async function openHouseOnServers(): Promise<House> {
 
 /** An api and a project over a Redis of their own: `takeIn` imports over HTTP. */
 export async function openHouseOnRedis(): Promise<House> {
-  const redis = await startRedis();
+  const redis = await startRedis({ persistent: true });
   const folder = temporaryFolder();
   const running = new Programs();
   const places: Places = { source: '', events: null, views: redis.url, folder, masterKey: '5a'.repeat(32), workspaceSecret: 'a5'.repeat(32) };

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { EventStore, Position, RecordedEvent, SubscriptionBatch } from '../../../services/ports.ts';
-import type { Order } from './server.ts';
+import type { Order, State } from './server.ts';
 
 export interface EventStoreDouble {
   /** Of the driver: `esdb://127.0.0.1:PORT?tls=false`, or with its account and certificate. */
@@ -21,6 +21,8 @@ export interface EventStoreDouble {
   slow(ms: number): Promise<void>;
   /** While on, subscriptions get nothing, and everything else is answered. */
   mute(on: boolean): Promise<void>;
+  /** What is under way in it, for a test to wait for. */
+  tell(): Promise<State>;
   /** Empties it, as if newly installed. */
   wipe(): Promise<void>;
   /** Starts it again on its port, with its file. */
@@ -28,6 +30,9 @@ export interface EventStoreDouble {
   /** Kills it and removes its file. */
   stop(): Promise<void>;
 }
+
+/** Each order without its number. */
+type Distribute<T> = T extends unknown ? Omit<T, 'number'> : never;
 
 const SERVER = path.join(import.meta.dirname, 'server.ts');
 
@@ -44,13 +49,12 @@ export async function startEventStoreDouble(options: { readonly ids?: number; re
   let running = await launch(args);
   const { port } = running;
   let orders = 0;
-  const order = async (what: { readonly kind: 'slow'; readonly ms: number } | { readonly kind: 'mute'; readonly on: boolean } | { readonly kind: 'wipe' }): Promise<void> => {
+  const order = async (what: Distribute<Order>): Promise<State> => {
     const number = orders += 1;
-    const sent: Order = { ...what, number };
-    running.child.send(sent);
+    running.child.send({ ...what, number });
     for (;;) {
-      const [answer] = (await once(running.child, 'message')) as [{ readonly done?: number }];
-      if (answer.done === number) return;
+      const [answer] = (await once(running.child, 'message')) as [{ readonly done: number; readonly state: State }];
+      if (answer.done === number) return answer.state;
     }
   };
   return {
@@ -61,9 +65,10 @@ export async function startEventStoreDouble(options: { readonly ids?: number; re
     kill: (signal = 'SIGKILL') => end(running.child, signal),
     freeze: () => { process.kill(pidOf(running.child), 'SIGSTOP'); },
     thaw: () => { process.kill(pidOf(running.child), 'SIGCONT'); },
-    slow: (ms) => order({ kind: 'slow', ms }),
-    mute: (on) => order({ kind: 'mute', on }),
-    wipe: () => order({ kind: 'wipe' }),
+    slow: async (ms) => { await order({ kind: 'slow', ms }); },
+    mute: async (on) => { await order({ kind: 'mute', on }); },
+    wipe: async () => { await order({ kind: 'wipe' }); },
+    tell: () => order({ kind: 'tell' }),
     async restart() {
       await end(running.child, 'SIGKILL');
       running = await launch([...args, '--port', String(port)]);

@@ -35,10 +35,14 @@ if (values.file === undefined) throw new Error('--file: where the log is kept');
 const log = new Log(values.file, { fsync: values.fsync, idsMax: Number(values.ids) });
 let slowMs = 0;
 let isMute = false;
+let delayed = 0;
+let droppedCount = 0;
 let port = 0;
 
 /** What the parent may say. Each is answered by its number. */
-export type Order = { readonly number: number } & ({ readonly kind: 'slow'; readonly ms: number } | { readonly kind: 'mute'; readonly on: boolean } | { readonly kind: 'wipe' });
+export type Order = { readonly number: number } & ({ readonly kind: 'slow'; readonly ms: number } | { readonly kind: 'mute'; readonly on: boolean } | { readonly kind: 'wipe' } | { readonly kind: 'tell' });
+/** Answers to appends that are put off right now, and subscribers dropped since the start. */
+export interface State { readonly delayed: number; readonly dropped: number }
 
 // ---- what goes over the wire -----------------------------------------------------------------------------------------
 
@@ -140,8 +144,15 @@ function batchAppend(call: grpc.ServerDuplexStream<Wire.BatchAppendReq, Wire.Bat
       pending -= 1;
       if (ended && pending === 0) call.end();
     };
-    if (slowMs > 0) setTimeout(send, slowMs);
-    else send();
+    if (slowMs === 0) {
+      send();
+      return;
+    }
+    delayed += 1;
+    setTimeout(() => {
+      delayed -= 1;
+      send();
+    }, slowMs);
   };
   call.on('data', (request: Wire.BatchAppendReq) => {
     const correlation = request.getCorrelationId();
@@ -359,6 +370,7 @@ class Subscriber {
     if (this.#behindSinceMs === null || Date.now() - this.#behindSinceMs < LIVE_MS_MAX) return;
     live.delete(this);
     dropped.add(this.call);
+    droppedCount += 1;
     this.call.emit('error', new Refusal(grpc.status.ABORTED, 'Operation timed out: Consumer too slow to handle event while live. Client resubscription required.'));
   }
 
@@ -470,7 +482,9 @@ process.on('message', (order: Order) => {
       log.onFlush();
       break;
     case 'wipe': log.wipe(); break;
+    case 'tell': break;
   }
-  process.send?.({ done: order.number });
+  const state: State = { delayed, dropped: droppedCount };
+  process.send?.({ done: order.number, state });
 });
 process.on('disconnect', () => process.exit(0));
