@@ -16,7 +16,16 @@ if [ -z "${THROUGHLINE_EVENTS:-}" ]; then
   unset THROUGHLINE_DATA
   prefix=demo-$$-$(date +%s)
   redis=${THROUGHLINE_VIEWS#redis://}
-  forget() { redis-cli -h "${redis%%:*}" -p "${redis##*:}" --scan --pattern "*$prefix*" | xargs -r -n 500 redis-cli -h "${redis%%:*}" -p "${redis##*:}" unlink >/dev/null; }
+  # Keys hold bytes that no shell passes on: they are found and dropped where they are.
+  forget() {
+    redis-cli -h "${redis%%:*}" -p "${redis##*:}" eval "
+      local at = '0'
+      repeat
+        local found = redis.call('SCAN', at, 'MATCH', ARGV[1], 'COUNT', 1000)
+        at = found[1]
+        for _, key in ipairs(found[2]) do redis.call('UNLINK', key) end
+      until at == '0'" 0 "*$prefix*" >/dev/null
+  }
   export THROUGHLINE_VIEWS="$THROUGHLINE_VIEWS/0?prefix=$prefix&shards=1"
 fi
 # Ctrl-C is the demo's to end on; this script waits for it and then tidies up.

@@ -235,7 +235,7 @@ export class FactPage {
 
   #unpack(packed: Packed): Json {
     if (typeof packed === 'number') return this.#things[packed - 1] ?? null;
-    return Array.isArray(packed) ? packed.map((reference: number) => this.#things[reference - 1] ?? null) : (packed as Json);
+    return Array.isArray(packed) ? packed.map((reference: number) => this.#things[reference - 1] ?? null) : (packed);
   }
 
   #reference(thing: Json): number {

@@ -262,7 +262,7 @@ export class Unpacker {
   place(reference: Packed | undefined): Place {
     const number = reference as number;
     const known = this.#made[number];
-    if (known !== undefined) return known as Place;
+    if (known !== undefined) return known;
     const [id, name, extension, site] = expand(this.#things[number], 4);
     const made: Place = { id: this.maybe(id), name: this.maybe(name), extension: this.maybe(extension), site: this.site(site) };
     this.#made[number] = made;

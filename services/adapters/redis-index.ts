@@ -17,7 +17,7 @@ import {
   compareRows, compareText, type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted,
 } from './postings.ts';
 import {
-  damaged, EVERY, isDense, keyedId, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, type SubRow, type TermIds,
+  damaged, EVERY, isDense, keyedId, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
 } from './redis-pack.ts';
 import {
   BUCKET_ENTRIES, BUCKETS, FETCH, KEYED_ROWS, LEVELS_MAX, LIST_BUCKETS, LOCATE, MOVED_DAYS, OPEN_SEARCH, READ_ROWS, ROWS_BLOCK, type Script,
@@ -100,7 +100,7 @@ interface OpenPosting { readonly edit: PostingEdit; stored: 'none' | 'list' | 'b
 type Deltas = number[];
 
 /** What a commit is about to change; the counts are those after it. */
-export interface Plan { readonly chunks: readonly Buffer[]; readonly records: number; readonly segments: number; readonly entries: number; readonly calls: number; readonly bytes: number }
+export interface Plan { readonly chunks: readonly Buffer[]; readonly records: number; readonly segments: number; readonly entries: number }
 /** Where the writer's memory stands. */
 export interface Standing { readonly number: number; readonly records: number; readonly segments: number; readonly entries: number }
 
@@ -149,7 +149,7 @@ export class IndexWriter {
     // Last: until the versions move, what a reader keeps of a segment is what the commit before left.
     writer.directory(draft.days, standing.number + 1);
     this.#trim();
-    return { chunks: writer.finish(), records: draft.records, segments: draft.segments, entries: draft.entries, calls: writer.calls, bytes: writer.bytes };
+    return { chunks: writer.finish(), records: draft.records, segments: draft.segments, entries: draft.entries };
   }
 
   // -- what must be known first
@@ -542,8 +542,6 @@ class PlanWriter {
   readonly #tag: string;
   readonly #chunks: Buffer[] = [];
   #operations = new Operations();
-  calls = 0;
-  bytes = 0;
   /** Fields of hashes, by key: each is one command in the end. Null deletes. */
   readonly #fields = new Map<string, Map<string, Uint8Array | string | null>>();
 
@@ -587,8 +585,24 @@ class PlanWriter {
     this.#operations.text(`${this.#tag}o${space}`).text(first).text(rest.slice(SPACE_WIDTH));
   }
 
+  /** Those of one bucket together. A locator is given once and taken back at most once, so that what goes may come last. */
   keyed(entries: Draft['keyed'], level: number): void {
-    for (const { id, locator, goes } of entries) this.#begin(4, 2).text(goes ? '-' : '+').text(id).text(packLocator(locator)).number(level);
+    const buckets = new Map<number, { readonly id: string; readonly locator: number }[]>();
+    for (const entry of entries) {
+      if (entry.goes) continue;
+      const bucket = bucketOf(entry.id, level);
+      const others = buckets.get(bucket);
+      if (others === undefined) buckets.set(bucket, [entry]);
+      else others.push(entry);
+    }
+    for (const come of buckets.values()) {
+      for (let start = 0; start < come.length; start += FIELDS_MAX) {
+        const some = come.slice(start, start + FIELDS_MAX);
+        this.#begin(2 + some.length * 2, 1 + some.length).text('+').number(level);
+        for (const { id, locator } of some) this.#operations.text(id).text(packLocator(locator));
+      }
+    }
+    for (const { id, locator, goes } of entries) if (goes) this.#begin(4, 2).text('-').text(id).text(packLocator(locator)).number(level);
   }
 
   /** `row` undefined: as it stands; null: goes. */
@@ -696,8 +710,6 @@ class PlanWriter {
 
   #cut(): void {
     if (this.#operations.isEmpty) return;
-    this.calls += this.#operations.calls;
-    this.bytes += this.#operations.size;
     this.#chunks.push(this.#operations.take());
     this.#operations = new Operations();
   }
@@ -705,12 +717,13 @@ class PlanWriter {
 
 /** The changed bytes of a bitmap as [from, to), behind its header of four bytes. */
 function stretchesOf(deltas: Deltas): (readonly [number, number])[] {
-  const bytes = Uint32Array.from(deltas, (delta) => 4 + ((delta >= 0 ? delta : -1 - delta) >>> 3)).sort();
+  // Whole words: a stretch past the stored end makes the bitmap as long as it reaches, and a bitmap is words.
+  const words = Uint32Array.from(deltas, (delta) => 4 + ((delta >= 0 ? delta : -1 - delta) >>> 5) * 4).sort();
   const stretches: [number, number][] = [];
-  for (const at of bytes) {
+  for (const at of words) {
     const last = stretches.at(-1);
-    if (last !== undefined && at - last[1] < STRETCH_GAP) last[1] = at + 1;
-    else stretches.push([at, at + 1]);
+    if (last !== undefined && at - last[1] < STRETCH_GAP) last[1] = at + 4;
+    else stretches.push([at, at + 4]);
   }
   return stretches;
 }
@@ -726,6 +739,12 @@ function spaceOf(key: string, ordered: ReadonlySet<string>): string | null {
 function rowPlace(tag: string, locator: number): { readonly bucket: string; readonly field: string } {
   const ordinal = locator % SEGMENT_SIZE;
   return { bucket: `${tag}r${hex(segmentOf(locator))}.${hex(Math.floor(ordinal / ROWS_BLOCK))}`, field: String(ordinal % ROWS_BLOCK) };
+}
+
+/** As the scripts work it out. */
+function bucketOf(id: string, level: number): number {
+  const number = id.charCodeAt(0) + id.charCodeAt(1) * 2 ** 8 + id.charCodeAt(2) * 2 ** 16 + id.charCodeAt(3) * 2 ** 24;
+  return number % (BUCKETS * 16 ** level);
 }
 
 /** The level that so many entries fill. */
@@ -1111,7 +1130,7 @@ function readRows(found: readonly Reply[]): (SearchRow | null)[] {
 }
 
 function packWanted(prefix: string, postings: readonly (readonly [segment: number, id: string])[], pages: readonly (readonly [segment: number, page: number])[], rows: readonly (readonly [segment: number, ordinal: number])[]): Buffer {
-  const packed = new Operations().array(4).text(prefix).array(postings.length * 2);
+  const packed = new Operations(SMALL).array(4).text(prefix).array(postings.length * 2);
   for (const [segment, id] of postings) packed.number(segment).text(id);
   for (const pairs of [pages, rows]) {
     packed.array(pairs.length * 2);
@@ -1157,6 +1176,19 @@ function hex(number: number): string { return number.toString(16); }
 
 function latin1(text: string): Buffer { return Buffer.from(text, 'latin1'); }
 
-function ascending(ids: readonly string[]): readonly string[] { return ids.length < 2 ? ids : [...new Set(ids)].sort(); }
+/** In place, each once. Lists are short, and this is done for every sub-record of a commit. */
+function ascending(ids: string[]): readonly string[] {
+  let size = 0;
+  for (const id of ids) {
+    let at = size;
+    while (at > 0 && ids[at - 1]! > id) at -= 1;
+    if (at > 0 && ids[at - 1] === id) continue;
+    ids.copyWithin(at + 1, at, size);
+    ids[at] = id;
+    size += 1;
+  }
+  ids.length = size;
+  return ids;
+}
 
 function fail(what: string): never { throw damaged(what); }

@@ -58,19 +58,19 @@ class Bytes {
 
 /** One chunk of operations: an array of arrays, each a command and its arguments. */
 export class Operations {
-  readonly #bytes = new Bytes(64 * 1024);
+  readonly #bytes: Bytes;
   #count = 0;
   /** Redis calls that it takes. */
   calls = 0;
 
-  constructor() {
+  constructor(size = 64 * 1024) {
+    this.#bytes = new Bytes(size);
     // Array of 32-bit size, filled in at the end.
     this.#bytes.at = 5;
   }
 
   get isEmpty(): boolean { return this.#count === 0; }
   get isFull(): boolean { return this.calls >= CHUNK_CALLS || this.#bytes.at >= CHUNK_BYTES; }
-  get size(): number { return this.#bytes.at; }
 
   /** Begins an operation of so many parts, its command included. */
   begin(parts: number, calls = 1): this {
@@ -154,9 +154,12 @@ export class Operations {
   }
 }
 
+/** Bytes to begin with for what a read asks for. */
+export const SMALL = 2_048;
+
 /** One packed array of texts. */
 export function packTexts(texts: readonly string[]): Buffer {
-  const packed = new Operations().array(texts.length);
+  const packed = new Operations(SMALL).array(texts.length);
   for (const text of texts) packed.text(text);
   return packed.value();
 }

@@ -72,20 +72,29 @@ local function without(v, l)
     at = at + 1
   end
 end
-local function locate(id, l, level)
-  local key = bucket(level, id)
-  local v = redis.call('HGET', key, id)
-  if not v then v = l
-  elseif #v == 5 then
-    local part = struct.unpack('<I4', v, 2)
-    if redis.call('APPEND', key .. '.' .. id .. '.' .. part, l) < ${LOCATORS_PART} then return end
-    v = 'x' .. struct.pack('<I4', part + 1)
-  elseif #v < ${LOCATORS_INLINE * 6} then v = v .. l
-  else
+local function located(key, id, v, l)
+  if not v then return l end
+  if #v ~= 5 then
+    if #v < ${LOCATORS_INLINE * 6} then return v .. l end
     redis.call('SET', key .. '.' .. id .. '.0', v .. l)
-    v = 'x' .. struct.pack('<I4', 0)
+    return 'x' .. struct.pack('<I4', 0)
   end
-  redis.call('HSET', key, id, v)
+  local part = struct.unpack('<I4', v, 2)
+  if redis.call('APPEND', key .. '.' .. id .. '.' .. part, l) < ${LOCATORS_PART} then return v end
+  return 'x' .. struct.pack('<I4', part + 1)
+end
+local function locate(op)
+  local key = bucket(op[2], op[3])
+  local ids = {}
+  for i = 3, #op, 2 do ids[#ids + 1] = op[i] end
+  local old = redis.call('HMGET', key, unpack(ids))
+  local now, set = {}, {}
+  for i, id in ipairs(ids) do now[id] = located(key, id, now[id] or old[i], op[2 * i + 2]) end
+  for id, v in pairs(now) do
+    set[#set + 1] = id
+    set[#set + 1] = v
+  end
+  redis.call('HSET', key, unpack(set))
 end
 local function unlocate(id, l, levels)
   for level = levels, 0, -1 do
@@ -109,7 +118,7 @@ local function apply(blob)
   local added = 0
   for _, op in ipairs(cmsgpack.unpack(blob)) do
     local name = op[1]
-    if name == '+' then locate(op[2], op[3], op[4])
+    if name == '+' then locate(op)
     elseif name == '-' then unlocate(op[2], op[3], op[4])
     elseif name == 'MSET' then
       local keys = {}

@@ -302,7 +302,7 @@ export class RedisViewStore implements ViewStore {
       for (const tag of this.#tags(id, stored)) {
         await this.#writing.run(MARK_GONE, [`${tag}s`], []);
         let cursor = '0';
-        do cursor = String(await this.#writing.run(EXPIRE_SLICE, [`${tag}s`], [cursor, `${tag}*`, SLICE_KEYS, DROPPED_KEPT_MS]) as Buffer);
+        do cursor = String(await this.#writing.run(EXPIRE_SLICE, [`${tag}s`], [cursor, `${tag}*`, SLICE_KEYS, DROPPED_KEPT_MS]));
         while (cursor !== '0');
         this.#views.delete(tag);
       }

@@ -14,9 +14,9 @@ export const BATCH_BYTES_MAX = 24 * 1024 * 1024;
 export const BATCH_CUT_MAX = 2000;
 /**
  * Folding a batch is to take no longer: progress is told after it, and a shard that another worker left is taken up after
- * it (10 s in all, of which the leases take 6.5).
+ * it. Of the 10 s that a takeover may take the leases need 6.5 at most and 4 on average.
  */
-export const FOLD_MS_MAX = 3000;
+export const FOLD_MS_MAX = 5000;
 /** Nothing more came for so long: whatever the store said of being caught up, what there is gets folded. Pages of a store that has more come within a few milliseconds. */
 const QUIET_MS = 25;
 

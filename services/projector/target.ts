@@ -15,31 +15,38 @@ export type StepResult =
   /** Somebody else moved the view on, or promoted another generation: what is in memory no longer counts. */
   | { readonly kind: 'moved'; readonly live: number | null };
 
-interface Cached { value: Json; hash: Digest | null; size: number }
+/** `text`: as it was read, until it is written; its hash is worked out when it is asked for, since most of what is only looked at is never replaced. */
+interface Cached { value: Json; text: string | null; hash: Digest | null; readonly size: number; step: number }
 
-/** Documents by full key. Bounded by the length of their JSON, oldest use first; what a refused commit touched is forgotten with everything else. */
+/** Documents by full key. Bounded by the length of their texts, oldest use first; what a refused commit touched is forgotten with everything else. */
 class DocumentCache {
   readonly #entries = new Map<string, Cached>();
   readonly #sizeMax: number;
   #size = 0;
+  /** Number of the step: an entry is moved to the end once in each that uses it. */
+  #step = 0;
   constructor(sizeMax: number) { this.#sizeMax = sizeMax; }
 
   get size(): number { return this.#size; }
 
   get(key: string): Cached | undefined {
     const found = this.#entries.get(key);
-    if (found === undefined) return undefined;
+    if (found === undefined || found.step === this.#step) return found;
+    found.step = this.#step;
     this.#entries.delete(key);
     this.#entries.set(key, found);
     return found;
   }
-  set(key: string, entry: Cached): void {
-    this.#size += entry.size - (this.#entries.get(key)?.size ?? 0);
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
+  set(key: string, { value, text, hash, length }: { value: Json; text: string | null; hash: Digest | null; length: number }): void {
+    const old = this.#entries.get(key);
+    const size = ENTRY_SIZE + length;
+    this.#size += size - (old?.size ?? 0);
+    if (old !== undefined && old.step !== this.#step) this.#entries.delete(key);
+    this.#entries.set(key, { value, text, hash, size, step: this.#step });
   }
-  /** Called between batches only: a fold may still hold what it loaded. */
+  /** Called between steps only: a fold may still hold what it loaded. */
   trim(): void {
+    this.#step += 1;
     for (const [key, entry] of this.#entries) {
       if (this.#size <= this.#sizeMax) return;
       this.#entries.delete(key);
@@ -49,12 +56,47 @@ class DocumentCache {
   clear(): void { this.#entries.clear(); this.#size = 0; }
 }
 
-/** What an entry holds besides its JSON; of a document that is not there, all of it. */
+/** What an entry holds besides its text; of a document that is not there, all of it. */
 const ENTRY_SIZE = 100;
 
-/** Characters of JSON that a step of several events may read: as objects some three times as much, well within the heap of the projector's thread. */
-const STEP_BYTES_MAX = 16 * 1024 * 1024;
+/** Characters of stored text that a step of several events may read: as objects some eight times as much (measured: 11 KB a journey of ten events), well within the heap of the projector's thread. */
+const STEP_BYTES_MAX = 12 * 1024 * 1024;
 const LOAD_KEYS = 256;
+
+/** What a step may come to. */
+interface Bounds { readonly read: number; readonly changes: number; readonly bytes: number }
+/** Of a bound, how much is aimed at: events differ, and a step that comes out too large is folded again. */
+const AIM = 0.8;
+/** Events of the first step whose commit is bounded, while nothing is known of their effect. */
+const FIRST_EVENTS = 32;
+
+/** How many events go into a step, by what those of the steps before came to. */
+class Portions {
+  /** Of one event. */
+  #effect: Bounds | null = null;
+  /** What came out too large was cut in halves; what did not grows again. */
+  #most = Infinity;
+
+  next(bounds: Bounds): number {
+    const effect = this.#effect;
+    if (effect === null) return Math.min(this.#most, bounds.changes === Infinity ? Infinity : FIRST_EVENTS);
+    const fits = Math.min(bounds.read / effect.read, bounds.changes / effect.changes, bounds.bytes / effect.bytes);
+    return Math.max(1, Math.min(this.#most, Math.floor(fits * AIM)));
+  }
+
+  /** The last effect counts half, and at once where it is larger. */
+  came(events: number, { read, changes, bytes }: Bounds): void {
+    const old = this.#effect;
+    const moved = (before: number | undefined, total: number): number => {
+      const now = total / events;
+      return before === undefined || now > before ? now : (before + now) / 2;
+    };
+    this.#effect = { read: moved(old?.read, read), changes: moved(old?.changes, changes), bytes: moved(old?.bytes, bytes) };
+    this.#most = Math.max(this.#most, events * 2);
+  }
+
+  tooMany(events: number): void { this.#most = Math.max(1, events >> 1); }
+}
 
 export class Target {
   readonly projection: Projection;
@@ -62,8 +104,10 @@ export class Target {
   readonly #role: 'live' | 'build';
   readonly #cache: DocumentCache;
   readonly #stepBytesMax: number;
-  /** Characters of JSON read for the step under way. */
+  readonly #portions = new Portions();
+  /** Characters of text read for the step under way, and how many it may read. */
   #stepBytes = 0;
+  #stepMost = Infinity;
   #position: Position | null = null;
   #digest: Digest = EMPTY_DIGEST;
   readonly #hasher = new DocumentHasher();
@@ -79,7 +123,7 @@ export class Target {
   }
 
   get position(): Position | null { return this.#position; }
-  /** Characters of JSON held in memory, bounded between two steps. */
+  /** Characters of text held in memory (as objects, some eight times as much), bounded between two steps. */
   get cached(): number { return this.#cache.size; }
 
   /** Reads where the view stands; forgets what memory says of it. */
@@ -90,13 +134,15 @@ export class Target {
   }
 
   /**
-   * Folds the arrivals that this view lacks and commits them with `position`. Nothing is stored unless all of it is. What a
-   * store throws is passed on; whether the commit stands is then unknown, and another `step` finds out: it is `moved` if so.
+   * Folds the arrivals that this view lacks and commits them with `position`: at once, or where that would be more than a
+   * commit or memory may hold, in several commits one after the other, each of whole events. The result is the same, since
+   * no fold depends on how events are split; of a step that is not `committed` some commits may stand, and what they hold
+   * is left out when it is asked for again. What a store throws is passed on; whether the commit stands is then unknown,
+   * and another `step` finds out: it is `moved` if so.
    */
   async step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
     try {
-      const result = await this.#step(arrivals, position, keysOf);
-      return result.kind === 'tooMuch' ? await this.#halves(arrivals, position, keysOf) : result;
+      return await this.#portion(arrivals, position, keysOf);
     } catch (fault) {
       // A fold changes documents in place: whatever was not committed must not be seen by the next fold.
       this.#cache.clear();
@@ -110,30 +156,71 @@ export class Target {
     }
   }
 
-  /** What a step needs in memory has a bound: past it the events are folded in two commits. The result is the same, since no fold depends on how events are split. */
-  async #halves(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
-    this.#cache.clear();
-    const middle = arrivals.length >> 1;
-    const first = await this.step(arrivals.slice(0, middle), arrivals[middle - 1]?.position ?? position, keysOf);
-    if (first.kind !== 'committed') return first;
-    const second = await this.step(arrivals.slice(middle), position, keysOf);
-    return second.kind !== 'committed' ? second : { kind: 'committed', events: first.events + second.events, documents: first.documents + second.documents };
+  async #portion(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+    const start = this.#position;
+    const done = { events: 0, documents: 0 };
+    if (start !== null && position <= start) return { kind: 'committed', ...done };
+    const wanted = start === null ? arrivals : arrivals.filter((arrival) => arrival.position > start);
+    for (let from = 0; from < wanted.length;) {
+      const bounds = this.#bounds(wanted[from]?.position ?? position);
+      const size = this.#alike(wanted, from, Math.min(wanted.length - from, this.#portions.next(bounds)));
+      const events = wanted.slice(from, from + size);
+      const last = events.at(-1)?.position ?? position;
+      const reaches = from + size === wanted.length && this.#isUnread(last) === this.#isUnread(position);
+      const result = await this.#step(events, reaches ? position : last, bounds, keysOf);
+      if (result.kind === 'tooMuch') {
+        this.#cache.clear();
+        this.#portions.tooMany(size);
+        continue;
+      }
+      if (result.kind !== 'committed') return result;
+      done.events += result.events;
+      done.documents += result.documents;
+      from += size;
+    }
+    if (this.#position !== null && this.#position >= position) return { kind: 'committed', ...done };
+    const result = await this.#step([], position, this.#bounds(position), keysOf);
+    return result.kind === 'tooMuch' || result.kind === 'committed' ? { kind: 'committed', ...done } : result;
   }
 
-  async #step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult | { readonly kind: 'tooMuch' }> {
+  #isUnread(position: Position): boolean {
+    const { target } = this.view.generation;
+    return this.view.commitMax === null || (target !== null && position < target);
+  }
+
+  #bounds(position: Position): Bounds {
+    const most = this.view.commitMax;
+    const read = this.#stepBytesMax;
+    return most === null || this.#isUnread(position) ? { read, changes: Infinity, bytes: Infinity } : { read, ...most };
+  }
+
+  /** How many of so many events, from this one on, have its bounds: what nobody reads yet and what somebody does are not committed together. */
+  #alike(wanted: readonly Arrival[], from: number, size: number): number {
+    const isUnread = this.#isUnread(wanted[from]?.position as Position);
+    let count = 1;
+    while (count < size && this.#isUnread(wanted[from + count]?.position as Position) === isUnread) count += 1;
+    return count;
+  }
+
+  /** One commit; `tooMuch` when it would be more than the bounds allow, which one event alone never is. */
+  async #step(wanted: readonly Arrival[], position: Position, bounds: Bounds, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult | { readonly kind: 'tooMuch' }> {
     const from = this.#position;
-    if (from !== null && position <= from) return { kind: 'committed', events: 0, documents: 0 };
-    const wanted = from === null ? arrivals : arrivals.filter((arrival) => arrival.position > from);
     const documents = new Map<string, string | null>();
     const records = new Map<string, readonly RecordChange[]>();
+    const came = { changes: 0, bytes: 0 };
     let digest = this.#digest;
-    this.#stepBytes = wanted.length > 1 ? 0 : Number.NEGATIVE_INFINITY;
+    const isBounded = wanted.length > 1;
+    this.#stepBytes = 0;
+    this.#stepMost = isBounded ? bounds.read : Infinity;
     for (const [workspace, events] of byWorkspace(wanted)) {
       const changes = await this.#fold(workspace, events, await keysOf(workspace));
       if (changes === null) return { kind: 'tooMuch' };
       const moved = await this.#put(workspace, changes, documents, digest);
       if (moved === null) return { kind: 'tooMuch' };
-      digest = moved;
+      digest = moved.digest;
+      came.bytes += moved.bytes;
+      came.changes = documents.size + changes.records.length + [...records.values()].reduce((sum, some) => sum + some.length, 0);
+      if (isBounded && (came.changes > bounds.changes || came.bytes > bounds.bytes)) return { kind: 'tooMuch' };
       if (changes.records.length > 0) records.set(workspace, changes.records);
     }
     const result = await this.view.commit({ expected: from, position, role: this.#role, documents, records, digest: digestText(digest) });
@@ -145,8 +232,10 @@ export class Target {
     this.#position = position;
     this.#digest = digest;
     this.#cache.trim();
+    if (wanted.length > 0) this.#portions.came(wanted.length, { read: this.#stepBytes, ...came });
     this.work.events += wanted.length;
     this.work.documents += documents.size;
+    this.work.bytes += came.bytes;
     this.work.commits += 1;
     return { kind: 'committed', events: wanted.length, documents: documents.size };
   }
@@ -157,48 +246,59 @@ export class Target {
     let step = fold.next();
     while (step.done !== true) {
       const asked = step.value;
-      if (!(await this.#load(asked.map((key) => `${workspace}/${key}`)))) return null;
-      step = fold.next(new Map(asked.map((key) => [key, this.#cache.get(`${workspace}/${key}`)?.value ?? null])));
+      const found = new Map<string, Json>();
+      if (!(await this.#load(workspace, asked, found))) return null;
+      step = fold.next(found);
     }
     return step.value;
   }
 
-  /** Brings documents into memory; false when a step would hold too much, which is noticed between two reads of at most LOAD_KEYS. */
-  async #load(keys: readonly string[]): Promise<boolean> {
-    const missing = keys.filter((key) => this.#cache.get(key) === undefined);
+  /** Brings documents into memory, and into `found` by their names; false when a step would hold too much, which is noticed between two reads of at most LOAD_KEYS. */
+  async #load(workspace: string, names: Iterable<string>, found: Map<string, Json> | null): Promise<boolean> {
+    const missing: string[] = [];
+    for (const name of names) {
+      const known = this.#cache.get(`${workspace}/${name}`);
+      if (known === undefined) missing.push(name);
+      else found?.set(name, known.value);
+    }
     for (let start = 0; start < missing.length; start += LOAD_KEYS) {
       const some = missing.slice(start, start + LOAD_KEYS);
-      const texts = await this.view.load(some);
+      const keys = some.map((name) => `${workspace}/${name}`);
+      const texts = await this.view.load(keys);
       this.work.loaded += some.length;
       for (const text of texts) this.#stepBytes += text?.length ?? 0;
-      if (this.#stepBytes > this.#stepBytesMax) return false;
-      some.forEach((key, i) => {
+      if (this.#stepBytes > this.#stepMost) return false;
+      some.forEach((name, i) => {
         const text = texts[i] ?? null;
-        if (text === null) this.#cache.set(key, { value: null, hash: null, size: ENTRY_SIZE });
-        else this.#cache.set(key, { value: this.projection.unpack(key.slice(key.indexOf('/') + 1), text), hash: this.#hasher.hash(key, text), size: ENTRY_SIZE + text.length });
+        const value = text === null ? null : this.projection.unpack(name, text);
+        this.#cache.set(keys[i] ?? '', { value, text, hash: null, length: text?.length ?? 0 });
+        found?.set(name, value);
       });
     }
     return true;
   }
 
   /** Adds a fold's documents to the commit and moves the digest; those whose text did not change are left out. Null when what they replace is more than a step may hold. */
-  async #put(workspace: string, changes: Changes, documents: Map<string, string | null>, before: Digest): Promise<Digest | null> {
-    if (!(await this.#load([...changes.documents.keys()].map((key) => `${workspace}/${key}`)))) return null;
+  async #put(workspace: string, changes: Changes, documents: Map<string, string | null>, before: Digest): Promise<{ readonly digest: Digest; readonly bytes: number } | null> {
+    if (!(await this.#load(workspace, changes.documents.keys(), null))) return null;
     let digest = before;
+    let bytes = 0;
     for (const [name, value] of changes.documents) {
       const key = `${workspace}/${name}`;
-      const old = this.#cache.get(key)?.hash ?? null;
+      const stored = this.#cache.get(key);
       const text = value === null ? null : this.projection.pack(name, value);
+      // Not written since it was read: its text tells whether it changed. Else its hash does.
+      const old = stored === undefined ? null : (stored.hash ?? (stored.text === null || stored.text === text ? null : this.#hasher.hash(key, stored.text)));
       const now = text === null ? null : this.#hasher.hash(key, text);
-      this.#cache.set(key, { value, hash: now, size: ENTRY_SIZE + (text?.length ?? 0) });
-      if (old === null && now === null) continue;
-      if (old !== null && now !== null && sameHash(old, now)) continue;
+      const isSame = text === null ? old === null : stored?.text === text || (old !== null && now !== null && sameHash(old, now));
+      this.#cache.set(key, { value, text: null, hash: now, length: text?.length ?? 0 });
+      if (isSame) continue;
       if (old !== null) digest = removeHash(digest, old);
       if (now !== null) digest = addHash(digest, now);
       documents.set(key, text);
-      this.work.bytes += text?.length ?? 0;
+      bytes += text?.length ?? 0;
     }
-    return digest;
+    return { digest, bytes };
   }
 }
 

@@ -10,7 +10,7 @@ import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../bac
 import { OperatingError } from '../errors.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { loadWorkspaceKeys } from '../workspaces.ts';
-import { backOff, type GroupProgress, type ProjectorOptions, type Room, runProjector } from './projector.ts';
+import { backOff, type GroupProgress, type ProjectorOptions, ROOM, runProjector } from './projector.ts';
 import { isEmbedded } from './thread.ts';
 
 export interface ProjectorThreadData {
@@ -29,15 +29,6 @@ export type FromProjector =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'failed'; readonly code: string | null; readonly message: string; readonly stack: string | undefined };
 
-/**
- * Embedded, everything shares 400 MB (make bench): a batch of 4,096 events takes some 40 MB more than one of 500. Beside
- * servers the thread has a heap of its own size (thread.ts): with 5,000 interactions open at a time, each told in some ten
- * events, a batch of 32,768 holds most of each and writes each journey twice instead of ten times.
- */
-const ROOM: Readonly<Record<'embedded' | 'servers', Room>> = {
-  embedded: { batchMax: 4096, cacheBytesMax: 8 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
-  servers: { batchMax: 32_768, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
-};
 /** Workspaces whose keys are kept; each remembers up to some 10 MB of hashes when it is busy, so that few of them are. */
 const KEYS_MAX = 64;
 

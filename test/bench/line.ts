@@ -80,6 +80,9 @@ export async function publish(producer: Producer, topic: string, lines: readonly
 export function startRedisAsRun(): Promise<RedisServer> { return startRedis({ settings: { appendonly: 'yes', appendfsync: 'everysec' } }); }
 
 let runs = 0;
+const openRuns = new Set<Run>();
+/** Ends what a bench that is cut short would leave behind. */
+export async function closeRuns(): Promise<void> { for (const run of openRuns) await run.close(); }
 
 /** Places of its own, each server but the broker too. */
 export class Run {
@@ -112,7 +115,9 @@ export class Run {
     const redis = await startRedisAsRun();
     const double = store === 'EventStoreDB' ? await startEventStoreDouble() : null;
     const recorder = options.recording == null ? null : await startRecorder(redis.port, options.recording);
-    return new Run(broker, store, topic, redis, double, recorder, options.folder ?? temporaryFolder());
+    const run = new Run(broker, store, topic, redis, double, recorder, options.folder ?? temporaryFolder());
+    openRuns.add(run);
+    return run;
   }
 
   /** The api makes the workspace, and is not needed then. */
@@ -123,6 +128,7 @@ export class Run {
 
   /** `keep`: the folder, for what reads its log afterwards. */
   async close(options: { readonly keep?: boolean } = {}): Promise<void> {
+    openRuns.delete(this);
     await this.programs.endAll();
     await this.recorder?.close();
     await this.redis.stop();
@@ -261,7 +267,9 @@ export async function runLine(run: Run, corpus: Corpus): Promise<LineFigures> {
     const began = process.hrtime.bigint();
     await hidden.reveal();
     let counted = 0;
-    for (const deadline = Date.now() + RUN_MS; counted < corpus.events; await pause(COUNT_LOOK_MS)) {
+    const deadline = Date.now() + RUN_MS;
+    while (counted < corpus.events) {
+      await pause(COUNT_LOOK_MS);
       alive(running);
       if (Date.now() > deadline) throw new Error(`ingest recorded ${counted} of ${corpus.events}: ${ingest.output()}`);
       counted = (await ingest.metric('throughline_ingest_recorded_total')) ?? 0;

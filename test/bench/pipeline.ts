@@ -19,12 +19,12 @@ const ONE_TYPE = 'application/cloudevents+json';
 export const BENCH_KEY = 'bench-key-0123456789abcdef';
 
 /** As the launcher starts `serve`. */
-const NODE = JSON.parse(readFileSync(join(import.meta.dirname, '../../infra/node-flags.json'), 'utf8')) as { flags: string[]; environment: Record<string, string> };
+const NODE = JSON.parse(readFileSync(join(import.meta.dirname, '../../infra/node-flags.json'), 'utf8')) as { flags: { any: string[] }; environment: Record<string, string> };
 
 interface Server { readonly port: number; readonly child: ChildProcess; readonly folder: string; readonly agent: Agent }
 
 async function start(fold: boolean, folder = mkdtempSync(join(tmpdir(), 'throughline-bench-'))): Promise<Server> {
-  const child = fork(join(import.meta.dirname, 'server.ts'), [folder, fold ? 'fold' : 'record'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: NODE.flags, env: { ...process.env, ...NODE.environment } });
+  const child = fork(join(import.meta.dirname, 'server.ts'), [folder, fold ? 'fold' : 'record'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: NODE.flags.any, env: { ...process.env, ...NODE.environment } });
   const [port] = (await once(child, 'message')) as [number];
   return { port, child, folder, agent: new Agent({ keepAlive: true, maxSockets: 64 }) };
 }

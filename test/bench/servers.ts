@@ -10,7 +10,7 @@ import { startEventStoreDouble } from '../support/eventstoredb/double.ts';
 import { redisAbsent } from '../support/redis-server.ts';
 import { digestsOf, type Digests } from '../support/oracle.ts';
 import { removeFolder, temporaryFolder } from '../support/serve.ts';
-import { type CatchUpFigures, catchUp, type Corpus, corpusOf, foldInProcess, type LineFigures, makeLog, Run, runLine, sameDigests, startRedisAsRun, type Store } from './line.ts';
+import { type CatchUpFigures, catchUp, closeRuns, type Corpus, corpusOf, foldInProcess, type LineFigures, makeLog, Run, runLine, sameDigests, startRedisAsRun, type Store } from './line.ts';
 import { median, percentile, report, type Row, row } from './measure.ts';
 import { openPeer, peerAbsent, type PeerFigures } from './peer.ts';
 import { runRaw } from './processes.ts';
@@ -195,6 +195,8 @@ const broker = await startBroker();
 const rows: Row[] = [];
 let full = Number.NaN;
 let sqlite: Awaited<ReturnType<typeof lineRounds>>['rows'] | null = null;
+// Their servers go by themselves when this process exits; what they hold in folders stays, as with any process that is cut off.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void closeRuns().finally(() => process.exit(1)));
 try {
   // The double's raw appends take their rows from SQLite's log.
   if (wanted.has('sqlite') || wanted.has('eventstoredb') || wanted.has('visible')) {

@@ -1,7 +1,7 @@
 // From publishing an event on the topic until the api shows its journey, while traffic flows at a given pace.
 import { setTimeout as pause } from 'node:timers/promises';
 import { traffic } from './events.ts';
-import { openProducer, publish, Run } from './line.ts';
+import { openProducer, publish, type Run } from './line.ts';
 import { cpuSeconds, peakMb } from './processes.ts';
 
 /** The traffic goes out in writes this far apart: one a millisecond would measure the producer. */

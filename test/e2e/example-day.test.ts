@@ -1145,7 +1145,7 @@ function tellTheDay(): void {
       let text = '';
       const value = (name: string): number => Number(new RegExp(`^${name.replace(/[{}"]/g, '\\$&')} (\\S+)$`, 'm').exec(text)?.[1]);
       await until('both groups have no gap', async () => {
-        text = await (await fetch(`${server.url}/metrics`)).text();
+        text = await server.metrics();
         return value('throughline_group_gap{group="journeys"}') === 0 && value('throughline_group_gap{group="persons"}') === 0;
       });
       expect(value('throughline_door_recorded_total')).toBeGreaterThanOrEqual(194);

@@ -55,6 +55,8 @@ function* published(copy: number, chance: Seeded): Generator<string> {
   for (const late of waiting.filter(({ due }) => due === DAY_LINES.length)) yield late.line;
 }
 
+export const STRUCTURED = { 'content-type': 'application/cloudevents+json; charset=UTF-8' } as const;
+
 /** Every attribute of the day's events is a text. */
 interface Told { readonly [attribute: string]: string; readonly identity: string; readonly datacontenttype: string }
 interface ToldWithData { readonly data: unknown }
@@ -64,7 +66,7 @@ function asRecord(line: string, kind: 'event' | 'repeat', binary: boolean): Load
   const { data, ...attributes } = JSON.parse(line) as Told & ToldWithData;
   const { datacontenttype, ...named } = attributes;
   const key = Buffer.from(attributes.identity);
-  if (!binary) return { kind, line, key, value: Buffer.from(line), headers: { 'content-type': 'application/cloudevents+json; charset=UTF-8' } };
+  if (!binary) return { kind, line, key, value: Buffer.from(line), headers: STRUCTURED };
   const headers = Object.fromEntries(Object.entries(named).map(([name, value]) => [`ce_${name}`, value]));
   return { kind, line, key, value: Buffer.from(JSON.stringify(data)), headers: { ...headers, 'content-type': datacontenttype } };
 }
@@ -74,7 +76,7 @@ function poison(number: number, chance: Seeded): LoadRecord {
   const event = { specversion: '1.0', id: `poison-${String(number)}`, source: '/load/poison', type: 'load.poison', identity: '+12030000000', identitytype: 'phone' };
   const without = (...names: readonly string[]): string => JSON.stringify(Object.fromEntries(Object.entries(event).filter(([name]) => !names.includes(name))));
   const key = chance.below(2) === 0 ? null : Buffer.from(`poison-${String(chance.below(20))}`);
-  const put = (line: string | null, text: string | null): LoadRecord => ({ kind: 'poison', line, key, value: text === null ? null : Buffer.from(text), headers: {} });
+  const put = (line: string | null, text: string | null): LoadRecord => ({ kind: 'poison', line, key, value: text === null ? null : Buffer.from(text), headers: STRUCTURED });
   switch (chance.below(6)) {
     case 0: { const text = `{"specversion":"1.0","id":"poison-${String(number)}`; return put(text, text); }
     case 1: { const text = without('id'); return put(text, text); }

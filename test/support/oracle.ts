@@ -8,7 +8,7 @@ import { OperatingError } from '../../services/errors.ts';
 import type { Delivery, EventStore, RecordedEvent, ViewStore } from '../../services/ports.ts';
 import { addHash, digestText, EMPTY_DIGEST, parseDigest } from '../../services/projector/digest.ts';
 import type { Places, Program, Programs } from './programs.ts';
-import { json, removeFolder, serve, temporaryFolder, throughline, until } from './serve.ts';
+import { removeFolder, serve, temporaryFolder, throughline, until } from './serve.ts';
 
 const GROUPS = ['journeys', 'persons'] as const;
 export type Digests = Readonly<Record<(typeof GROUPS)[number], string>>;
@@ -243,27 +243,44 @@ export async function foldedAnew(places: Places, programs: Programs, withinMs: n
   }
 }
 
-/** The same lines imported into an embedded `serve` of the same workspace id and secret: what it recorded, and the digests of its views. */
-export async function importedElsewhere(file: string, places: Pick<Places, 'workspaceSecret'>): Promise<{ readonly recorded: number; readonly digests: Digests }> {
+/** The same lines imported into an embedded `serve` of the same workspace id and secret: what it recorded, the digests of its views, and what it answers. */
+export async function importedElsewhere(file: string, places: Pick<Places, 'workspaceSecret'>): Promise<{ readonly recorded: number; readonly digests: Digests; readonly answers: readonly Answer[] }> {
   const server = await serve({ env: { THROUGHLINE_WORKSPACE_SECRET: places.workspaceSecret }, args: ['--log-level', 'error'] });
   try {
     const { stdout, stderr } = await throughline(['import', file, '--to', server.url, '--json'], { env: { THROUGHLINE_API_KEY: server.key }, cwd: server.folder });
     const told = stdout === '' ? null : (JSON.parse(stdout) as { readonly recorded: number });
     if (told === null) throw new Error(`the import said nothing: ${stderr}`);
     await server.folded();
-    return { recorded: told.recorded, digests: await readDigests({ kind: 'sqlite', folder: server.folder }) };
+    return { recorded: told.recorded, digests: await readDigests({ kind: 'sqlite', folder: server.folder }), answers: await answersOf(server) };
   } finally {
     await server.kill('SIGTERM');
     removeFolder(server.folder);
   }
 }
 
-/** How many journeys an api answers with, of all days of the load; asked as a client of 8x8's would. */
-export async function journeysOf(api: Pick<Program, 'request'>): Promise<number> {
-  const answer = await api.request('/cidp/journey/api/v1/journeys/search', {
-    method: 'POST', headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ dateRange: { start: '2026-03-01T00:00:00Z', end: '2026-03-30T23:59:59Z' }, displayTimezone: 'UTC', limit: 1 }),
-  });
-  if (answer.status !== 200) throw new Error(`the search answers ${String(answer.status)}: ${await answer.text()}`);
-  return Number((await json(answer))['totalElements']);
+/** Digests are of documents; that the indexes lead to them is seen by asking. */
+const QUESTIONS: readonly (readonly [of: 'journeys' | 'transitions', name: string | null, values: readonly string[]])[] = [
+  ['journeys', null, []],
+  ...['Handled', 'Abandoned', 'EndedInScript', 'Voicemail'].map((outcome) => ['journeys', 'outcome', [outcome]] as const),
+  ...['Support', 'Delivery', 'Orders'].map((queue) => ['journeys', 'queues.name', [queue]] as const),
+  ['journeys', 'mediaTypes', ['Chat', 'Email']], ['journeys', 'direction', ['Outbound']],
+  ...['TRANSFER', 'HOLD', 'WAITING', 'FOLLOWUP_PENDING', 'FINISHED'].map((state) => ['transitions', 'transitions.name', [state]] as const),
+];
+const ANSWERED_MAX = 200;
+export interface Answer { readonly asked: string; readonly total: number; readonly journeys: readonly string[] }
+
+/** What an api answers to searches that use each kind of index, over all days of the load. */
+export async function answersOf(api: Pick<Program, 'request'>): Promise<readonly Answer[]> {
+  const answers: Answer[] = [];
+  for (const [of, name, values] of QUESTIONS) {
+    const asked = `${of} ${JSON.stringify({ name, values })}`;
+    const answer = await api.request(`/cidp/journey/api/v1/${of}/search`, {
+      method: 'POST', headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ dateRange: { start: '2026-03-01T00:00:00Z', end: '2026-03-30T23:59:59Z' }, displayTimezone: 'UTC', limit: ANSWERED_MAX, ...(name === null ? {} : { filters: [{ name, values }] }) }),
+    });
+    if (answer.status !== 200) throw new Error(`${asked} is answered with ${String(answer.status)}: ${await answer.text()}`);
+    const { totalElements, data } = (await answer.json()) as { readonly totalElements: number; readonly data: readonly { readonly journeyId: string }[] };
+    answers.push({ asked, total: totalElements, journeys: data.map(({ journeyId }) => journeyId) });
+  }
+  return answers;
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { cleanEnvironment, ROOT, TEST_KEY, until } from './serve.ts';
 
 const MAIN = join(ROOT, 'services/main.ts');
-const LAUNCHED = JSON.parse(readFileSync(join(ROOT, 'infra/node-flags.json'), 'utf8')) as { readonly flags: readonly string[]; readonly environment: Readonly<Record<string, string>> };
+const LAUNCHED = JSON.parse(readFileSync(join(ROOT, 'infra/node-flags.json'), 'utf8')) as { readonly flags: Readonly<Partial<Record<string, readonly string[]>>>; readonly environment: Readonly<Record<string, string>> };
 /** A program is ready within a second where the machine is free; others may be at work on it. */
 const READY_MS = 30_000;
 
@@ -90,7 +90,7 @@ function argumentsOf(name: ProgramName, places: Places, logLevel: string): strin
 
 async function launch(name: ProgramName, places: Places, { args = [], env = {}, logLevel = 'warn' }: Launch): Promise<Program> {
   const secrets = { THROUGHLINE_MASTER_KEY: places.masterKey, ...(name === 'serve' || name === 'api' ? { THROUGHLINE_API_KEY: TEST_KEY, THROUGHLINE_WORKSPACE_SECRET: places.workspaceSecret } : {}) };
-  const child = spawn(process.execPath, [...LAUNCHED.flags, MAIN, ...argumentsOf(name, places, logLevel), ...args], {
+  const child = spawn(process.execPath, [...(LAUNCHED.flags[name] ?? LAUNCHED.flags['any'] ?? []), MAIN, ...argumentsOf(name, places, logLevel), ...args], {
     cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'],
     env: cleanEnvironment({ ...LAUNCHED.environment, NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), ...secrets, ...env }),
   });

@@ -10,7 +10,7 @@ import { openTopic } from '../../../services/backends.ts';
 import { OperatingError } from '../../../services/errors.ts';
 import { type Broker, brokerAbsent, startBroker } from '../../support/broker.ts';
 import { inPieces, load, type LoadRecord } from '../../support/load.ts';
-import { type Account, account, digestsOf, foldedAnew, importedElsewhere, settled, sourcePlace } from '../../support/oracle.ts';
+import { type Account, account, type Answer, answersOf, digestsOf, foldedAnew, importedElsewhere, settled, sourcePlace } from '../../support/oracle.ts';
 import { type Places, type Program, Programs } from '../../support/programs.ts';
 import { type Proxy, startProxy } from '../../support/proxy.ts';
 import { redisAbsent, startRedis } from '../../support/redis-server.ts';
@@ -86,7 +86,7 @@ export class Stage {
 
 export interface Pace { /** Null: as fast as it goes. */ readonly perSecond?: number | null; readonly onWritten?: (written: number) => void }
 
-export interface Verdict { readonly account: Account; readonly imported: number }
+export interface Verdict { readonly account: Account; readonly answers: readonly Answer[] }
 
 export class Line {
   readonly stage: Stage;
@@ -146,10 +146,13 @@ export class Line {
     const found = await account(this.places);
     expect({ ...found, seed: SEED }).toMatchObject({ wrong: [] });
     const digests = await digestsOf(this.places);
+    const api = running.find(({ name }) => name === 'api');
+    if (api === undefined) throw new Error('no api runs');
+    const answers = await answersOf(api);
     const [anew, elsewhere] = await Promise.all([foldedAnew(this.places, this.programs, withinMs), importedElsewhere(this.file, this.places)]);
     expect(anew).toEqual(digests);
-    expect(elsewhere).toEqual({ recorded: found.recorded, digests });
-    return { account: found, imported: elsewhere.recorded };
+    expect(elsewhere).toEqual({ recorded: found.recorded, digests, answers });
+    return { account: found, answers };
   }
 
   async end(): Promise<void> {
@@ -160,6 +163,8 @@ export class Line {
 
 /** What a test of the api needs of whatever answers it: one embedded `serve`, or an api with its programs on servers. */
 export interface House extends Pick<Served, 'url' | 'key' | 'request' | 'stdout' | 'stderr' | 'folded'> {
+  /** `/metrics`; of several programs one after the other, those first that take in and fold. */
+  metrics(): Promise<string>;
   /** A verb of the operator's, on the stores of this house. */
   verb(args: readonly string[]): Promise<RunResult>;
   /** Takes a file of events in by the way that this house has, until all of it is recorded. */
@@ -172,6 +177,7 @@ export async function openEmbeddedHouse(): Promise<House> {
   const one = await serve();
   return {
     ...one,
+    metrics: async () => (await fetch(`${one.url}/metrics`)).text(),
     verb: (args) => throughline([...args, '--data', one.folder]),
     takeIn: (file) => throughline(['import', file, '--to', one.url, '--json'], { env: { THROUGHLINE_API_KEY: one.key } }),
     close: async () => {
@@ -185,7 +191,7 @@ export async function openEmbeddedHouse(): Promise<House> {
 export async function openHouseOnServers(): Promise<House> {
   const stage = await Stage.open();
   const line = await stage.line();
-  const programs = await line.startLogging('info', 'ingest', 'project');
+  const programs = await line.startLogging('info', 'project', 'ingest');
   return {
     ...houseOf(programs, line.places),
     takeIn: async (file) => {
@@ -222,6 +228,7 @@ function houseOf(programs: readonly [Program, ...Program[]], places: Places): Om
   return {
     url: api.url, key: TEST_KEY, request: api.request, stdout: api.stdout, stderr: () => programs.map(({ stderr }) => stderr()).join(''),
     folded: () => folded(api.request),
+    metrics: async () => (await Promise.all(programs.toReversed().map(async ({ url }) => (await fetch(`${url}/metrics`)).text()))).join(''),
     verb: (args) => throughline([...args, '--data', places.folder], { env: { THROUGHLINE_MASTER_KEY: places.masterKey } }),
     takeIn: (file) => throughline(['import', file, '--to', api.url, '--json'], { env: { THROUGHLINE_API_KEY: TEST_KEY } }),
   };
