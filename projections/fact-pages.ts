@@ -119,15 +119,14 @@ export class FactPage {
     const last = this.#lastSaid();
     const { fact, identity } = placed;
     const { at, tie, eventId } = fact;
-    let said: Said | undefined;
-    if (last?.fact.eventId === eventId && last.fact.at === at && last.fact.tie === tie && last.identity === identity) said = this.#said.at(-1);
+    if (last?.fact.eventId === eventId && last.fact.at === at && last.fact.tie === tie && last.identity === identity) this.#said.at(-1)?.push(this.#pack(fact));
     else {
       if (this.#size === 0) this.#baseMs = msOf(at);
-      said = [packInstant(at, this.#baseMs), identity === null ? 0 : this.#reference(identity), tie];
-      this.#said.push(said);
+      // The identity's reference first: things stand in the order in which they are first referred to.
+      const by = identity === null ? 0 : this.#reference(identity);
+      this.#said.push([packInstant(at, this.#baseMs), by, tie, this.#pack(fact)]);
       this.#ids.push(eventId);
     }
-    said?.push(this.#pack(fact));
     this.#last = placed;
     this.#size += 1;
   }
@@ -215,15 +214,18 @@ export class FactPage {
     return orderText(new InstantPrinter().print(said[0], this.#baseMs), said[2], fact[0], this.#idAt(number), fact[1]);
   }
 
+  /** Made in its size: an array that grows keeps room for sixteen more, and there is one for each fact. */
   #pack(fact: InteractionFact): Packed[] {
-    const packed: Packed[] = [RANK[fact.kind], fact.index];
+    const names = MEMBERS[fact.kind];
     const members = fact as unknown as Readonly<Record<string, Json | undefined>>;
-    let absent = 0;
-    for (const name of MEMBERS[fact.kind]) {
-      const member = members[name];
-      if (member === undefined) { absent += 1; continue; }
-      for (; absent > 0; absent -= 1) packed.push(ABSENT);
-      packed.push(this.#packMember(member));
+    let count = names.length;
+    while (count > 0 && members[names[count - 1] as string] === undefined) count -= 1;
+    const packed = new Array<Packed>(2 + count);
+    packed[0] = RANK[fact.kind];
+    packed[1] = fact.index;
+    for (let i = 0; i < count; i += 1) {
+      const member = members[names[i] as string];
+      packed[2 + i] = member === undefined ? ABSENT : this.#packMember(member);
     }
     return packed;
   }
@@ -239,8 +241,9 @@ export class FactPage {
   }
 
   #reference(thing: Json): number {
-    const found = this.#things.findIndex((one) => sameJson(one, thing));
-    return found < 0 ? this.#things.push(thing) : found + 1;
+    const things = this.#things;
+    for (let i = 0; i < things.length; i += 1) if (sameJson(things[i] as Json, thing)) return i + 1;
+    return things.push(thing);
   }
 }
 
@@ -250,16 +253,23 @@ function kindOf(rank: number): Kind {
   return kind;
 }
 
-/** Whether two values have the same JSON text. The order of members counts: folds may show it. */
-function sameJson(a: Json, b: Json): boolean {
+/** Whether two values have the same JSON text. The order of members counts: folds may show it. Asked for every member of every fact, so it makes no objects unless they are alike. */
+function sameJson(a: Json | undefined, b: Json | undefined): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
-  if (Array.isArray(a) || Array.isArray(b)) {
-    return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item: Json, i) => sameJson(item, b[i] as Json));
-  }
-  const [left, right] = [a as Readonly<Record<string, Json | undefined>>, b as Readonly<Record<string, Json | undefined>>];
-  const [names, others] = [namesOf(left), namesOf(right)];
-  return names.length === others.length && names.every((name, i) => name === others[i] && sameJson(left[name] as Json, right[name] as Json));
+  if (Array.isArray(a) || Array.isArray(b)) return Array.isArray(a) && Array.isArray(b) && sameItems(a as readonly Json[], b as readonly Json[]);
+  const left = a as Readonly<Record<string, Json | undefined>>;
+  const right = b as Readonly<Record<string, Json | undefined>>;
+  for (const name in left) if (!Object.hasOwn(right, name) ? left[name] !== undefined : !sameJson(left[name], right[name])) return false;
+  const names = namesOf(left);
+  const others = namesOf(right);
+  return names.length === others.length && names.every((name, i) => name === others[i]);
+}
+
+function sameItems(a: readonly Json[], b: readonly Json[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i += 1) if (!sameJson(a[i], b[i])) return false;
+  return true;
 }
 
 function namesOf(object: Readonly<Record<string, Json | undefined>>): string[] {

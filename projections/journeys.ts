@@ -390,11 +390,12 @@ class JourneyBatch {
 
   /** All that arrived sorts after what is stored, so nothing of that is looked at. */
   #append(node: Node): void {
-    const { document } = node;
-    for (const placed of node.arrived) {
-      if (document.chunks * this.#limits.factChunk + document.facts.size >= this.#limits.interactionFacts) { this.#cutOff(node); break; }
+    const { document, arrived } = node;
+    const room = this.#limits.interactionFacts - document.chunks * this.#limits.factChunk - document.facts.size;
+    if (arrived.length > room) this.#cutOff(node);
+    node.accepted = arrived.length > room ? arrived.slice(0, Math.max(0, room)) : arrived;
+    for (const placed of node.accepted) {
       document.facts.append(placed);
-      node.accepted.push(placed);
       node.changed = true;
       if (document.facts.size === this.#limits.factChunk) this.#closeChunk(node);
     }

@@ -10,15 +10,21 @@ export type Packed = null | boolean | number | string | readonly Packed[];
 
 /** An array of packed values, of which those that are null are left out: first which ones stand there, a bit each, then these. At most 31. */
 export function compact(values: readonly Packed[]): Packed[] {
-  const made: Packed[] = [0];
   let mask = 0;
+  let count = 1;
   for (let i = 0; i < values.length; i += 1) {
-    const value = values[i];
-    if (value === null || value === undefined) continue;
+    if (values[i] === null) continue;
     mask |= 1 << i;
-    made.push(value);
+    count += 1;
   }
+  // In its size: what grows by pushing keeps room for sixteen more.
+  const made = new Array<Packed>(count);
   made[0] = mask;
+  let to = 1;
+  for (let i = 0; to < count; i += 1) {
+    const value = values[i];
+    if (value !== null && value !== undefined) made[to++] = value;
+  }
   return made;
 }
 
@@ -26,9 +32,9 @@ export function compact(values: readonly Packed[]): Packed[] {
 export function expand(packed: Packed | undefined, count: number): Packed[] {
   const from = packed as readonly Packed[];
   const mask = from[0] as number;
-  const made: Packed[] = [];
+  const made = new Array<Packed>(count);
   let at = 1;
-  for (let i = 0; i < count; i += 1) made.push((mask & (1 << i)) === 0 ? null : (from[at++] as Packed));
+  for (let i = 0; i < count; i += 1) made[i] = (mask & (1 << i)) === 0 ? null : (from[at++] as Packed);
   return made;
 }
 
@@ -150,6 +156,8 @@ const WORD_REFERENCES: ReadonlyMap<string, number> = new Map(WORDS.map((word, i)
 
 /** The document's own key. */
 const OWN = 0;
+/** Up to so many objects are looked through faster than hashed, and nearly every document has fewer. */
+const FEW = 16;
 
 /**
  * What a document refers to. A reference to a text is negative for a word that all know, 0 for the document's own key,
@@ -161,8 +169,11 @@ export class Packer {
   readonly #texts: string[] = [];
   readonly #uuids: string[] = [];
   readonly #things: Packed[] = [];
-  readonly #thingNumbers = new Map<string, number>();
-  readonly #known = new Map<object, number>();
+  /** Of each thing its name, and objects that stand for one. */
+  readonly #names: string[] = [];
+  readonly #objects: object[] = [];
+  readonly #numbers: number[] = [];
+  #known: Map<object, number> | null = null;
 
   constructor(own: string, baseMs: number) {
     this.baseMs = baseMs;
@@ -185,24 +196,36 @@ export class Packer {
   site(site: Site | null | undefined): Packed { return site === null || site === undefined ? null : [this.maybe(site.id), this.maybe(site.name)]; }
 
   agent(agent: Agent): number {
-    return this.#known.get(agent) ?? this.#thing(agent, 'a', compact([
+    return this.#numberOf(agent) ?? this.#thing(agent, 'a', compact([
       this.text(agent.id), this.maybe(agent.name), this.maybe(agent.email), this.maybe(agent.loginId), this.maybe(agent.department), this.maybe(agent.subscriptionId),
       this.site(agent.group), this.site(agent.site), agent.type === 'HUMAN' ? null : this.maybe(agent.type),
     ]));
   }
 
   place(place: Place): number {
-    return this.#known.get(place) ?? this.#thing(place, 'p', compact([this.maybe(place.id), this.maybe(place.name), this.maybe(place.extension), this.site(place.site)]));
+    return this.#numberOf(place) ?? this.#thing(place, 'p', compact([this.maybe(place.id), this.maybe(place.name), this.maybe(place.extension), this.site(place.site)]));
   }
 
   maybePlace(place: Place | null): number | null { return place === null ? null : this.place(place); }
 
+  #numberOf(thing: object): number | undefined {
+    if (this.#known !== null) return this.#known.get(thing);
+    const at = this.#objects.indexOf(thing);
+    return at < 0 ? undefined : this.#numbers[at];
+  }
+
   /** By value: which objects are one in memory depends on what was folded when. */
   #thing(thing: object, kind: 'a' | 'p', packed: Packed[]): number {
     const name = `${kind}${packed.join()}`;
-    let number = this.#thingNumbers.get(name);
-    if (number === undefined) this.#thingNumbers.set(name, number = this.#things.push(packed) - 1);
-    this.#known.set(thing, number);
+    let number = this.#names.indexOf(name);
+    if (number < 0) {
+      number = this.#names.push(name) - 1;
+      this.#things.push(packed);
+    }
+    this.#objects.push(thing);
+    this.#numbers.push(number);
+    if (this.#known !== null) this.#known.set(thing, number);
+    else if (this.#objects.length > FEW) this.#known = new Map(this.#objects.map((one, i) => [one, this.#numbers[i] ?? 0]));
     return number;
   }
 

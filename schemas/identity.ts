@@ -130,8 +130,12 @@ export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { re
   const hashJson = (json: string): string => cache.get(json) ?? cache.put(json, hexOf(mac(key, json)));
   // One form for all: the JSON of an array is unambiguous, whatever stands in the parts.
   const hash = (...parts: readonly string[]): string => hashJson(JSON.stringify(parts));
+  const terms = new LruCache(options.cachedHashes ?? CACHED_HASHES);
   const termKey = mac(key, JSON.stringify(['terms'])).toString('hex');
-  const term = (field: string, value: string): string => digest('sha256', `${termKey}${field}\n${value}`, 'base64url').slice(0, TERM_LENGTH);
+  const term = (field: string, value: string): string => {
+    const name = `${field}\n${value}`;
+    return terms.get(name) ?? terms.put(name, digest('sha256', termKey + name, 'base64url').slice(0, TERM_LENGTH));
+  };
   const identityKey = (type: string, value: string): string | null => {
     const normal = normaliseIdentity(type, value);
     return normal.type === '' || isAnonymous(normal.value) ? null : hash(normal.type, normal.value);

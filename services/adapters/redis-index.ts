@@ -17,14 +17,14 @@ import {
   compareRows, compareText, type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted,
 } from './postings.ts';
 import {
-  damaged, EVERY, isDense, keyedId, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
+  damaged, EVERY, isDense, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
 } from './redis-pack.ts';
 import {
   BUCKET_ENTRIES, BUCKETS, FETCH, KEYED_ROWS, LEVELS_MAX, LIST_BUCKETS, LOCATE, MOVED_DAYS, OPEN_SEARCH, READ_ROWS, ROWS_BLOCK, type Script,
 } from './redis-scripts.ts';
 
 /** What the writer keeps from commit to commit: rows as they are stored, open postings, days. */
-const KEPT_ROW_BYTES = 8 * 1024 * 1024;
+const KEPT_ROW_BYTES = 16 * 1024 * 1024;
 const KEPT_POSTING_BYTES = 16 * 1024 * 1024;
 const KEPT_DAYS = 20_000;
 /** Of one call: each holds Redis for well under a millisecond. */
@@ -83,16 +83,19 @@ interface SegmentEdit { readonly id: number; readonly no: number; readonly of: D
 interface DayEdit { readonly workspace: string; readonly day: number; readonly records: SegmentEdit[]; readonly subs: SegmentEdit[] }
 /** A chunk of sub-records that was not read, because nothing of it changes. */
 const UNREAD = null;
+interface Stored { readonly locator: number; readonly row: RecordRow }
 /** A record while a commit changes it. */
 interface OpenRecord {
   readonly workspace: string;
   readonly key: string;
-  readonly before: { readonly locator: number; readonly row: RecordRow } | null;
+  readonly before: Stored | null;
   locator: number;
   state: { time: number; id: string; posted: readonly string[]; keyed: readonly string[] } | null;
   /** By number; 0 is always there. */
   chunks: Map<number, readonly SubRow[] | null>;
   readonly changed: Set<number>;
+  /** Something of its row is another than before. */
+  isChanged: boolean;
 }
 /** `length`: of the bitmap as it is stored. */
 interface OpenPosting { readonly edit: PostingEdit; stored: 'none' | 'list' | 'bitmap'; length: number }
@@ -111,7 +114,9 @@ export class IndexWriter {
   readonly #ids: TermIds;
   readonly #work: ViewWork;
   readonly #packer = new RowPacker();
-  readonly #rows = new Kept<{ readonly locator: number; readonly bytes: Buffer }>(KEPT_ROW_BYTES);
+  /** Room to write chunks in, which are copied out of it. */
+  readonly #operations = new Operations();
+  readonly #rows = new Kept<Stored>(KEPT_ROW_BYTES);
   readonly #postings = new Kept<OpenPosting>(KEPT_POSTING_BYTES);
   readonly #days = new Map<string, DayEdit>();
   readonly #segments = new Map<number, SegmentEdit>();
@@ -140,7 +145,7 @@ export class IndexWriter {
       for (const change of changes) this.#apply(draft, open.get(`${workspace}\n${change.key}`)!, change);
     }
     await this.#openPostings(draft);
-    const writer = new PlanWriter(this.#shard.tag);
+    const writer = new PlanWriter(this.#shard.tag, this.#operations);
     writer.documents(commit.documents, new Set(this.#generation.ordered));
     writer.keyed(draft.keyed, levelOf(draft.entries));
     this.#writeRecords(writer, open.values());
@@ -162,8 +167,8 @@ export class IndexWriter {
         const name = `${workspace}\n${key}`;
         if (open.has(name)) continue;
         const kept = this.#rows.get(name);
-        open.set(name, openRecord(workspace, key, kept?.locator ?? -1, kept?.bytes ?? null));
-        if (kept === undefined) unknown.push({ name, workspace, key, id: keyedId(workspace, '', key) });
+        open.set(name, openRecord(workspace, key, kept ?? null));
+        if (kept === undefined) unknown.push({ name, workspace, key, id: this.#ids.keyed(workspace, '', key) });
       }
     }
     for (let start = 0; start < unknown.length; start += READ_ROWS_MAX) {
@@ -175,7 +180,9 @@ export class IndexWriter {
         const bytes = (found as readonly Reply[])[i * 2 + 1] as Buffer | null;
         if (locator === null) return;
         if (bytes === null) throw damaged('a record has a place where there is no row');
-        open.set(name, openRecord(workspace, key, readLocator(locator), bytes));
+        const row = readRow(bytes);
+        if (row.key !== key) throw damaged('a record stands under the key of another');
+        open.set(name, openRecord(workspace, key, { locator: readLocator(locator), row }));
       });
     }
     return open;
@@ -275,7 +282,7 @@ export class IndexWriter {
     record.locator = this.#allot(draft, record.workspace, dayOf(state.time), 'records');
     record.state = { time: state.time, id: state.id, ...terms };
     this.#place(draft, record);
-    draft.locate(keyedId(record.workspace, '', record.key), record.locator);
+    draft.locate(this.#ids.keyed(record.workspace, '', record.key), record.locator);
     draft.records += 1;
   }
 
@@ -293,7 +300,7 @@ export class IndexWriter {
     draft.post(locator, state!.posted, []);
     draft.post(locator, [EVERY], []);
     for (const id of state!.keyed) draft.unlocate(id, locator);
-    draft.unlocate(keyedId(record.workspace, '', record.key), locator);
+    draft.unlocate(this.#ids.keyed(record.workspace, '', record.key), locator);
     this.#change(draft, segmentOf(locator)).alive -= 1;
   }
 
@@ -302,15 +309,17 @@ export class IndexWriter {
     const terms = this.#recordTerms(record.workspace, state.terms);
     const old = record.state!;
     // Time and id order their day: whoever reads a page while they change must read it again.
-    if (old.time !== state.time || old.id !== state.id) this.#change(draft, segmentOf(record.locator));
+    let differs = old.time !== state.time || old.id !== state.id;
     if (old.time !== state.time) draft.column(record.locator, state.time - dayOf(state.time) * DAY_MS);
-    if (draft.post(record.locator, old.posted, terms.posted)) this.#change(draft, segmentOf(record.locator));
+    if (draft.post(record.locator, old.posted, terms.posted)) differs = true;
     const come = terms.keyed.filter((id) => !old.keyed.includes(id));
     const gone = old.keyed.filter((id) => !terms.keyed.includes(id));
     for (const id of come) draft.locate(id, record.locator);
     for (const id of gone) draft.unlocate(id, record.locator);
-    if (come.length + gone.length > 0) this.#change(draft, segmentOf(record.locator));
+    if (!differs && come.length + gone.length === 0) return;
+    this.#change(draft, segmentOf(record.locator));
     record.state = { time: state.time, id: state.id, ...terms };
+    record.isChanged = true;
   }
 
   /** To another day: all of it goes along, the stored chunks too, but for those that the change replaces anyway. */
@@ -323,7 +332,7 @@ export class IndexWriter {
     record.locator = this.#allot(draft, record.workspace, dayOf(state.time), 'records');
     record.state = { time: state.time, id: state.id, ...terms };
     this.#place(draft, record);
-    draft.locate(keyedId(record.workspace, '', record.key), record.locator);
+    draft.locate(this.#ids.keyed(record.workspace, '', record.key), record.locator);
     for (const [number, subs] of chunks) if (replaced?.has(number) !== true) this.#replaceChunk(draft, record, number, subs!.map(({ posted }) => posted));
   }
 
@@ -340,14 +349,20 @@ export class IndexWriter {
   #replaceChunk(draft: Draft, record: OpenRecord, number: number, subs: readonly (readonly string[])[]): void {
     const stored = record.chunks.get(number) ?? [];
     const { of: { day }, no } = this.#segment(segmentOf(record.locator));
+    let differs = subs.length !== stored.length;
     const kept = subs.map((posted, place): SubRow => {
       const known = stored[place];
       const locator = known?.locator ?? this.#allot(draft, record.workspace, day, 'subs');
       if (known === undefined) draft.column(locator, no * SEGMENT_SIZE + record.locator % SEGMENT_SIZE);
-      if (draft.post(locator, known?.posted ?? [], posted)) this.#change(draft, segmentOf(locator));
+      if (known !== undefined && !draft.post(locator, known.posted, posted)) return known;
+      if (known === undefined) draft.post(locator, [], posted);
+      this.#change(draft, segmentOf(locator));
+      differs = true;
       return { locator, posted };
     });
+    if (!differs) return;
     this.#removeSubs(draft, stored.slice(subs.length));
+    if (number === 0 || record.chunks.has(number) !== kept.length > 0) record.isChanged = true;
     if (kept.length === 0 && number !== 0) record.chunks.delete(number);
     else record.chunks.set(number, kept);
     record.changed.add(number);
@@ -363,11 +378,11 @@ export class IndexWriter {
   #recordTerms(workspace: string, terms: RecordState['terms']): { readonly posted: readonly string[]; readonly keyed: readonly string[] } {
     const posted: string[] = [];
     const keyed: string[] = [];
-    for (const [name, values] of Object.entries(terms)) {
+    for (const name of Object.keys(terms)) {
       const kind = this.#generation.fields[name];
-      for (const value of values) {
-        if (kind === 'keyed') keyed.push(keyedId(workspace, name, value));
-        else posted.push(this.#ids.of(name, value, kind === 'dense'));
+      for (const value of terms[name]!) {
+        if (kind === 'keyed') keyed.push(this.#ids.keyed(workspace, name, value));
+        else posted.push(this.#ids.posted(name, value, kind === 'dense'));
       }
     }
     return { posted: ascending(posted), keyed: [...new Set(keyed)] };
@@ -375,8 +390,8 @@ export class IndexWriter {
 
   #subTerms(sub: SubRecord): readonly string[] {
     const posted: string[] = [];
-    for (const [name, values] of Object.entries(sub)) {
-      for (const value of values) posted.push(this.#ids.of(subName(name), value, this.#generation.subFields[name] === 'dense'));
+    for (const name of Object.keys(sub)) {
+      for (const value of sub[name]!) posted.push(this.#ids.posted(subName(name), value, this.#generation.subFields[name] === 'dense'));
     }
     return ascending(posted);
   }
@@ -416,22 +431,25 @@ export class IndexWriter {
   #writeRecords(writer: PlanWriter, records: Iterable<OpenRecord>): void {
     for (const record of records) {
       const { before, state, locator, chunks, changed } = record;
-      const moved = before !== null && before.locator !== locator;
-      if (moved) writer.row(before.locator, null, before.row.others.map((number) => [number, null]));
       const name = `${record.workspace}\n${record.key}`;
+      const isNew = before?.locator !== locator;
+      if (isNew && before !== null) writer.row(before.locator, null, before.row.others.map((number) => [number, null]));
       if (state === null) {
         this.#rows.delete(name);
         continue;
       }
       const others = [...chunks.keys()].filter((number) => number !== 0);
+      const apart = (isNew ? others : [...changed].filter((number) => number !== 0)).map((number) => [number, chunks.has(number) ? this.#packer.chunk(chunks.get(number)!) : null] as const);
+      if (!isNew && !record.isChanged) {
+        writer.row(locator, undefined, apart);
+        // As it was; but now known.
+        this.#rows.set(name, before, sizeOf(before.row));
+        continue;
+      }
       const row: RecordRow = { key: record.key, ...state, first: chunks.get(0) ?? [], others };
-      const bytes = this.#packer.row(row);
-      const apart = (before === null || moved ? others : [...changed].filter((number) => number !== 0))
-        .map((number) => [number, chunks.has(number) ? this.#packer.chunk(chunks.get(number)!) : null] as const);
-      const stored = moved ? undefined : this.#rows.get(name)?.bytes;
-      writer.row(locator, stored?.equals(bytes) === true ? undefined : bytes, apart);
+      writer.row(locator, this.#packer.row(row), apart);
       this.#work.rowsWritten += 1;
-      this.#rows.set(name, { locator, bytes }, bytes.length + 200);
+      this.#rows.set(name, { locator, row }, sizeOf(row));
     }
   }
 
@@ -457,13 +475,12 @@ export class IndexWriter {
   }
 }
 
-function openRecord(workspace: string, key: string, locator: number, bytes: Buffer | null): OpenRecord {
-  if (bytes === null) return { workspace, key, before: null, locator: -1, state: null, chunks: new Map([[0, []]]), changed: new Set() };
-  const row = readRow(bytes);
-  if (row.key !== key) throw damaged('a record stands under the key of another');
-  const chunks = new Map<number, readonly SubRow[] | null>([[0, row.first]]);
-  for (const number of row.others) chunks.set(number, UNREAD);
-  return { workspace, key, before: { locator, row }, locator, state: { time: row.time, id: row.id, posted: row.posted, keyed: row.keyed }, chunks, changed: new Set() };
+function openRecord(workspace: string, key: string, before: Stored | null): OpenRecord {
+  if (before === null) return { workspace, key, before, locator: -1, state: null, chunks: new Map([[0, []]]), changed: new Set(), isChanged: false };
+  const { locator, row: { time, id, posted, keyed, first, others } } = before;
+  const chunks = new Map<number, readonly SubRow[] | null>([[0, first]]);
+  for (const number of others) chunks.set(number, UNREAD);
+  return { workspace, key, before, locator, state: { time, id, posted, keyed }, chunks, changed: new Set(), isChanged: false };
 }
 
 /** What a commit changes, gathered before anything is read for it or written. */
@@ -541,12 +558,13 @@ class Draft {
 class PlanWriter {
   readonly #tag: string;
   readonly #chunks: Buffer[] = [];
-  #operations = new Operations();
+  readonly #operations: Operations;
   /** Fields of hashes, by key: each is one command in the end. Null deletes. */
   readonly #fields = new Map<string, Map<string, Uint8Array | string | null>>();
 
-  constructor(tag: string) {
+  constructor(tag: string, operations: Operations) {
     this.#tag = tag;
+    this.#operations = operations;
   }
 
   documents(documents: Commit['documents'], ordered: ReadonlySet<string>): void {
@@ -637,13 +655,16 @@ class PlanWriter {
       open.length = bytes.length;
       return;
     }
+    // What the encoded bitmap ends before is zero; the stored one may be longer, and nothing is written past both.
+    const end = Math.max(open.length, bytes.length);
     for (const [from, to] of stretches) {
-      // What the bitmap ends before is zero; what is stored may be longer.
-      const stretch = to <= bytes.length ? bytes.subarray(from, to) : Buffer.concat([bytes.subarray(from), Buffer.alloc(Math.min(to, Math.max(open.length, bytes.length)) - Math.max(from, bytes.length))]);
-      if (stretch.length === 0) continue;
+      const size = Math.min(to, end) - from;
+      if (size <= 0) continue;
+      const stretch = Buffer.alloc(size);
+      stretch.set(bytes.subarray(from, from + size));
       this.#begin(4).text('SETRANGE').text(key).text(String(from)).data(stretch);
-      open.length = Math.max(open.length, from + stretch.length);
     }
+    open.length = end;
   }
 
   columns(columns: Draft['columns']): void {
@@ -711,19 +732,17 @@ class PlanWriter {
   #cut(): void {
     if (this.#operations.isEmpty) return;
     this.#chunks.push(this.#operations.take());
-    this.#operations = new Operations();
   }
 }
 
-/** The changed bytes of a bitmap as [from, to), behind its header of four bytes. */
+/** The changed bytes of a bitmap as [from, to), in whole words of four: what is stored stays a multiple of them. */
 function stretchesOf(deltas: Deltas): (readonly [number, number])[] {
-  // Whole words: a stretch past the stored end makes the bitmap as long as it reaches, and a bitmap is words.
-  const words = Uint32Array.from(deltas, (delta) => 4 + ((delta >= 0 ? delta : -1 - delta) >>> 5) * 4).sort();
+  const words = Uint32Array.from(deltas, (delta) => 1 + ((delta >= 0 ? delta : -1 - delta) >>> 5)).sort();
   const stretches: [number, number][] = [];
-  for (const at of words) {
+  for (const word of words) {
     const last = stretches.at(-1);
-    if (last !== undefined && at - last[1] < STRETCH_GAP) last[1] = at + 4;
-    else stretches.push([at, at + 4]);
+    if (last !== undefined && word * 4 - last[1] < STRETCH_GAP) last[1] = word * 4 + 4;
+    else stretches.push([word * 4, word * 4 + 4]);
   }
   return stretches;
 }
@@ -739,6 +758,11 @@ function spaceOf(key: string, ordered: ReadonlySet<string>): string | null {
 function rowPlace(tag: string, locator: number): { readonly bucket: string; readonly field: string } {
   const ordinal = locator % SEGMENT_SIZE;
   return { bucket: `${tag}r${hex(segmentOf(locator))}.${hex(Math.floor(ordinal / ROWS_BLOCK))}`, field: String(ordinal % ROWS_BLOCK) };
+}
+
+/** Memory of a row that is kept, roughly: most of its ids are shared. */
+function sizeOf({ posted, keyed, first }: RecordRow): number {
+  return 500 + (posted.length + keyed.length) * 8 + first.length * 150;
 }
 
 /** As the scripts work it out. */
@@ -937,7 +961,7 @@ export class IndexReader {
     const [clause] = query.clauses;
     const [term] = clause?.terms ?? [];
     if (clause === undefined || term === undefined || query.clauses.length + query.sub.length > 1 || clause.terms.length > 1 || this.#generation.fields[clause.field] !== 'keyed') return null;
-    const { rest: [found] } = await this.#settled(async () => this.#shard.read(KEYED_ROWS, [latin1(keyedId(query.workspace, clause.field, term)), `${query.workspace}/${documentSpace}/`, KEYED_ROWS_MAX]));
+    const { rest: [found] } = await this.#settled(async () => this.#shard.read(KEYED_ROWS, [latin1(this.#ids.keyed(query.workspace, clause.field, term)), `${query.workspace}/${documentSpace}/`, KEYED_ROWS_MAX]));
     if (found === undefined) return null;
     const rows = readRows(found as readonly Reply[]).map((row) => row ?? fail('the index names a record that is not there'));
     this.#work.rowsRead += rows.length;
@@ -954,15 +978,17 @@ export class IndexReader {
     const { lineage, number } = directory;
     const reading: Reading = { documents: { prefix: `${query.workspace}/${documentSpace}/`, found: new Map() }, lineage, head: { role: 'live', position: null, lineage, number, stage: null, entries: 0 }, torn: false };
     const isKeyed = (clause: Clause): boolean => this.#generation.fields[clause.field] === 'keyed';
-    const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.of(field, term, this.#generation.fields[field] === 'dense')));
-    const sub = query.sub.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.of(subName(field), term, this.#generation.subFields[field] === 'dense')));
+    const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(field, term, this.#generation.fields[field] === 'dense')));
+    const sub = query.sub.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(subName(field), term, this.#generation.subFields[field] === 'dense')));
     if ([...clauses, ...sub].some((terms) => terms.length === 0)) return { rows: [], total: query.total ?? 0, more: false };
     const located = await this.#locate(query.workspace, query.clauses.filter(isKeyed), directory, reading);
     const days = located[0] === undefined ? directory.between(Math.floor(query.from / DAY_MS), Math.floor(query.to / DAY_MS)) : daysOf(located[0], directory, query);
     const search = findRows({ ...query, every: EVERY, clauses, sub, located } satisfies IndexQuery<SegmentRow, string>, days);
     let step = search.next();
     while (step.done !== true) step = search.next(await this.#fetch(step.value, reading));
-    if (!last && (reading.torn || !(await this.#stood(query.workspace, days, { lineage, number }, reading.head)))) return null;
+    const stood = (!last || reading.torn) && await this.#stood(query.workspace, days, { lineage, number }, reading.head);
+    if (stood && reading.torn) throw damaged('the index names a record that is not there');
+    if (!stood && !last) return null;
     const { rows, total, more } = step.value;
     return { rows: rows.filter(({ key }) => key !== '').map((row): SearchRow => ({ ...row, document: reading.documents.found.get(row.key) ?? null })), total, more };
   }
@@ -1005,7 +1031,7 @@ export class IndexReader {
   /** The records of each keyed clause, by segment. */
   async #locate(workspace: string, clauses: readonly Clause[], directory: Directory, reading: Reading): Promise<Map<SegmentRow, Uint16Array>[]> {
     if (clauses.length === 0) return [];
-    const ids = clauses.map(({ field, terms }) => [...new Set(terms)].map((term) => keyedId(workspace, field, term)));
+    const ids = clauses.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.keyed(workspace, field, term)));
     const { head, rest: [found] } = await this.#shard.read(LOCATE, [packTexts(ids.flat())]);
     reading.head = head;
     let at = 0;

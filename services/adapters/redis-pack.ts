@@ -14,6 +14,9 @@ export const CHUNK_BYTES = 512 * 1024;
 
 // ---- growing bytes -----------------------------------------------------------------------------------------------------
 
+/** Characters of a text that is written one by one. */
+const SHORT = 128;
+
 /** Bytes written one after the other. */
 class Bytes {
   buffer: Buffer;
@@ -48,9 +51,13 @@ class Bytes {
 
   /** Characters below 256, one byte each. */
   latin1(text: string): void {
-    this.room(text.length);
-    this.buffer.write(text, this.at, 'latin1');
-    this.at += text.length;
+    const { length } = text;
+    this.room(length);
+    const { buffer, at } = this;
+    // Keys and ids are short: a loop is through before a call into the buffer has looked at its arguments.
+    if (length > SHORT) buffer.write(text, at, 'latin1');
+    else for (let i = 0; i < length; i += 1) buffer[at + i] = text.charCodeAt(i);
+    this.at = at + length;
   }
 }
 
@@ -82,9 +89,12 @@ export class Operations {
   array(size: number): this {
     const bytes = this.#bytes;
     bytes.room(5);
-    bytes.buffer[bytes.at] = 0xdd;
-    bytes.buffer.writeUInt32BE(size, bytes.at + 1);
-    bytes.at += 5;
+    if (size < 16) bytes.buffer[bytes.at++] = 0x90 | size;
+    else {
+      bytes.buffer[bytes.at] = 0xdd;
+      bytes.buffer.writeUInt32BE(size, bytes.at + 1);
+      bytes.at += 5;
+    }
     return this;
   }
 
@@ -95,8 +105,7 @@ export class Operations {
     bytes.room(length + 5);
     if (length < 32) bytes.buffer[bytes.at++] = 0xa0 | length;
     else this.#head(length);
-    bytes.buffer.write(text, bytes.at, 'latin1');
-    bytes.at += length;
+    bytes.latin1(text);
     return this;
   }
 
@@ -140,12 +149,16 @@ export class Operations {
     bytes.at += 5;
   }
 
-  /** Operations as the scripts take them. The memory is the receiver's. */
+  /** Operations as the scripts take them, in memory of their own; begins the next chunk. */
   take(): Buffer {
     const { buffer, at } = this.#bytes;
     buffer[0] = 0xdd;
     buffer.writeUInt32BE(this.#count, 1);
-    return buffer.subarray(0, at);
+    const taken = Buffer.from(buffer.subarray(0, at));
+    this.#bytes.at = 5;
+    this.#count = 0;
+    this.calls = 0;
+    return taken;
   }
 
   /** Without the array around them: one value, for a script that takes one. */
@@ -166,28 +179,27 @@ export function packTexts(texts: readonly string[]): Buffer {
 
 // ---- ids ---------------------------------------------------------------------------------------------------------------
 
-/** Terms whose ids are remembered, per view and process: some 3 MB. */
-const TERMS_MAX = 25_000;
+/** Ids of each kind that are remembered, per view and process: some 3 MB. */
+const IDS_MAX = 25_000;
 /** The term that every living record has. */
 export const EVERY = '\0\0\0\0\0\0\0\u0001';
 const ID_SIZE = 8;
 /** Of keyed terms and record keys, which are looked up in all of a shard: 80 bits, so that a billion of them do not meet. */
 const KEYED_SIZE = 10;
 
-/** Ids of posted terms. The lowest bit of the last byte says that the field is dense: its postings are bitmaps from the start. */
-export class TermIds {
+/** Remembered by two names; all are forgotten when there are too many. */
+class Remembered {
   readonly #fields = new Map<string, Map<string, string>>();
   #size = 0;
 
-  of(field: string, term: string, dense: boolean): string {
+  get(field: string, term: string, make: () => string): string {
     let terms = this.#fields.get(field);
     if (terms === undefined) this.#fields.set(field, terms = new Map<string, string>());
-    const known = terms.get(term);
-    if (known !== undefined) return known;
-    const digest = hash('sha1', `${field}\n${term}`, 'binary');
-    const id = digest.slice(0, ID_SIZE - 1) + String.fromCharCode((digest.charCodeAt(ID_SIZE - 1) & 0xfe) | (dense ? 1 : 0));
+    let id = terms.get(term);
+    if (id !== undefined) return id;
+    id = make();
     this.#size += 1;
-    if (this.#size > TERMS_MAX) {
+    if (this.#size > IDS_MAX) {
       this.#fields.clear();
       this.#size = 0;
     } else terms.set(term, id);
@@ -195,12 +207,25 @@ export class TermIds {
   }
 }
 
-export function isDense(id: string): boolean { return id.charCodeAt(ID_SIZE - 1) % 2 === 1; }
+export class TermIds {
+  readonly #posted = new Remembered();
+  readonly #keyed = new Remembered();
 
-/** A keyed term; with an empty field a record's key. */
-export function keyedId(workspace: string, field: string, term: string): string {
-  return hash('sha1', `${workspace}\n${field}\n${term}`, 'binary').slice(0, KEYED_SIZE);
+  /** Of a posted term. The lowest bit of the last byte says that the field is dense: its postings are bitmaps from the start. */
+  posted(field: string, term: string, dense: boolean): string {
+    return this.#posted.get(field, term, () => {
+      const digest = hash('sha1', `${field}\n${term}`, 'binary');
+      return digest.slice(0, ID_SIZE - 1) + String.fromCharCode((digest.charCodeAt(ID_SIZE - 1) & 0xfe) | (dense ? 1 : 0));
+    });
+  }
+
+  /** Of a keyed term; with an empty field of a record's key. */
+  keyed(workspace: string, field: string, term: string): string {
+    return this.#keyed.get(`${workspace}\n${field}`, term, () => hash('sha1', `${workspace}\n${field}\n${term}`, 'binary').slice(0, KEYED_SIZE));
+  }
 }
+
+export function isDense(id: string): boolean { return id.charCodeAt(ID_SIZE - 1) % 2 === 1; }
 
 /** Segment and ordinal, as six bytes. */
 export function packLocator(locator: number): string {

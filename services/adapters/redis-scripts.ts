@@ -34,6 +34,9 @@ export const LEVELS_MAX = 3;
 export const ROWS_BLOCK = 128;
 export const LIST_BUCKETS = 16;
 
+/** What makes room must not be refused for lack of it. The first line of a script. */
+const ALLOW_OOM = '#!lua flags=allow-oom';
+
 const TAG = `local T = string.sub(KEYS[1], 1, -2)`;
 
 const BUCKET = `
@@ -105,11 +108,17 @@ local function unlocate(id, l, levels)
       if rest == '' then redis.call('HDEL', key, id) return end
       if rest then redis.call('HSET', key, id, rest) return end
     elseif v then
-      for part = struct.unpack('<I4', v, 2), 0, -1 do
+      local last = struct.unpack('<I4', v, 2)
+      for part = last, 0, -1 do
         local name = key .. '.' .. id .. '.' .. part
         local rest = without(redis.call('GET', name) or '', l)
-        if rest == '' then redis.call('UNLINK', name) return end
-        if rest then redis.call('SET', name, rest) return end
+        if rest and rest ~= '' then redis.call('SET', name, rest) return end
+        if rest then
+          redis.call('UNLINK', name)
+          while last >= 0 and redis.call('EXISTS', key .. '.' .. id .. '.' .. last) == 0 do last = last - 1 end
+          if last < 0 then redis.call('HDEL', key, id) else redis.call('HSET', key, id, 'x' .. struct.pack('<I4', last)) end
+          return
+        end
       end
     end
   end
@@ -208,22 +217,23 @@ return -1`);
 
 // ---- a shard's role ----------------------------------------------------------------------------------------------------
 
-export const MAKE_SHARD = script(false, `
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], 'role', 'build', 'epoch', 0, 'n', 0, 'docs', 0, 'recs', 0, 'segs', 0, 'ents', 0) end
-return 1`);
+const MAKE = `
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], 'role', 'build', 'epoch', 0, 'n', 0, 'docs', 0, 'recs', 0, 'segs', 0, 'ents', 0) end`;
+
+export const MAKE_SHARD = script(false, MAKE, 'return 1');
 
 /** epoch, token, milliseconds: no longer live, and held for as long as the pointer is on its way. */
-export const DEMOTE = script(false, TAG, `
+export const DEMOTE = script(false, TAG, MAKE, `
 local s = redis.call('HMGET', KEYS[1], 'role', 'epoch')
-if s[1] == 'gone' or tonumber(ARGV[1]) <= tonumber(s[2] or -1) then return 0 end
+if s[1] == 'gone' or tonumber(ARGV[1]) <= tonumber(s[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'role', 'build', 'epoch', ARGV[1])
 redis.call('SET', T .. 'h', ARGV[2], 'PX', ARGV[3])
 return 1`);
 
 /** epoch: live, unless a later word was said. */
-export const ENLIVEN = script(false, `
+export const ENLIVEN = script(false, MAKE, `
 local s = redis.call('HMGET', KEYS[1], 'role', 'epoch')
-if not s[1] or s[1] == 'gone' or tonumber(ARGV[1]) < tonumber(s[2]) then return 0 end
+if s[1] == 'gone' or tonumber(ARGV[1]) < tonumber(s[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'role', 'live', 'epoch', ARGV[1])
 return 1`);
 
@@ -232,12 +242,12 @@ export const UNHOLD = script(false, TAG, `
 if redis.call('GET', T .. 'h') == ARGV[1] then redis.call('DEL', T .. 'h') end
 return 1`);
 
-export const MARK_GONE = script(false, `
+export const MARK_GONE = script(false, ALLOW_OOM, `
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'role', 'gone') end
 return 1`);
 
 /** cursor, pattern, count, milliseconds: gives the next keys of a shard that is gone an end; the next cursor. */
-export const EXPIRE_SLICE = script(false, `
+export const EXPIRE_SLICE = script(false, ALLOW_OOM, `
 local found = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
 for _, key in ipairs(found[2]) do redis.call('PEXPIRE', key, ARGV[4], 'NX') end
 return found[1]`);
@@ -286,7 +296,7 @@ if redis.call('HGET', KEYS[1], 'live') ~= ARGV[1] then return 0 end
 return redis.call('HINCRBY', KEYS[1], 'epoch', 1)`);
 
 /** id: 0 when it is live; else it is listed no longer, and remembered until its keys have an end. */
-export const BEGIN_DROP = script(false, `
+export const BEGIN_DROP = script(false, ALLOW_OOM, `
 if redis.call('HGET', KEYS[1], 'live') == ARGV[1] then return 0 end
 local body = redis.call('HGET', KEYS[1], 'g:' .. ARGV[1])
 if body then
@@ -368,7 +378,7 @@ local space, from, to, width, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4
 local top = T .. 'o' .. space
 local first, last = string.sub(from, 1, width), string.sub(to, 1, width)
 local names, keys = {}, {}
-for _, part in ipairs(redis.call('ZRANGE', top, '[' .. first, to == '' and '+' or '[' .. last, 'BYLEX')) do
+for _, part in ipairs(redis.call('ZRANGE', top, '[' .. first, to == '' and '+' or '[' .. last, 'BYLEX', 'LIMIT', 0, limit + 1)) do
   local low, high = '-', '+'
   if part == first then low = '[' .. string.sub(from, width + 1) end
   if to ~= '' and part == last then high = '(' .. string.sub(to, width + 1) end

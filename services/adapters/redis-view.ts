@@ -16,7 +16,7 @@ import { damaged, TermIds } from './redis-pack.ts';
 import { APPLY_CHUNK, COMMIT, ENLIVEN, LOAD, MEASURE_SLICE, SCAN_SPACE, type Script, SEAL } from './redis-scripts.ts';
 
 /** Measured on two cores shared with the client, 5 ms a call with room to spare: see test/services/redis.test.ts for how commits are cut. */
-export const COMMIT_MAX: CommitSize = { changes: 100, bytes: 512 * 1024 };
+export const COMMIT_MAX: CommitSize = { changes: 100, bytes: 256 * 1024 };
 /** Tries of a commit that finds something to be done first: a stage to finish, a role to be taken up, memory that is too old. */
 const COMMIT_ATTEMPTS = 5;
 /** Chunks of a stage on their way at once, being written and being applied. */

@@ -106,18 +106,19 @@ function tlsOf({ caFile, certFile, keyFile, verify }: NonNullable<RedisPlace['tl
   return { rejectUnauthorized: verify, ...(caFile === null ? {} : { ca: read(caFile) }), ...(certFile === null ? {} : { cert: read(certFile) }), ...(keyFile === null ? {} : { key: read(keyFile) }) };
 }
 
-function clientOf(place: RedisPlace, use: Use): Client {
+/** `wasThere`: a server that was never reached is not tried again, so that whoever opens it hears of it, and nothing is left behind. */
+function clientOf(place: RedisPlace, use: Use, wasThere: () => boolean): Client {
   const options = optionsOf(place, use);
-  const backoff = (times: number): number | null => (use === 'examine' ? null : Math.min(RECONNECT_MS * 2 ** Math.min(times, 10), RECONNECT_MAX_MS));
+  const backoff = (times: number): number | null => (wasThere() ? Math.min(RECONNECT_MS * 2 ** Math.min(times, 10), RECONNECT_MAX_MS) : null);
   const enableOfflineQueue = use === 'write';
   if (!place.cluster) return new Redis({ ...options, ...place.nodes[0]!, enableOfflineQueue, lazyConnect: true, retryStrategy: backoff });
   return new Cluster(place.nodes.map((node) => ({ ...node })), { redisOptions: options, enableOfflineQueue, lazyConnect: true, clusterRetryStrategy: backoff, slotsRefreshTimeout: CONNECT_MS });
 }
 
 async function connect(place: RedisPlace, use: Use, told: RedisViewOptions['onNotice']): Promise<Connection> {
-  const client = clientOf(place, use);
-  const connection = new Connection(client, addressOf(place));
   const met: { fault: Error | null; ready: boolean; lost: boolean } = { fault: null, ready: false, lost: false };
+  const client = clientOf(place, use, () => met.ready || met.lost);
+  const connection = new Connection(client, addressOf(place));
   // Without a listener the driver prints what it meets.
   client.on('error', (error: Error) => { met.fault = error; });
   client.on('ready', () => {
@@ -151,7 +152,8 @@ class Connection implements Link {
 
   close(): void {
     this.isClosed = true;
-    this.client.disconnect();
+    // One that has ended by itself would be waited for.
+    if (this.client.status !== 'end') this.client.disconnect();
   }
 
   async run(script: Script, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<Reply> {

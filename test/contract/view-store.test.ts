@@ -6,7 +6,7 @@ import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { openRedisViewStore, type RedisPlace } from '../../services/adapters/redis.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
 import type { Clock } from '../../services/ports.ts';
-import { describeWithRedis, redisPlace, startRedis, startRedisCluster } from '../support/redis-server.ts';
+import { describeWithRedis, redisPlace, type RedisServer, startRedis, startRedisCluster } from '../support/redis-server.ts';
 import { type Made, viewStoreContract } from './view-store.ts';
 
 /** The machine's time, and what a test has moved it on by. */
@@ -33,25 +33,30 @@ viewStoreContract('SQLite', async () => {
   };
 });
 
-/** Each test under a prefix of its own. */
-function onRedis(place: () => RedisPlace): () => Promise<Made> {
-  let made = 0;
+/** Each test on an empty server. */
+function onRedis(place: () => RedisPlace, nodes: () => readonly RedisServer[]): () => Promise<Made> {
   return async () => {
-    const store = await openRedisViewStore({ ...place(), prefix: `t${made++}` }, { clock: Date });
-    return { store, dispose: () => store.close() };
+    const store = await openRedisViewStore(place(), { clock: Date });
+    return {
+      store,
+      dispose: async () => {
+        await store.close();
+        for (const node of nodes()) node.say('flushall', 'async');
+      },
+    };
   };
 }
 
 describeWithRedis('on a Redis', () => {
-  let server: Awaited<ReturnType<typeof startRedis>>;
+  let server: RedisServer;
   beforeAll(async () => { server = await startRedis(); });
   afterAll(async () => server.stop());
-  viewStoreContract('Redis', onRedis(() => redisPlace(server)));
+  viewStoreContract('Redis', onRedis(() => redisPlace(server), () => [server]));
 });
 
 describeWithRedis('on a Redis Cluster', () => {
   let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
   beforeAll(async () => { cluster = await startRedisCluster(); });
   afterAll(async () => cluster.stop());
-  viewStoreContract('Redis Cluster', onRedis(() => cluster.place));
+  viewStoreContract('Redis Cluster', onRedis(() => cluster.place, () => cluster.nodes));
 });

@@ -15,7 +15,7 @@ export interface LoadRecord extends OutgoingRecord {
 export interface LoadCounts { readonly events: number; readonly repeats: number; readonly poison: number }
 
 /** Copies of the day under way at once: their events interleave on the topic. */
-const OPEN_COPIES = 40;
+const OPEN_COPIES = 12;
 /** Of a thousand records. */
 const REPEATS = 30;
 const POISON = 5;

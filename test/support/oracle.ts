@@ -8,7 +8,7 @@ import { OperatingError } from '../../services/errors.ts';
 import type { Delivery, EventStore, RecordedEvent, ViewStore } from '../../services/ports.ts';
 import { addHash, digestText, EMPTY_DIGEST, parseDigest } from '../../services/projector/digest.ts';
 import type { Places, Program, Programs } from './programs.ts';
-import { removeFolder, serve, temporaryFolder, throughline, until } from './serve.ts';
+import { folded, removeFolder, serve, temporaryFolder, throughline, until } from './serve.ts';
 
 const GROUPS = ['journeys', 'persons'] as const;
 export type Digests = Readonly<Record<(typeof GROUPS)[number], string>>;
@@ -48,7 +48,7 @@ export async function settled(places: Places, programs: readonly Program[], with
   };
   const said = async (): Promise<string> => (await Promise.all(programs.map(async (one) => `${one.name}: ${JSON.stringify(await one.readiness())} ${one.output().slice(-2000)}`))).join('\n');
   await passed(places, alive, withinMs).catch(async (fault: unknown) => { throw new Error(`${String(fault)}\n${await said()}`); });
-  await folded(places, alive, withinMs).catch(async (fault: unknown) => { throw new Error(`${String(fault)}\n${await said()}`); });
+  await foldedTo(places, alive, withinMs).catch(async (fault: unknown) => { throw new Error(`${String(fault)}\n${await said()}`); });
 }
 
 /** Waits until the group has nothing left on the topic: what it has committed is durable. */
@@ -67,7 +67,7 @@ export async function passed(places: Pick<Places, 'source'>, alive: () => void, 
 }
 
 /** Waits until the views stand at the head that the log has now. */
-async function folded(places: Places, alive: () => void, withinMs: number, where: ViewsPlace = viewsPlace(places)): Promise<void> {
+async function foldedTo(places: Places, alive: () => void, withinMs: number, where: ViewsPlace = viewsPlace(places)): Promise<void> {
   await withEvents(places, (events) => withViews(where, async (views) => {
     const head = await events.head();
     if (head === null) return;
@@ -235,7 +235,7 @@ export async function foldedAnew(places: Places, programs: Programs, withinMs: n
   if (places.events === null && places.views === null) throw new Error('assertion: the folder holds the views that are to be compared');
   try {
     const project = await programs.start('project', { ...places, views: null, folder });
-    await folded({ ...places, folder }, () => { if (project.exited() !== undefined) throw new Error(project.output()); }, withinMs, where);
+    await foldedTo({ ...places, folder }, () => { if (project.exited() !== undefined) throw new Error(project.output()); }, withinMs, where);
     await project.end();
     return await readDigests(where);
   } finally {
@@ -244,13 +244,13 @@ export async function foldedAnew(places: Places, programs: Programs, withinMs: n
 }
 
 /** The same lines imported into an embedded `serve` of the same workspace id and secret: what it recorded, the digests of its views, and what it answers. */
-export async function importedElsewhere(file: string, places: Pick<Places, 'workspaceSecret'>): Promise<{ readonly recorded: number; readonly digests: Digests; readonly answers: readonly Answer[] }> {
+export async function importedElsewhere(file: string, places: Pick<Places, 'workspaceSecret'>, withinMs: number): Promise<{ readonly recorded: number; readonly digests: Digests; readonly answers: readonly Answer[] }> {
   const server = await serve({ env: { THROUGHLINE_WORKSPACE_SECRET: places.workspaceSecret }, args: ['--log-level', 'error'] });
   try {
     const { stdout, stderr } = await throughline(['import', file, '--to', server.url, '--json'], { env: { THROUGHLINE_API_KEY: server.key }, cwd: server.folder });
     const told = stdout === '' ? null : (JSON.parse(stdout) as { readonly recorded: number });
     if (told === null) throw new Error(`the import said nothing: ${stderr}`);
-    await server.folded();
+    await folded(server.request, withinMs);
     return { recorded: told.recorded, digests: await readDigests({ kind: 'sqlite', folder: server.folder }), answers: await answersOf(server) };
   } finally {
     await server.kill('SIGTERM');

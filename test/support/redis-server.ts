@@ -29,6 +29,8 @@ export interface RedisServer {
   thaw(): void;
   /** On the same port and data; resolves when it answers. */
   restart(): Promise<void>;
+  /** Sends one command as an operator would; its answer as redis-cli prints it, line by line. */
+  say(...words: readonly string[]): readonly string[];
   /** Ends it and removes its data. */
   stop(): Promise<void>;
 }
@@ -107,9 +109,12 @@ async function start(options: RedisServerOptions, port: number): Promise<RedisSe
     child = started;
     await until('Redis answers', async () => {
       if (started.exitCode !== null || started.signalCode !== null) throw new Error(`Redis ended: ${readFileSync(join(folder, 'redis.log'), 'utf8').slice(-2_000)}`);
-      return (await accepts(port)) && answers(port, tls === null ? [] : ['--tls', '--cacert', tls.caFile]);
+      return (await accepts(port)) && /PONG|NOAUTH/.test(cli('ping'));
     }, START_MS);
   };
+  const cli = (...words: readonly string[]): string => spawnSync('redis-cli', [
+    '-p', String(port), ...(tls === null ? [] : ['--tls', '--cacert', tls.caFile]), ...(options.password === undefined ? [] : ['--no-auth-warning', '-a', options.password]), ...words,
+  ], { encoding: 'utf8' }).stdout;
   const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
     const gone = once(child, 'exit');
@@ -129,6 +134,7 @@ async function start(options: RedisServerOptions, port: number): Promise<RedisSe
       await kill();
       await run();
     },
+    say: (...words) => cli(...words).split('\n').filter((line) => line !== ''),
     stop: async () => {
       process.off('exit', end);
       await kill();
@@ -142,11 +148,6 @@ function makeKeys(folder: string): { readonly caFile: string; readonly keyFile: 
   const [keyFile, caFile] = [join(folder, 'key.pem'), join(folder, 'ca.pem')];
   execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile, '-out', caFile, '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'], { stdio: 'pipe' });
   return { caFile, keyFile };
-}
-
-/** Past loading its data: until then it answers -LOADING. */
-function answers(port: number, tls: readonly string[]): boolean {
-  return /PONG|NOAUTH/.test(spawnSync('redis-cli', ['-p', String(port), ...tls, 'ping'], { encoding: 'utf8' }).stdout);
 }
 
 async function accepts(port: number): Promise<boolean> {

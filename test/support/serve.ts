@@ -100,14 +100,14 @@ export async function serve(options: { folder?: string; args?: readonly string[]
 }
 
 /** An endpoint that reads both groups answers 412 while either is behind the head; it waits up to 2 s itself, so this loop seldom turns. */
-export async function folded(request: Served['request']): Promise<void> {
+export async function folded(request: Served['request'], withinMs?: number): Promise<void> {
   const head = (await request('/sources')).headers.get('throughline-head');
   if (head === null) return;
   await until('everything recorded is folded', async () => {
     const { status } = await request('/journeys?identity=nobody@example.com', { headers: { 'throughline-min-position': head } });
     if (![200, 404, 412, 503].includes(status)) throw new Error(`asked for the head, the views answer ${String(status)}`);
     return status < 412;
-  });
+  }, withinMs);
 }
 
 export async function json(response: Response): Promise<Record<string, unknown>> { return (await response.json()) as Record<string, unknown>; }

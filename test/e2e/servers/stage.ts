@@ -149,7 +149,7 @@ export class Line {
     const api = running.find(({ name }) => name === 'api');
     if (api === undefined) throw new Error('no api runs');
     const answers = await answersOf(api);
-    const [anew, elsewhere] = await Promise.all([foldedAnew(this.places, this.programs, withinMs), importedElsewhere(this.file, this.places)]);
+    const [anew, elsewhere] = await Promise.all([foldedAnew(this.places, this.programs, withinMs), importedElsewhere(this.file, this.places, withinMs)]);
     expect(anew).toEqual(digests);
     expect(elsewhere).toEqual({ recorded: found.recorded, digests, answers });
     return { account: found, answers };
