@@ -14,7 +14,7 @@ sh infra/servers.sh install all
 
 { node24 node_modules/typescript/bin/tsc -p . >"$out/types" 2>&1; echo $? >"$out/types.rc"; node24 node_modules/eslint/bin/eslint.js . >"$out/lint" 2>&1; echo $? >"$out/lint.rc"; } &
 checks=$!
-node24 --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --maxWorkers=2 --json --outputFile="$out/jest.json" "$@"
+node24 --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --maxWorkers=3 --json --outputFile="$out/jest.json" "$@"
 wait "$checks"
 
 passed=0; failed=0

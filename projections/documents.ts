@@ -212,11 +212,11 @@ export interface OutcomeCell {
 // written in one place is read in the next line's twin: their orders belong together.
 
 /** The text that is stored under this key (without the workspace). A function of the document alone. */
-export function packDocument(key: string, document: Json): string {
+export function packDocument(key: string, document: Json, packer = new Packer()): string {
   const [space, own = ''] = key.split('/', 2);
   switch (space) {
-    case 'j': return JSON.stringify(packJourney(own, document as unknown as JourneyDocument));
-    case 't': return JSON.stringify(packTransitions(own, document as unknown as Transition[]));
+    case 'j': return JSON.stringify(packJourney(own, document as unknown as JourneyDocument, packer));
+    case 't': return JSON.stringify(packTransitions(own, document as unknown as Transition[], packer));
     case 'n': return JSON.stringify(packNode(own, document as unknown as NodeDocument));
     case 'f': return JSON.stringify((document as unknown as FactPage).pack());
     default: return JSON.stringify(document);
@@ -250,8 +250,8 @@ export function unpackJourney(key: string, text: string): JourneyDocument {
   };
 }
 
-function packJourney(key: string, { row, participants, chunks, transitions, state }: JourneyDocument): Packed[] {
-  const to = new Packer(key, msOf(row.at));
+function packJourney(key: string, { row, participants, chunks, transitions, state }: JourneyDocument, packer: Packer): Packed[] {
+  const to = packer.start(key, msOf(row.at));
   const first = writeRow(row, to);
   const rest = compact([
     listed(participants, (one) => writeParticipant(one, to)), chunks === 0 ? null : chunks, listed(transitions, (one) => writeTransition(one, to)), writeState(state, to, row),
@@ -264,9 +264,9 @@ function opened(key: string, text: string): { packed: readonly Packed[]; from: U
   return { packed, from: new Unpacker(key, packed[0] as number, packed.slice(1, 4)) };
 }
 
-function packTransitions(key: string, transitions: readonly Transition[]): Packed[] {
+function packTransitions(key: string, transitions: readonly Transition[], packer: Packer): Packed[] {
   const [first] = transitions;
-  const to = new Packer(key, first === undefined ? 0 : msOf(first.at));
+  const to = packer.start(key, first === undefined ? 0 : msOf(first.at));
   const packed = transitions.map((one) => writeTransition(one, to));
   return [to.baseMs, ...to.tables(), packed];
 }

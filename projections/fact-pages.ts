@@ -242,7 +242,7 @@ export class FactPage {
 
   #reference(thing: Json): number {
     const things = this.#things;
-    for (let i = 0; i < things.length; i += 1) if (sameJson(things[i] as Json, thing)) return i + 1;
+    for (let i = 0; i < things.length; i += 1) if (sameJson(things[i], thing)) return i + 1;
     return things.push(thing);
   }
 }
@@ -258,21 +258,28 @@ function sameJson(a: Json | undefined, b: Json | undefined): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
   if (Array.isArray(a) || Array.isArray(b)) return Array.isArray(a) && Array.isArray(b) && sameItems(a as readonly Json[], b as readonly Json[]);
-  const left = a as Readonly<Record<string, Json | undefined>>;
-  const right = b as Readonly<Record<string, Json | undefined>>;
-  for (const name in left) if (!Object.hasOwn(right, name) ? left[name] !== undefined : !sameJson(left[name], right[name])) return false;
-  const names = namesOf(left);
-  const others = namesOf(right);
-  return names.length === others.length && names.every((name, i) => name === others[i]);
+  return sameMembers(a as Readonly<Record<string, Json | undefined>>, b as Readonly<Record<string, Json | undefined>>);
+}
+
+function sameMembers(left: Readonly<Record<string, Json | undefined>>, right: Readonly<Record<string, Json | undefined>>): boolean {
+  let names: string[] | null = null;
+  let at = 0;
+  for (const name in left) {
+    const value = left[name];
+    if (value === undefined) continue;
+    if (!Object.hasOwn(right, name) || !sameJson(value, right[name])) return false;
+    names ??= Object.keys(right);
+    while (at < names.length && right[names[at] as string] === undefined) at += 1;
+    if (names[at] !== name) return false;
+    at += 1;
+  }
+  names ??= Object.keys(right);
+  while (at < names.length && right[names[at] as string] === undefined) at += 1;
+  return at === names.length;
 }
 
 function sameItems(a: readonly Json[], b: readonly Json[]): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i += 1) if (!sameJson(a[i], b[i])) return false;
   return true;
-}
-
-function namesOf(object: Readonly<Record<string, Json | undefined>>): string[] {
-  const names = Object.keys(object);
-  return names.some((name) => object[name] === undefined) ? names.filter((name) => object[name] !== undefined) : names;
 }

@@ -159,34 +159,71 @@ const OWN = 0;
 /** Up to so many objects are looked through faster than hashed, and nearly every document has fewer. */
 const FEW = 16;
 
+/** Texts that a packer remembers from document to document: those of some thousand journeys, 1 MB. */
+const REMEMBERED = 16_384;
+
 /**
  * What a document refers to. A reference to a text is negative for a word that all know, 0 for the document's own key,
- * odd for a UUID and even for any other text; one to a thing (an agent, a place) is its number.
+ * odd for a UUID and even for any other text; one to a thing (an agent, a place) is its number. Used for one document
+ * after the other: what it remembers of those before saves time and shows in nothing.
  */
 export class Packer {
-  readonly baseMs: number;
-  readonly #references: Map<string, number>;
-  readonly #texts: string[] = [];
-  readonly #uuids: string[] = [];
-  readonly #things: Packed[] = [];
+  baseMs = 0;
+  /** Text → its slot, below 0 for a word; a slot's reference counts where it was given for this document. */
+  #slots = new Map<string, number>(WORD_REFERENCES);
+  #references: number[] = [];
+  #givenFor: number[] = [];
+  #document = 0;
+  #texts: string[] = [];
+  #uuids = '';
+  #uuidCount = 0;
+  #things: Packed[] = [];
   /** Of each thing its name, and objects that stand for one. */
-  readonly #names: string[] = [];
-  readonly #objects: object[] = [];
-  readonly #numbers: number[] = [];
+  #names: string[] = [];
+  #objects: object[] = [];
+  #numbers: number[] = [];
   #known: Map<object, number> | null = null;
 
-  constructor(own: string, baseMs: number) {
+  /** For a document of this key and this first instant; what was packed for the one before is written by now. */
+  start(own: string, baseMs: number): this {
+    if (this.#references.length > REMEMBERED) {
+      this.#slots = new Map(WORD_REFERENCES);
+      this.#references = [];
+      this.#givenFor = [];
+    }
     this.baseMs = baseMs;
-    this.#references = new Map([[own, OWN]]);
+    this.#document += 1;
+    this.#texts = [];
+    this.#uuids = '';
+    this.#uuidCount = 0;
+    this.#things = [];
+    this.#names = [];
+    this.#objects = [];
+    this.#numbers = [];
+    this.#known = null;
+    this.#give(own, this.#slots.get(own), OWN);
+    return this;
   }
 
   text(text: string): number {
-    const known = this.#references.get(text) ?? WORD_REFERENCES.get(text);
-    if (known !== undefined) return known;
+    const slot = this.#slots.get(text);
+    if (slot !== undefined) {
+      if (slot < 0) return slot;
+      if (this.#givenFor[slot] === this.#document) return this.#references[slot] as number;
+    }
     const uuid = packUuid(text);
-    const made = uuid === null ? this.#texts.push(text) * 2 : this.#uuids.push(uuid) * 2 - 1;
-    this.#references.set(text, made);
-    return made;
+    if (uuid === null) return this.#give(text, slot, this.#texts.push(text) * 2);
+    this.#uuids += uuid;
+    this.#uuidCount += 1;
+    return this.#give(text, slot, this.#uuidCount * 2 - 1);
+  }
+
+  #give(text: string, known: number | undefined, reference: number): number {
+    const slot = known ?? this.#references.length;
+    if (known === undefined) this.#slots.set(text, slot);
+    this.#references[slot] = reference;
+    this.#givenFor[slot] = this.#document;
+    return reference;
   }
 
   maybe(text: string | null | undefined): number | null { return text === null || text === undefined ? null : this.text(text); }
@@ -230,7 +267,7 @@ export class Packer {
   }
 
   /** To be written before what was packed with it. */
-  tables(): Packed[] { return [this.#uuids.join(''), this.#texts, this.#things]; }
+  tables(): Packed[] { return [this.#uuids, this.#texts, this.#things]; }
 }
 
 export class Unpacker {

@@ -192,6 +192,12 @@ function collect(events: readonly Interpreted[], context: FoldContext): Sayings 
   const said: Sayings = { sightings: new Map(), pairs: new Map(), names: new Map() };
   for (const event of events) {
     const { identity, at, eventId } = event;
+    // As nearly every event is: it says no more than that its customer was there.
+    if (event.customerFacts.length === 0 && !identity.anonymous) {
+      const seen = said.sightings.get(identity.key);
+      if (seen === undefined || precedes(event, seen)) said.sightings.set(identity.key, { key: identity.key, type: foldType(identity.type), value: identity.value, at, eventId });
+      continue;
+    }
     const others = identifiersOf(event, context);
     const own: Mention | undefined = identity.anonymous ? undefined : { key: identity.key, type: foldType(identity.type), value: identity.value };
     // Nobody's event, and one known by its subject, may still name identifiers of one customer: they belong to the first.
@@ -737,10 +743,10 @@ function tryAtBorder(near: Neighbourhood, edge: Edge, parties: Parties, pass: Pa
 // ---- documents as they are stored --------------------------------------------------------------------------------------
 
 /** `p` persons and `k` identities, which are nearly all that is stored; the others as they are. */
-function packDocument(key: string, document: Json): string {
+function packDocument(key: string, document: Json, packer = new Packer()): string {
   switch (key.slice(0, 2)) {
-    case 'p/': return JSON.stringify(packPerson(document as PersonDocument));
-    case 'k/': return JSON.stringify(packIdentity(key.slice(2), document as IdentityDocument));
+    case 'p/': return JSON.stringify(packPerson(document as PersonDocument, packer));
+    case 'k/': return JSON.stringify(packIdentity(key.slice(2), document as IdentityDocument, packer));
     default: return JSON.stringify(document);
   }
 }
@@ -754,8 +760,8 @@ export function unpackDocument(key: string, text: string): Json {
   }
 }
 
-function packIdentity(own: string, { person, type, value, firstSeen, eventId, shared }: IdentityDocument): Packed[] {
-  const to = new Packer(own, msOf(firstSeen));
+function packIdentity(own: string, { person, type, value, firstSeen, eventId, shared }: IdentityDocument, packer: Packer): Packed[] {
+  const to = packer.start(own, msOf(firstSeen));
   const said = compact([person === personIdOf(own) ? null : person, to.text(type), value, to.text(eventId), shared ? true : null, to.instant(firstSeen)]);
   const [ids, texts] = to.tables();
   return [to.baseMs, said, ids ?? null, texts ?? null];
@@ -775,9 +781,9 @@ function namesOf(aliases: readonly Alias[]): Pick<PersonDocument, 'firstName' | 
 }
 
 /** The founder's key begins with the person's id: what follows is stored. */
-function packPerson({ id, aliases, evidence, confirming, refused }: PersonDocument): Packed[] {
+function packPerson({ id, aliases, evidence, confirming, refused }: PersonDocument, packer: Packer): Packed[] {
   const [founder] = aliases;
-  const to = new Packer(founder?.key ?? id, founder === undefined ? 0 : msOf(founder.firstSeen));
+  const to = packer.start(founder?.key ?? id, founder === undefined ? 0 : msOf(founder.firstSeen));
   const edge = ({ a, b, strength, at, eventId }: Evidence): Packed[] => [to.text(a), to.text(b), to.text(strength), to.instant(at), to.text(eventId)];
   const said = compact([
     aliases.map(({ key, type, value, firstSeen, eventId, named }) => [to.text(key), to.text(type), to.text(value), to.instant(firstSeen), to.text(eventId), ...(named === undefined ? [] : [packNames(named, to)])]),

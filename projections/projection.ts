@@ -5,6 +5,7 @@
 // against a Map. A fold may mutate the documents it was given (the projector forgets them all when a commit is
 // refused), but only what it returns in `documents` is stored.
 import type { Interpreted } from '../schemas/facts.ts';
+import type { Packer } from './packing.ts';
 
 export type { Interpreted } from '../schemas/facts.ts';
 
@@ -62,8 +63,8 @@ export interface Projection {
   /** Fields of the sub-records: dense or sparse. */
   readonly subFields: Readonly<Record<string, Exclude<FieldKind, 'keyed'>>>;
   readonly fold: (events: readonly Interpreted[], context: FoldContext) => Fold;
-  /** A document as it is stored: JSON text, a function of the value alone. Keys are without the workspace. */
-  readonly pack: (key: string, document: Json) => string;
+  /** A document as it is stored: JSON text, a function of the value alone. Keys are without the workspace. Whoever packs many hands over one packer for all of them. */
+  readonly pack: (key: string, document: Json, packer?: Packer) => string;
   /** The way back: a value equal to the one that was packed. */
   readonly unpack: (key: string, text: string) => Json;
 }

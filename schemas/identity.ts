@@ -56,6 +56,7 @@ function phoneDigits(text: string): string | null {
   return digits.length < FEWEST_PHONE_DIGITS ? null : digits;
 }
 
+const KEYPAD_ANONYMOUS = '266696687';
 /**
  * Values by which platforms say "nobody": what they send for a withheld or unknown caller, and what programs write for a
  * value they lack. Compared without regard to case, and with runs of spaces, dashes and underscores as one space.
@@ -66,7 +67,7 @@ const ANONYMOUS_VALUES: ReadonlySet<string> = new Set([
   'unknown number', 'unknown caller', 'anonymous number', 'anonymous caller', 'withheld number', 'number withheld', 'private number', 'private caller',
   'restricted number', 'restricted caller', 'number unavailable', 'number restricted', 'blocked number', 'blocked caller', 'hidden number', 'not available', 'not provided', 'no number', 'no caller id',
   'caller id blocked', 'caller id withheld', 'caller unknown', 'out of area', 'anonymous@anonymous.invalid', 'sip:anonymous@anonymous.invalid', 'unknown@unknown.invalid', 'id unavailable',
-  'none', 'null', 'nil', 'undefined', 'nan', 'n/a', 'na', '', '-', '?', '266696687', '+266696687',
+  'none', 'null', 'nil', 'undefined', 'nan', 'n/a', 'na', '', '-', '?', KEYPAD_ANONYMOUS, `+${KEYPAD_ANONYMOUS}`,
 ]);
 const ONLY_ZEROS = /^\+?0+$/;
 const RUNS = /[\s_-]+/g;
@@ -75,6 +76,8 @@ const RUNS = /[\s_-]+/g;
 export function isAnonymous(normalisedValue: string): boolean {
   // The longest of the values above has 32 characters: most values are settled by their length or first digit.
   if (normalisedValue.length > 40) return false;
+  // None of them but one has a digit other than 0, and nearly every id of a platform has.
+  if (/[1-9]/.test(normalisedValue) && !normalisedValue.includes(KEYPAD_ANONYMOUS)) return false;
   const lower = normalisedValue.toLowerCase();
   return ANONYMOUS_VALUES.has(lower) || ONLY_ZEROS.test(lower) || ANONYMOUS_VALUES.has(lower.replace(RUNS, ' ').trim());
 }
@@ -211,10 +214,16 @@ export function identityStream(workspace: WorkspaceId, key: string): string {
   return `identity.${workspace}-${key}`;
 }
 
-const WORKSPACE_STREAM = /^(?:(?:identity|decisions|erasures)\.([a-z0-9_]{1,64})-.|workspace-([a-z0-9_]{1,64})$)/;
+const IDENTITY_STREAM = 'identity.';
+const WORKSPACE_STREAM = /^(?:(?:decisions|erasures)\.([a-z0-9_]{1,64})-.|workspace-([a-z0-9_]{1,64})$)/;
 
 /** The workspace of any of our streams (`identity.`, `decisions.`, `erasures.`, `workspace-`); null for others. */
 export function workspaceOfStream(stream: string): WorkspaceId | null {
+  // Asked for every event: most are an identity's, and a match makes an array of its parts.
+  if (stream.startsWith(IDENTITY_STREAM)) {
+    const id = stream.slice(IDENTITY_STREAM.length, Math.max(IDENTITY_STREAM.length, stream.indexOf('-')));
+    return isWorkspaceId(id) && stream.length > IDENTITY_STREAM.length + id.length + 1 ? id : null;
+  }
   const match = WORKSPACE_STREAM.exec(stream);
   return match === null ? null : ((match[1] ?? match[2]!) as WorkspaceId);
 }

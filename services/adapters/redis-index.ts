@@ -20,7 +20,7 @@ import {
   damaged, EVERY, isDense, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
 } from './redis-pack.ts';
 import {
-  BUCKET_ENTRIES, BUCKETS, FETCH, KEYED_ROWS, LEVELS_MAX, LIST_BUCKETS, LOCATE, MOVED_DAYS, OPEN_SEARCH, READ_ROWS, ROWS_BLOCK, type Script,
+  BUCKET_ENTRIES, BUCKETS, FETCH, KEYED_ROWS, LEVELS_MAX, LIST_BUCKETS, LIST_GROWN, LOCATE, MOVED_DAYS, OPEN_SEARCH, READ_ROWS, ROWS_BLOCK, type Script,
 } from './redis-scripts.ts';
 
 /** What the writer keeps from commit to commit: rows as they are stored, open postings, days. */
@@ -88,7 +88,9 @@ interface Stored { readonly locator: number; readonly row: RecordRow }
 interface OpenRecord {
   readonly workspace: string;
   readonly key: string;
-  readonly before: Stored | null;
+  /** What the writer keeps it under. */
+  readonly name: string;
+  before: Stored | null;
   locator: number;
   state: { time: number; id: string; posted: readonly string[]; keyed: readonly string[] } | null;
   /** By number; 0 is always there. */
@@ -97,10 +99,21 @@ interface OpenRecord {
   /** Something of its row is another than before. */
   isChanged: boolean;
 }
-/** `length`: of the bitmap as it is stored. */
-interface OpenPosting { readonly edit: PostingEdit; stored: 'none' | 'list' | 'bitmap'; length: number }
-/** Of one posting: ordinals that come, and -1 - ordinal for those that go. */
+/**
+ * `stored`: in a bucket with others, or apart in a string of its own, where it stays until it is empty. `bitmap`: the bytes
+ * of the bitmap as it is stored, 0 for a list. `grown`: which buckets have it. Both are flags in the byte behind the kind.
+ */
+interface OpenPosting { readonly edit: PostingEdit; stored: 'none' | 'inline' | 'apart'; bitmap: number; grown: 0 | 1 }
+const FLAGS_AT = 1;
+const GROWN = 1;
+const APART = 2;
+/** Longer values would take the whole bucket out of its listpack (hash-max-listpack-value). */
+const INLINE_BYTES = 64;
+/** Ordinals that come, and -1 - ordinal for those that go. */
 type Deltas = number[];
+/** One posting that a commit changes. */
+interface Touched { readonly deltas: Deltas; readonly name: string; open: OpenPosting | null }
+interface Step { readonly record: OpenRecord; readonly change: RecordChange }
 
 /** What a commit is about to change; the counts are those after it. */
 export interface Plan { readonly chunks: readonly Buffer[]; readonly records: number; readonly segments: number; readonly entries: number }
@@ -118,7 +131,8 @@ export class IndexWriter {
   readonly #operations = new Operations();
   readonly #rows = new Kept<Stored>(KEPT_ROW_BYTES);
   readonly #postings = new Kept<OpenPosting>(KEPT_POSTING_BYTES);
-  readonly #days = new Map<string, DayEdit>();
+  readonly #days = new Map<string, Map<number, DayEdit>>();
+  #keptDays = 0;
   readonly #segments = new Map<number, SegmentEdit>();
 
   constructor(shard: Shard, generation: Generation, ids: TermIds, work: ViewWork) {
@@ -132,23 +146,26 @@ export class IndexWriter {
   forget(): void {
     this.#rows.clear();
     this.#postings.clear();
+    this.#forgetDays();
+  }
+
+  #forgetDays(): void {
     this.#days.clear();
     this.#segments.clear();
+    this.#keptDays = 0;
   }
 
   async plan(commit: Commit, standing: Standing): Promise<Plan> {
     const draft = new Draft(standing);
-    const open = await this.#openRecords(commit.records);
-    await this.#openDays(commit.records, open);
-    await this.#openChunks(commit.records, open);
-    for (const [workspace, changes] of commit.records) {
-      for (const change of changes) this.#apply(draft, open.get(`${workspace}\n${change.key}`)!, change);
-    }
+    const { records, steps } = await this.#openRecords(commit.records);
+    await this.#openDays(steps);
+    await this.#openChunks(steps);
+    for (const { record, change } of steps) this.#apply(draft, record, change);
     await this.#openPostings(draft);
     const writer = new PlanWriter(this.#shard.tag, this.#operations);
     writer.documents(commit.documents, new Set(this.#generation.ordered));
     writer.keyed(draft.keyed, levelOf(draft.entries));
-    this.#writeRecords(writer, open.values());
+    this.#writeRecords(writer, records);
     this.#writePostings(writer, draft);
     writer.columns(draft.columns);
     // Last: until the versions move, what a reader keeps of a segment is what the commit before left.
@@ -159,48 +176,58 @@ export class IndexWriter {
 
   // -- what must be known first
 
-  async #openRecords(changes: Commit['records']): Promise<Map<string, OpenRecord>> {
+  async #openRecords(changes: Commit['records']): Promise<{ readonly records: Iterable<OpenRecord>; readonly steps: readonly Step[] }> {
     const open = new Map<string, OpenRecord>();
-    const unknown: { readonly name: string; readonly workspace: string; readonly key: string; readonly id: string }[] = [];
+    const steps: Step[] = [];
+    const unknown: OpenRecord[] = [];
     for (const [workspace, records] of changes) {
-      for (const { key } of records) {
-        const name = `${workspace}\n${key}`;
-        if (open.has(name)) continue;
-        const kept = this.#rows.get(name);
-        open.set(name, openRecord(workspace, key, kept ?? null));
-        if (kept === undefined) unknown.push({ name, workspace, key, id: this.#ids.keyed(workspace, '', key) });
+      for (const change of records) {
+        const name = `${workspace}\n${change.key}`;
+        let record = open.get(name);
+        if (record === undefined) {
+          const kept = this.#rows.get(name);
+          record = newRecord(workspace, change.key, name);
+          if (kept === undefined) unknown.push(record);
+          else fillRecord(record, kept);
+          open.set(name, record);
+        }
+        steps.push({ record, change });
       }
     }
-    for (let start = 0; start < unknown.length; start += READ_ROWS_MAX) {
-      const some = unknown.slice(start, start + READ_ROWS_MAX);
-      const { rest: [found] } = await this.#shard.read(READ_ROWS, [packTexts(some.map(({ id }) => id))]);
-      this.#work.rowsRead += some.length;
-      some.forEach(({ name, workspace, key }, i) => {
-        const locator = (found as readonly Reply[])[i * 2] as Buffer | null;
-        const bytes = (found as readonly Reply[])[i * 2 + 1] as Buffer | null;
-        if (locator === null) return;
-        if (bytes === null) throw damaged('a record has a place where there is no row');
-        const row = readRow(bytes);
-        if (row.key !== key) throw damaged('a record stands under the key of another');
-        open.set(name, openRecord(workspace, key, { locator: readLocator(locator), row }));
-      });
-    }
-    return open;
+    for (let start = 0; start < unknown.length; start += READ_ROWS_MAX) await this.#readRecords(unknown.slice(start, start + READ_ROWS_MAX));
+    return { records: open.values(), steps };
+  }
+
+  async #readRecords(records: readonly OpenRecord[]): Promise<void> {
+    const { rest: [found] } = await this.#shard.read(READ_ROWS, [packTexts(records.map(({ workspace, key }) => this.#ids.keyed(workspace, '', key)))]);
+    this.#work.rowsRead += records.length;
+    records.forEach((record, i) => {
+      const locator = (found as readonly Reply[])[i * 2] as Buffer | null;
+      const bytes = (found as readonly Reply[])[i * 2 + 1] as Buffer | null;
+      if (locator === null) return;
+      if (bytes === null) throw damaged('a record has a place where there is no row');
+      const row = readRow(bytes);
+      if (row.key !== record.key) throw damaged('a record stands under the key of another');
+      fillRecord(record, { locator: readLocator(locator), row });
+    });
   }
 
   /** The days on which a record stands or comes to stand. */
-  async #openDays(changes: Commit['records'], open: ReadonlyMap<string, OpenRecord>): Promise<void> {
-    for (const [workspace, records] of changes) {
-      const missing = new Set<number>();
-      const ask = (time: number): void => {
-        if (!this.#days.has(`${workspace}\n${dayOf(time)}`)) missing.add(dayOf(time));
-      };
-      for (const { key, state } of records) {
-        if (state != null) ask(state.time);
-        const { before } = open.get(`${workspace}\n${key}`)!;
-        if (before !== null) ask(before.row.time);
-      }
-      const days = [...missing];
+  async #openDays(steps: readonly Step[]): Promise<void> {
+    const missing = new Map<string, Set<number>>();
+    const ask = (workspace: string, time: number): void => {
+      const day = dayOf(time);
+      if (this.#days.get(workspace)?.has(day) === true) return;
+      const days = missing.get(workspace);
+      if (days === undefined) missing.set(workspace, new Set([day]));
+      else days.add(day);
+    };
+    for (const { record: { workspace, before }, change: { state } } of steps) {
+      if (state != null) ask(workspace, state.time);
+      if (before !== null) ask(workspace, before.row.time);
+    }
+    for (const [workspace, asked] of missing) {
+      const days = [...asked];
       for (let start = 0; start < days.length; start += FIELDS_MAX) {
         const some = days.slice(start, start + FIELDS_MAX);
         const entries = await this.#shard.hmget(`${this.#shard.tag}D${workspace}`, some.map(String));
@@ -216,48 +243,55 @@ export class IndexWriter {
       for (const segment of list) into.push({ ...segment, of: made });
     }
     for (const segment of [...made.records, ...made.subs]) this.#segments.set(segment.id, segment);
-    this.#days.set(`${workspace}\n${day}`, made);
+    let days = this.#days.get(workspace);
+    if (days === undefined) this.#days.set(workspace, days = new Map<number, DayEdit>());
+    days.set(day, made);
+    this.#keptDays += 1;
   }
 
   /** The chunks apart that a change replaces, and all of a record that is deleted or goes to another day. */
-  async #openChunks(changes: Commit['records'], open: ReadonlyMap<string, OpenRecord>): Promise<void> {
-    for (const [workspace, records] of changes) {
-      for (const { key, state, subs } of records) {
-        const record = open.get(`${workspace}\n${key}`)!;
-        const { before } = record;
-        if (before === null || before.row.others.length === 0) continue;
-        const whole = state !== undefined && (state === null || dayOf(state.time) !== dayOf(before.row.time));
-        const wanted = before.row.others.filter((number) => (whole || subs?.has(number) === true) && record.chunks.get(number) === UNREAD);
-        const { bucket, field } = rowPlace(this.#shard.tag, before.locator);
-        for (let start = 0; start < wanted.length; start += FIELDS_MAX) {
-          const some = wanted.slice(start, start + FIELDS_MAX);
-          const found = await this.#shard.hmget(bucket, some.map((number) => `${field}.${number}`));
-          some.forEach((number, i) => {
-            const bytes = found[i];
-            if (bytes == null) throw damaged('a record names a chunk that is not there');
-            record.chunks.set(number, readChunk(bytes));
-          });
-        }
+  async #openChunks(steps: readonly Step[]): Promise<void> {
+    for (const { record, change: { state, subs } } of steps) {
+      const { before } = record;
+      if (before === null || before.row.others.length === 0) continue;
+      const whole = state !== undefined && (state === null || dayOf(state.time) !== dayOf(before.row.time));
+      const wanted = before.row.others.filter((number) => (whole || subs?.has(number) === true) && record.chunks.get(number) === UNREAD);
+      const { bucket, field } = rowPlace(this.#shard.tag, before.locator);
+      for (let start = 0; start < wanted.length; start += FIELDS_MAX) {
+        const some = wanted.slice(start, start + FIELDS_MAX);
+        const found = await this.#shard.hmget(bucket, some.map((number) => `${field}.${number}`));
+        some.forEach((number, i) => {
+          const bytes = found[i];
+          if (bytes == null) throw damaged('a record names a chunk that is not there');
+          record.chunks.set(number, readChunk(bytes));
+        });
       }
     }
   }
 
   async #openPostings(draft: Draft): Promise<void> {
-    const missing: { readonly segment: number; readonly id: string }[] = [];
-    for (const [segment, postings] of draft.postings) for (const id of postings.keys()) if (this.#postings.get(`${segment}.${id}`) === undefined) missing.push({ segment, id });
+    const missing: { readonly segment: number; readonly id: string; readonly touched: Touched }[] = [];
+    for (const [segment, postings] of draft.postings) {
+      for (const [id, touched] of postings) {
+        touched.open = this.#postings.get(touched.name) ?? null;
+        if (touched.open === null) missing.push({ segment, id, touched });
+      }
+    }
     const slices: Promise<void>[] = [];
     for (let start = 0; start < missing.length; start += FETCH_POSTINGS_MAX) slices.push(this.#readPostings(missing.slice(start, start + FETCH_POSTINGS_MAX)));
     await Promise.all(slices);
   }
 
-  async #readPostings(wanted: readonly { readonly segment: number; readonly id: string }[]): Promise<void> {
+  async #readPostings(wanted: readonly { readonly segment: number; readonly id: string; readonly touched: Touched }[]): Promise<void> {
     const { rest: [found] } = await this.#shard.read(FETCH, [packWanted('', wanted.map(({ segment, id }) => [segment, id]), [], [])]);
     this.#work.postingsRead += wanted.length;
-    wanted.forEach(({ segment, id }, i) => {
+    wanted.forEach(({ id, touched }, i) => {
       const bytes = (found as readonly Reply[])[i] as Buffer | null;
       const posting = bytes === null ? null : readPosting(new Uint8Array(bytes));
       const edit = new PostingEdit(posting, isDense(id));
-      this.#postings.set(`${segment}.${id}`, { edit, stored: posting?.kind ?? 'none', length: bytes?.length ?? 0 }, edit.bytes);
+      const flags = bytes?.[FLAGS_AT] ?? 0;
+      const stored = bytes === null ? 'none' : (flags & APART) !== 0 ? 'apart' : 'inline';
+      touched.open = { edit, stored, bitmap: posting?.kind === 'bitmap' ? bytes!.length : 0, grown: (flags & GROWN) !== 0 ? 1 : 0 };
     });
   }
 
@@ -398,7 +432,7 @@ export class IndexWriter {
 
   /** The next ordinal of a workspace's day, as a locator. A full segment is followed by a new one. Ordinals of what was deleted are not given again: a rebuild closes the holes. */
   #allot(draft: Draft, workspace: string, day: number, of: 'records' | 'subs'): number {
-    const standing = this.#days.get(`${workspace}\n${day}`)!;
+    const standing = this.#days.get(workspace)!.get(day)!;
     let segment = standing[of].at(-1);
     if (segment === undefined || segment.size === SEGMENT_SIZE) {
       draft.segments += 1;
@@ -430,8 +464,7 @@ export class IndexWriter {
 
   #writeRecords(writer: PlanWriter, records: Iterable<OpenRecord>): void {
     for (const record of records) {
-      const { before, state, locator, chunks, changed } = record;
-      const name = `${record.workspace}\n${record.key}`;
+      const { name, before, state, locator, chunks, changed } = record;
       const isNew = before?.locator !== locator;
       if (isNew && before !== null) writer.row(before.locator, null, before.row.others.map((number) => [number, null]));
       if (state === null) {
@@ -455,9 +488,9 @@ export class IndexWriter {
 
   #writePostings(writer: PlanWriter, draft: Draft): void {
     for (const [segment, postings] of draft.postings) {
-      for (const [id, deltas] of postings) {
-        const name = `${segment}.${id}`;
-        const open = this.#postings.get(name)!;
+      for (const [id, { deltas, name, open }] of postings) {
+        assert(open !== null, 'a posting is opened before it is written');
+        if (open.stored === 'none') open.grown = this.#segment(segment).size > LIST_GROWN ? 1 : 0;
         for (const delta of deltas) if (delta >= 0) open.edit.add(delta); else open.edit.remove(-1 - delta);
         writer.posting(segment, id, open, deltas);
         this.#work.postingsWritten += 1;
@@ -469,18 +502,21 @@ export class IndexWriter {
   #trim(): void {
     this.#rows.trim();
     this.#postings.trim();
-    if (this.#days.size <= KEPT_DAYS) return;
-    this.#days.clear();
-    this.#segments.clear();
+    if (this.#keptDays > KEPT_DAYS) this.#forgetDays();
   }
 }
 
-function openRecord(workspace: string, key: string, before: Stored | null): OpenRecord {
-  if (before === null) return { workspace, key, before, locator: -1, state: null, chunks: new Map([[0, []]]), changed: new Set(), isChanged: false };
+function newRecord(workspace: string, key: string, name: string): OpenRecord {
+  return { workspace, key, name, before: null, locator: -1, state: null, chunks: new Map([[0, []]]), changed: new Set(), isChanged: false };
+}
+
+function fillRecord(record: OpenRecord, before: Stored): void {
   const { locator, row: { time, id, posted, keyed, first, others } } = before;
-  const chunks = new Map<number, readonly SubRow[] | null>([[0, first]]);
-  for (const number of others) chunks.set(number, UNREAD);
-  return { workspace, key, before, locator, state: { time, id, posted, keyed }, chunks, changed: new Set(), isChanged: false };
+  record.before = before;
+  record.locator = locator;
+  record.state = { time, id, posted, keyed };
+  record.chunks.set(0, first);
+  for (const number of others) record.chunks.set(number, UNREAD);
 }
 
 /** What a commit changes, gathered before anything is read for it or written. */
@@ -490,7 +526,7 @@ class Draft {
   records: number;
   segments: number;
   entries: number;
-  readonly postings = new Map<number, Map<string, Deltas>>();
+  readonly postings = new Map<number, Map<string, Touched>>();
   readonly keyed: { readonly id: string; readonly locator: number; readonly goes: boolean }[] = [];
   readonly columns = new Map<number, Map<number, number>>();
   readonly days = new Set<DayEdit>();
@@ -531,10 +567,10 @@ class Draft {
 
   #deltas(segment: number, id: string): Deltas {
     let postings = this.postings.get(segment);
-    if (postings === undefined) this.postings.set(segment, postings = new Map<string, Deltas>());
-    let deltas = postings.get(id);
-    if (deltas === undefined) postings.set(id, deltas = []);
-    return deltas;
+    if (postings === undefined) this.postings.set(segment, postings = new Map<string, Touched>());
+    let touched = postings.get(id);
+    if (touched === undefined) postings.set(id, touched = { deltas: [], name: `${segment}.${id}`, open: null });
+    return touched.deltas;
   }
 
   locate(id: string, locator: number): void {
@@ -632,31 +668,39 @@ class PlanWriter {
 
   posting(segment: number, id: string, open: OpenPosting, deltas: Deltas): void {
     const bytes = open.edit.encode();
-    const list = `${this.#tag}l${hex(segment)}.${hex(id.charCodeAt(0) % LIST_BUCKETS)}`;
-    const bitmap = `${this.#tag}b${hex(segment)}.${id}`;
-    const kind = bytes === null ? 'none' : readPosting(bytes).kind;
-    if (kind !== 'bitmap' && open.stored === 'bitmap') this.#begin(2).text('DROP').text(bitmap);
-    if (kind === 'list') this.#field(list, id, bytes);
-    else if (kind === 'bitmap') this.#bitmap(bitmap, bytes!, open, deltas);
-    if (!isDense(id)) {
-      if (kind === 'none' && open.stored !== 'none') this.#field(list, id, null);
-      if (kind === 'bitmap' && open.stored !== 'bitmap') this.#field(list, id, '');
+    const list = `${this.#tag}${open.grown === 1 ? 'm' : 'l'}${hex(segment)}.${hex(id.charCodeAt(0) % LIST_BUCKETS[open.grown])}`;
+    const apart = `${this.#tag}b${hex(segment)}.${id}`;
+    if (bytes === null) {
+      if (open.stored === 'apart') this.#begin(2).text('DROP').text(apart);
+      if (open.stored !== 'none' && !isDense(id)) this.#field(list, id, null);
+      [open.stored, open.bitmap] = ['none', 0];
+      return;
     }
-    open.length = kind === 'bitmap' ? open.length : bytes?.length ?? 0;
-    open.stored = kind;
+    const inline = open.stored !== 'apart' && !isDense(id) && bytes.length <= INLINE_BYTES;
+    bytes[FLAGS_AT] = (open.grown === 1 ? GROWN : 0) | (inline ? 0 : APART);
+    if (inline) {
+      this.#field(list, id, bytes);
+      open.stored = 'inline';
+      return;
+    }
+    if (readPosting(bytes).kind === 'bitmap') this.#bitmap(apart, bytes, open, deltas);
+    else this.#begin(3).text('SET').text(apart).data(bytes);
+    // An empty value says where it is.
+    if (open.stored !== 'apart' && !isDense(id)) this.#field(list, id, '');
+    open.stored = 'apart';
   }
 
   /** The stretches that changed, or all of it when that is little more. */
   #bitmap(key: string, bytes: Uint8Array, open: OpenPosting, deltas: Deltas): void {
-    const stretches = open.stored === 'bitmap' ? stretchesOf(deltas) : [];
+    const stretches = open.bitmap > 0 ? stretchesOf(deltas) : [];
     const changed = stretches.reduce((sum, [from, to]) => sum + to - from, 0);
     if (stretches.length === 0 || stretches.length > STRETCHES_MAX || changed * 2 > bytes.length) {
       this.#begin(3).text('SET').text(key).data(bytes);
-      open.length = bytes.length;
+      open.bitmap = bytes.length;
       return;
     }
     // What the encoded bitmap ends before is zero; the stored one may be longer, and nothing is written past both.
-    const end = Math.max(open.length, bytes.length);
+    const end = Math.max(open.bitmap, bytes.length);
     for (const [from, to] of stretches) {
       const size = Math.min(to, end) - from;
       if (size <= 0) continue;
@@ -664,7 +708,7 @@ class PlanWriter {
       stretch.set(bytes.subarray(from, from + size));
       this.#begin(4).text('SETRANGE').text(key).text(String(from)).data(stretch);
     }
-    open.length = end;
+    open.bitmap = end;
   }
 
   columns(columns: Draft['columns']): void {
@@ -963,7 +1007,8 @@ export class IndexReader {
     if (clause === undefined || term === undefined || query.clauses.length + query.sub.length > 1 || clause.terms.length > 1 || this.#generation.fields[clause.field] !== 'keyed') return null;
     const { rest: [found] } = await this.#settled(async () => this.#shard.read(KEYED_ROWS, [latin1(this.#ids.keyed(query.workspace, clause.field, term)), `${query.workspace}/${documentSpace}/`, KEYED_ROWS_MAX]));
     if (found === undefined) return null;
-    const rows = readRows(found as readonly Reply[]).map((row) => row ?? fail('the index names a record that is not there'));
+    const pairs = found as readonly (Buffer | null)[];
+    const rows = Array.from({ length: pairs.length / 2 }, (_, i) => readSearchRow(pairs[i * 2] ?? null, pairs[i * 2 + 1] ?? null) ?? fail('the index names a record that is not there'));
     this.#work.rowsRead += rows.length;
     const sign = query.direction === 'desc' ? -1 : 1;
     const within = rows.filter(({ time }) => time >= query.from && time <= query.to).sort((a, b) => sign * compareRows(a, b));
@@ -1087,12 +1132,17 @@ export class IndexReader {
       const postings = missing.postings.slice(call * FETCH_POSTINGS_MAX, (call + 1) * FETCH_POSTINGS_MAX);
       const pages = missing.pages.slice(call * FETCH_PAGES_MAX, (call + 1) * FETCH_PAGES_MAX);
       const rows = records.slice(call * FETCH_ROWS_MAX, (call + 1) * FETCH_ROWS_MAX);
-      const packed = packWanted(reading.documents.prefix, postings.map(({ segment, term }) => [segment.id, term]), pages.map(({ segment, page }) => [segment.id, page]), rows.map(({ segment, ordinal }) => [segment.id, ordinal]));
-      const { head, rest: [foundPostings, foundPages, foundRows] } = await this.#shard.read(FETCH, [packed]);
+      const blocks = blocksOf(rows);
+      const packed = packWanted(reading.documents.prefix, postings.map(({ segment, term }) => [segment.id, term]), pages.map(({ segment, page }) => [segment.id, page]), blocks);
+      const { head, rest: [foundPostings, foundPages, foundRows, documents] } = await this.#shard.read(FETCH, [packed]);
       const slab = new Slab([...foundPostings as readonly (Buffer | null)[], ...foundPages as readonly (Buffer | null)[]]);
       for (const { segment, name } of postings) this.#keep(fetched, name, segment, slab.next(readPosting), slab.size, reading.lineage);
       for (const { segment, name } of pages) this.#keep(fetched, name, segment, slab.next(readPage) ?? new Uint32Array(0), slab.size, reading.lineage);
-      return { head, rows: readRows(foundRows as readonly Reply[]) };
+      const found = new Array<SearchRow | null>(rows.length).fill(null);
+      blocks.flatMap(({ places }) => places).forEach((place, at) => {
+        found[place] = readSearchRow((foundRows as readonly (Buffer | null)[])[at] ?? null, (documents as readonly (Buffer | null)[])[at] ?? null);
+      });
+      return { head, rows: found };
     }));
     this.#work.postingsRead += missing.postings.length;
     this.#work.rowsRead += records.length;
@@ -1144,25 +1194,37 @@ function daysOf(located: ReadonlyMap<SegmentRow, Uint16Array>, directory: Direct
   return [...days].filter((day) => (day + 1) * DAY_MS > query.from && day * DAY_MS <= query.to).sort((a, b) => a - b).map((day) => directory.day(day));
 }
 
-/** A row and its document, row by row. */
-function readRows(found: readonly Reply[]): (SearchRow | null)[] {
-  const rows: (SearchRow | null)[] = [];
-  for (let at = 0; at < found.length; at += 2) {
-    const bytes = found[at] as Buffer | null;
-    const document = found[at + 1] as Buffer | null;
-    rows.push(bytes === null ? null : { ...readRowHead(bytes), document: document === null ? null : document.toString('utf8') });
-  }
-  return rows;
+function readSearchRow(bytes: Buffer | null, document: Buffer | null): SearchRow | null {
+  return bytes === null ? null : { ...readRowHead(bytes), document: document === null ? null : document.toString('utf8') };
 }
 
-function packWanted(prefix: string, postings: readonly (readonly [segment: number, id: string])[], pages: readonly (readonly [segment: number, page: number])[], rows: readonly (readonly [segment: number, ordinal: number])[]): Buffer {
-  const packed = new Operations(SMALL).array(4).text(prefix).array(postings.length * 2);
+function packWanted(prefix: string, postings: readonly (readonly [segment: number, id: string])[], pages: readonly (readonly [segment: number, page: number])[], blocks: readonly Block[]): Buffer {
+  const packed = new Operations(SMALL).array(3 + blocks.length).text(prefix).array(postings.length * 2);
   for (const [segment, id] of postings) packed.number(segment).text(id);
-  for (const pairs of [pages, rows]) {
-    packed.array(pairs.length * 2);
-    for (const [segment, place] of pairs) packed.number(segment).number(place);
+  packed.array(pages.length * 2);
+  for (const [segment, page] of pages) packed.number(segment).number(page);
+  for (const { segment, block, ordinals } of blocks) {
+    packed.array(2 + ordinals.length).number(segment).number(block);
+    for (const ordinal of ordinals) packed.number(ordinal);
   }
   return packed.value();
+}
+
+/** Rows of one block, by their ordinals within it, and their places among those that are wanted. */
+interface Block { readonly segment: number; readonly block: number; readonly ordinals: number[]; readonly places: number[] }
+
+/** One command a block: the rows of a page are mostly neighbours. */
+function blocksOf(records: Wanted<SegmentRow, string>['records']): readonly Block[] {
+  const blocks = new Map<number, Block>();
+  records.forEach(({ segment, ordinal }, place) => {
+    const number = Math.floor(ordinal / ROWS_BLOCK);
+    const name = segment.id * (SEGMENT_SIZE / ROWS_BLOCK) + number;
+    let block = blocks.get(name);
+    if (block === undefined) blocks.set(name, block = { segment: segment.id, block: number, ordinals: [], places: [] });
+    block.ordinals.push(ordinal % ROWS_BLOCK);
+    block.places.push(place);
+  });
+  return [...blocks.values()];
 }
 
 function readPosting(bytes: Uint8Array): Posting {

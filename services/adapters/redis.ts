@@ -313,11 +313,14 @@ export class RedisViewStore implements ViewStore {
   }
 
   async view(group: string, id: number, shard: number): Promise<RedisView> {
-    const [body] = await this.#reading.call('HMGET', [this.#group(group), `g:${id}`]) as readonly (Buffer | null)[];
-    if (body == null) throw new OperatingError('viewMissing', `generation ${id} of ${group} does not exist`);
-    const stored = JSON.parse(body.toString()) as StoredGeneration;
+    const generations = await this.#stored(group, 'g:');
+    const stored = generations.get(id);
+    if (stored === undefined) throw new OperatingError('viewMissing', `generation ${id} of ${group} does not exist`);
     assert(shard >= 0 && shard < stored.generation.shards, `generation ${id} of ${group} has no shard ${shard}`);
     const tag = this.#tags(id, stored)[shard]!;
+    // What generations that are no more left in memory; whoever holds one of their views may go on with it.
+    const standing = new Set([...generations].flatMap(([each, other]) => this.#tags(each, other)));
+    for (const [name, { generation }] of this.#views) if (generation.group === group && !standing.has(name)) this.#views.delete(name);
     // Whoever made the generation may have died before its shards, or the node that held this one lost it.
     await this.#writing.run(MAKE_SHARD, [`${tag}s`], []);
     const known = this.#views.get(tag);

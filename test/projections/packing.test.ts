@@ -21,6 +21,7 @@ function plain(key: string, value: Json): unknown {
 }
 
 test('G3: every document of a fold comes back from its text as it went in, and has no other text', () => {
+  const packer = new Packer();
   fc.assert(fc.property(arbitraryEvents(30), fc.boolean(), (events, uuids) => {
     const view = new MemoryDocuments(journeysWithin(ROOMY));
     const named = uuids ? events.map((one, i) => rename(one, `00000000-0000-8000-8000-${String(i).padStart(12, '0')}`)) : events;
@@ -28,7 +29,7 @@ test('G3: every document of a fold comes back from its text as it went in, and h
     view.fold(named);
     for (const [key, text] of view.texts) {
       const value = unpackDocument(key, text);
-      expect(packDocument(key, value)).toBe(text);
+      expect(packDocument(key, value, packer)).toBe(text);
       expect(plain(key, unpackDocument(key, packDocument(key, value)))).toStrictEqual(plain(key, value));
       if (key.startsWith('j/')) expect(unpackRow(key.slice(2), text)).toStrictEqual((value as unknown as JourneyDocument).row);
     }
@@ -76,9 +77,13 @@ test('instants, UUIDs and records of few members come back as they were', () => 
 });
 
 test('every text of a document has one reference, whatever it is like', () => {
+  const packer = new Packer();
   fc.assert(fc.property(fc.array(fc.oneof(arbitraryId, fc.constantFrom('own', 'TALKING', 'phone')), { maxLength: 30 }), (texts) => {
-    const to = new Packer('own', 0);
+    const to = packer.start('own', 0);
     const references = texts.map((text) => to.text(text));
+    // What it packed before shows in nothing.
+    const fresh = new Packer().start('own', 0);
+    expect([texts.map((text) => fresh.text(text)), fresh.tables()]).toEqual([references, to.tables()]);
     expect(new Set(references).size).toBe(new Set(texts).size);
     const from = new Unpacker('own', 0, JSON.parse(JSON.stringify(to.tables())) as []);
     expect(references.map((reference) => from.text(reference))).toEqual(texts);

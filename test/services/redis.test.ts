@@ -242,7 +242,7 @@ describeWithRedis('the view store in Redis', () => {
       expect(operations.calls).toBe(CHUNK_CALLS);
     });
 
-    test('to a view that readers see is one call, and what commitMax allows is one chunk', async () => {
+    test('to a view that readers see is one call, and what commitMax allows is two chunks of it at most', async () => {
       const view = await openLive();
       await view.commit(large(1, 1));
       expect(view.work).toMatchObject({ commits: 1, stages: 0 });
@@ -250,7 +250,7 @@ describeWithRedis('the view store in Redis', () => {
       const { changes, bytes } = COMMIT_MAX;
       const records = Array.from({ length: changes / 4 }, (_, place) => record(`n${place}`, MONDAY, { medium: ['m'], agent: ['a', 'b'], contact: [`c${place}`, `d${place}`] }, Array.from({ length: 10 }, (__, i) => ({ state: [`s${i}`], by: [`by${place}`] }))));
       await view.commit(commitOf(2, records, Object.fromEntries(Array.from({ length: changes * 3 / 4 }, (_, place) => [`acme/j/n${place}`, 'x'.repeat(Math.floor(bytes * 4 / 3 / changes))]))));
-      expect(view.work.chunks - chunks).toBe(1);
+      expect(view.work.chunks - chunks).toBeLessThanOrEqual(2);
     });
 
     test('G3: a crash before or after any step of it leaves the old state or the new one, whole, and the next writer goes on', async () => {

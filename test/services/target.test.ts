@@ -10,7 +10,7 @@ import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { OperatingError } from '../../services/errors.ts';
 import type { Commit, CommitSize, Position, View } from '../../services/ports.ts';
 import { type Arrival, Target } from '../../services/projector/target.ts';
-import { arbitraryEvents, CONTEXT, event } from '../support/facts.ts';
+import { arbitraryEvents, CONTEXT, event, MemoryDocuments } from '../support/facts.ts';
 
 const WORKSPACE = 'acme';
 assert(isWorkspaceId(WORKSPACE));
@@ -27,8 +27,8 @@ async function viewOf(projection: Projection, target: Position | null = null): P
   return views.view(projection.group, id, 0);
 }
 
-async function targetOn(view: View, projection: Projection, stepBytesMax = 1e7): Promise<Target> {
-  const target = new Target({ projection, view, role: 'live', cacheBytesMax: 1e7, stepBytesMax });
+async function targetOn(view: View, projection: Projection, stepBytesMax = 1e7, foldEvents = 1e6): Promise<Target> {
+  const target = new Target({ projection, view, role: 'live', cacheBytesMax: 1e7, stepBytesMax, foldEvents });
   await target.resume();
   return target;
 }
@@ -133,6 +133,31 @@ test('G3: commits to a view that is read keep to its size, whole events each, an
       expect(await view.digest()).toBe(await whole.view.digest());
     }
   }), { numRuns: 40 });
+});
+
+test('G3: a step folded in parts commits what one fold would, documents and records', async () => {
+  await fc.assert(fc.asyncProperty(arbitraryEvents(40), fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 12 }), async (events, foldEvents, size) => {
+    const arrivals = arrivalsOf(events);
+    for (const projection of PROJECTIONS) {
+      const records = new MemoryDocuments(projection);
+      const inner = await viewOf(projection);
+      const view = through(inner, { commit: async (commit) => {
+        for (const changes of commit.records.values()) {
+          expect(new Set(changes.map(({ key }) => key)).size).toBe(changes.length);
+          records.apply({ documents: new Map(), records: changes });
+        }
+        return inner.commit(commit);
+      } });
+      const target = await targetOn(view, projection, 1e7, foldEvents);
+      for (let from = 0; from < arrivals.length; from += size) await target.step(arrivals.slice(from, from + size), position(Math.min(from + size, arrivals.length)), keysOf);
+      const whole = new MemoryDocuments(projection);
+      whole.fold(events);
+      expect(records.snapshot().records).toEqual(whole.snapshot().records);
+      const atOnce = await targetOn(await viewOf(projection), projection);
+      await atOnce.step(arrivals, position(arrivals.length), keysOf);
+      expect(await inner.digest()).toBe(await atOnce.view.digest());
+    }
+  }), { numRuns: 60 });
 });
 
 test('what nobody reads yet is committed at once, what somebody does in parts, and never both in one', async () => {

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import type { Agent, CustomerFactBody, Direction, Instant, InteractionFact, InteractionFactBody, InteractionId, Interpreted, Place, Role } from '../../schemas/facts.ts';
 import { instantOf } from '../../schemas/time.ts';
-import type { FoldContext, Json, Projection, RecordState, SubRecord } from '../../projections/projection.ts';
+import type { Changes, FoldContext, Json, Projection, RecordState, SubRecord } from '../../projections/projection.ts';
 
 export const START_MS = Date.UTC(2026, 2, 2, 9, 0, 0);
 
@@ -78,7 +78,14 @@ export class MemoryDocuments {
       }
       step = fold.next(found);
     }
-    const changes = step.value;
+    this.#apply(step.value, work);
+    this.work = work;
+  }
+
+  /** Changes that somebody else's fold made. */
+  apply(changes: Changes): void { this.#apply(changes, { ...this.work }); }
+
+  #apply(changes: Changes, work: MemoryDocuments['work']): void {
     for (const [key, value] of changes.documents) {
       work.written += 1;
       if (value === null) { this.texts.delete(key); continue; }
@@ -97,7 +104,6 @@ export class MemoryDocuments {
       }
       this.records.set(key, record);
     }
-    this.work = work;
   }
 
   /** Null where there is none. */
