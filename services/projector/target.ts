@@ -61,11 +61,12 @@ class DocumentCache {
 const ENTRY_SIZE = 100;
 
 /**
- * Characters of stored text that a step of several events may hold: what it wrote so far, and what the fold under way has
- * read, which as objects is some eight times as much (measured: 11 KB a journey of ten events). Well within the heap of the
- * projector's thread.
+ * Characters of stored text that the fold under way may have read where a step has several events: as objects some eight
+ * times as much (measured: 11 KB a journey of ten events), well within the heap of the projector's thread. What the step
+ * wrote so far stays text, with index terms about as long, and counts a quarter.
  */
 const STEP_BYTES_MAX = 12 * 1024 * 1024;
+const WRITTEN_SHARE = 4;
 const LOAD_KEYS = 256;
 /**
  * Events folded at a time. A larger step is folded in parts, the events of one identity together, and committed as one: of a
@@ -255,7 +256,7 @@ export class Target {
       const merged = new RecordChanges();
       const parts = partsOf(events, this.#foldEvents);
       for (const part of parts) {
-        this.#stepBytes = bytes;
+        this.#stepBytes = bytes / WRITTEN_SHARE;
         const folded = await this.#fold(workspace, part, await keysOf(workspace));
         const moved = folded === null ? null : await this.#put(workspace, folded, digest);
         if (folded === null || moved === null || !merged.add(folded.records)) return null;

@@ -16,7 +16,7 @@ topicContract('memory', memory);
 
 describeWithBroker('a real broker', () => {
   let broker: Broker;
-  beforeAll(async () => { broker = await startBroker(); }, 90_000);
+  beforeAll(async () => { broker = await startBroker(); }, 180_000);
   afterAll(() => broker.stop());
 
   const onNotice = (): void => undefined;

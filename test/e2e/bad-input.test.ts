@@ -69,7 +69,7 @@ beforeAll(async () => {
   const stories = Array.from({ length: 3 }, (_, n) => ({ ...EVENT, id: `known-${n}`, type: 'org.throughline.interaction.started', data: { interactionId: `call-${n}`, medium: 'Phone' } }));
   expect((await send(publish(stories, 'application/cloudevents-batch+json'))).status).toBe(200);
   await server.folded();
-}, 60_000);
+}, 180_000);
 
 afterAll(async () => {
   agent.destroy();

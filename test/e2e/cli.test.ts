@@ -82,7 +82,7 @@ beforeAll(async () => {
   first = await importTo(DAY, '--json');
   await server.folded();
   [afterTheDay, second] = await Promise.all([readStatus(server.folder), importTo(DAY)]);
-}, 60_000);
+}, 180_000);
 
 afterAll(async () => {
   await Promise.all([server.kill('SIGTERM'), stalled]);

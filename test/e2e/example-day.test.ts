@@ -32,9 +32,9 @@ function houseOf(open: () => Promise<House>): void {
       taken[name] = JSON.parse(stdout) as Record<string, unknown>;
     }
     await server.folded();
-  }, 60_000);
+  }, 180_000);
 
-  afterAll(async () => { await server.close(); }, 60_000);
+  afterAll(async () => { await server.close(); }, 180_000);
 }
 
 // ---- asking ------------------------------------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ describe('kill -9 under load', () => {
       const own = new Map(found.filter(({ event }) => event.identity === identity).map((entry) => [entry.position, entry]));
       histories.set(identity, [...own.values()].sort((a, b) => (a.position < b.position ? -1 : 1)));
     }
-  }, 60_000);
+  }, 180_000);
 
   afterAll(async () => {
     await Promise.all(alive.map((one) => one.kill('SIGKILL')));

@@ -184,9 +184,9 @@ function tellOfTwo(open: () => Promise<House>): void {
     await server.folded();
     const counted = async (key: string): Promise<boolean> => rowsOf(await ask(key, get('/sources'))) > 0;
     await until('the sources are counted', async () => (await counted(home.key)) && (await counted(rival.key)));
-  }, 60_000);
+  }, 180_000);
 
-  afterAll(async () => { await server.close(); }, 60_000);
+  afterAll(async () => { await server.close(); }, 180_000);
 
   test('G8: every endpoint of the OpenAPI is asked', async () => {
     const { paths } = (await json(await server.request('/openapi.json'))) as { paths: Record<string, Record<string, unknown>> };

@@ -143,7 +143,7 @@ describe('without a broker', () => {
 
 describeWithBroker('Kafka', () => {
   let broker: Broker;
-  beforeAll(async () => { broker = await startBroker({ secure: true }); }, 90_000);
+  beforeAll(async () => { broker = await startBroker({ secure: true }); }, 180_000);
   afterAll(() => broker.stop());
 
   const opened: (Source | Topic)[] = [];

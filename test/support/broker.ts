@@ -166,7 +166,7 @@ export async function startBroker(options: { readonly secure?: boolean } = {}): 
     await until('the broker answers', async () => {
       if (started.exitCode !== null || started.signalCode !== null) throw new Error(`the broker ended: ${readFileSync(join(folder, 'out.log'), 'utf8').slice(-2_000)}`);
       return await accepts(port) && (await examineKafka(place)).some(({ what, level }) => what === 'reachable' && level === 'ok');
-    }, 60_000);
+    }, 180_000);
   };
   const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;

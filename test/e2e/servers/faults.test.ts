@@ -163,13 +163,13 @@ for (const events of ['sqlite', 'double'] as const) {
 function tell(events: Fault['events'], chosen: readonly Fault[]): void {
   let stage: Stage;
   let line: Line | null = null;
-  beforeAll(async () => { stage = await Stage.open(events === 'double' ? startEventStoreDouble : null); }, 60_000);
+  beforeAll(async () => { stage = await Stage.open(events === 'double' ? startEventStoreDouble : null); }, 180_000);
   afterEach(async () => {
     stage.clear();
     await line?.end();
     line = null;
   });
-  afterAll(async () => { await stage.close(); }, 60_000);
+  afterAll(async () => { await stage.close(); }, 180_000);
 
   test.each(chosen.map((fault) => [fault.name, fault] as const))('G1, G2, G3, G4: %s loses nothing, doubles nothing, and leaves every view right', async (_name, { strike }) => {
     const opened = (line = await stage.line());

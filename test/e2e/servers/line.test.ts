@@ -19,12 +19,12 @@ const REST_MS = 60_000;
 describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
   let stage: Stage;
   let line: Line | null = null;
-  beforeAll(async () => { stage = await Stage.open(); }, 60_000);
+  beforeAll(async () => { stage = await Stage.open(); }, 180_000);
   afterEach(async () => {
     await line?.end();
     line = null;
   });
-  afterAll(async () => { await stage.close(); }, 60_000);
+  afterAll(async () => { await stage.close(); }, 180_000);
   const opened = async (options?: Parameters<Stage['line']>[0]): Promise<Line> => (line = await stage.line(options));
 
   test('the oracle itself: where nobody took anything in, it misses every event and every dead letter', async () => {
@@ -35,7 +35,7 @@ describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
     const { received, recorded, wrong } = await account(places);
     expect([received, recorded]).toEqual([400, 0]);
     expect(wrong.join()).toMatch(/is not in the log/);
-  }, 60_000);
+  }, 180_000);
 
   test(`G1, G2, G3, G4: ${String(LOAD)} records with repeats, late events and poison are each recorded once, known again or dead-lettered`, async () => {
     const { publishLoad, judge, start } = bound(await opened());
