@@ -120,6 +120,8 @@ const RECORD_OVERHEAD = 70;
 const READ_TRIES = 6;
 /** What a call for an answer (gaps, doctor) may take. */
 const ASK_MS = 15_000;
+/** Loading a group takes a broker some tenths of a second. */
+const LOADING_MS = 100;
 
 /** Dead letters are kept this long, if the topic is made here: long enough for a quarter's review, not for ever, since they hold customers' data. */
 const DEAD_LETTER_RETENTION_MS = 90 * 24 * 3_600_000;
@@ -723,7 +725,7 @@ class KafkaSource implements Source {
     try {
       return await within(ASK_MS, what, (async () => {
         const admin = await this.#asking();
-        const [heads, [committed]] = await Promise.all([admin.fetchTopicOffsets(topic), admin.fetchOffsets({ groupId: group, topics: [topic] })]);
+        const [heads, [committed]] = await Promise.all([admin.fetchTopicOffsets(topic), committedOffsets(admin, group, topic)]);
         const next = new Map(committed?.partitions.map(({ partition, offset }) => [partition, BigInt(offset)]));
         return heads.map(({ partition, high, low }) => {
           // Negative where the group has committed nothing; below `low` where retention was faster: either way the first one kept is next.
@@ -751,6 +753,18 @@ class KafkaSource implements Source {
     const admin = this.#admin;
     this.#admin = null;
     if (admin !== null) await quietly(STOP_MS, admin.then((connected) => connected.disconnect()));
+  }
+}
+
+/** A broker that has just started, or taken a group over, loads what the group committed first, and says so until it has: it is asked again. */
+async function committedOffsets(admin: Admin, groupId: string, topic: string): ReturnType<Admin['fetchOffsets']> {
+  for (let waitedMs = 0; ; waitedMs += LOADING_MS) {
+    try {
+      return await admin.fetchOffsets({ groupId, topics: [topic] });
+    } catch (error) {
+      if ((error as { readonly type?: string }).type !== 'GROUP_LOAD_IN_PROGRESS' || waitedMs >= ASK_MS) throw error;
+      await new Promise((resolve) => { setTimeout(resolve, LOADING_MS); });
+    }
   }
 }
 
