@@ -40,7 +40,7 @@ describe('a function of the set of events', () => {
       const parts = new MemoryDocuments(projection);
       for (const batch of batches) parts.fold(batch);
       expect(parts.snapshot()).toEqual(whole.snapshot());
-    }), { numRuns: 150 });
+    }), { numRuns: 80 });
   });
 
   test('G3: one event at a time in order gives what all at once gives', () => {
@@ -51,7 +51,7 @@ describe('a function of the set of events', () => {
       const whole = new MemoryDocuments(journeysWithin(ROOMY));
       whole.fold(events);
       expect(parts.snapshot()).toEqual(whole.snapshot());
-    }), { numRuns: 100 });
+    }), { numRuns: 60 });
   });
 
   test('G3: what was folded already changes nothing and writes nothing', () => {
@@ -62,7 +62,7 @@ describe('a function of the set of events', () => {
       view.fold(events.slice(0, 5));
       expect([view.work.written, view.work.records]).toEqual([0, 0]);
       expect(view.snapshot()).toEqual(before);
-    }), { numRuns: 100 });
+    }), { numRuns: 60 });
   });
 
   test('G3: neither the time of recording nor a place in the log enters', () => {
@@ -86,7 +86,7 @@ describe('a function of the set of events', () => {
       }
       const counted = new Map(delta.keys().map((key) => [key, delta.apply(key, null)]));
       expect(new Map(view.keys('o').map((key) => [key, view.read(key) as OutcomeCell]))).toEqual(counted);
-    }), { numRuns: 100 });
+    }), { numRuns: 60 });
   });
 
   test('no value of a customer or a platform stands in a key', () => {

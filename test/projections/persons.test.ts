@@ -236,10 +236,10 @@ function folded(batches: readonly (readonly Interpreted[])[], policy: Policy): S
 
 describe('G3: persons are a function of the set of evidence', () => {
   const cases: [string, readonly string[], Policy, number, number][] = [
-    ['few identities, tight limits', universe.dense, small, 24, 350],
-    ['few identities, room to grow', universe.dense, { ...small, limits: { neighbours: 6, perType: 3, temporary: 3 } }, 30, 200],
-    ['many identities, so that changes spread from person to person', universe.wide, { ...small, limits: { neighbours: 5, perType: 2, temporary: 2 } }, 40, 250],
-    ['one of a type, so that nearly every edge is contested', universe.wide, { ...small, limits: { neighbours: 9, perType: 1, temporary: 1 } }, 40, 250],
+    ['few identities, tight limits', universe.dense, small, 24, 200],
+    ['few identities, room to grow', universe.dense, { ...small, limits: { neighbours: 6, perType: 3, temporary: 3 } }, 30, 120],
+    ['many identities, so that changes spread from person to person', universe.wide, { ...small, limits: { neighbours: 5, perType: 2, temporary: 2 } }, 40, 150],
+    ['one of a type, so that nearly every edge is contested', universe.wide, { ...small, limits: { neighbours: 9, perType: 1, temporary: 1 } }, 40, 150],
     ['the default policy', universe.wide, DEFAULT_POLICY, 40, 60],
   ];
   test.each(cases)('G3: whatever the order, the repeats and the batches, the same documents to the byte, and those that the rules give: %s', (_name, values, policy, maxLength, numRuns) => {
