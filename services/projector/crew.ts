@@ -25,10 +25,6 @@ export class Slot {
 
   holds(workspace: string): boolean { return shardOf(workspace, this.shards) === this.target.view.shard; }
 
-  /** Those of the arrivals that stand in this shard. */
-  ours(arrivals: readonly Arrival[]): readonly Arrival[] {
-    return this.shards === 1 ? arrivals : arrivals.filter(({ workspace }) => this.holds(workspace));
-  }
 
   /** Whether commits to it are cut small, because readers see it. */
   get isCut(): boolean {
@@ -72,6 +68,11 @@ export class Crew {
     const found = this.slots.filter((slot) => slot.holds(workspace));
     this.#byWorkspace.set(workspace, found);
     return found;
+  }
+
+  /** Those of the arrivals that stand in this slot's shard. */
+  ours(slot: Slot, arrivals: readonly Arrival[]): readonly Arrival[] {
+    return slot.shards === 1 ? arrivals : arrivals.filter(({ workspace }) => this.of(workspace).includes(slot));
   }
 
   touched(workspaces: Iterable<string>): ReadonlySet<Slot> {

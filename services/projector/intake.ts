@@ -1,22 +1,27 @@
-// Between the subscription and the folds: events are read and interpreted while the batch before is being committed, and
+// Between the subscription and the folds: events are read, and interpreted, while the batch before is being committed, and
 // gathered until it pays to fold them. What keeps up is folded as it comes; what is behind is gathered to a large batch,
 // since a fold writes each journey once per batch however many of its events stand in it.
 import type { Position, RecordedEvent, SubscriptionBatch } from '../ports.ts';
 import { workspaceOfStream } from '../../schemas/identity.ts';
 import type { Crew } from './crew.ts';
+import type { Room } from './projector.ts';
 import type { Arrival } from './target.ts';
 
 /** Events that one read of the subscription brings at most; also the first batch of all, so that progress shows soon. */
 export const PAGE_MAX = 500;
-/** Bytes of the data and metadata of what is gathered, for events that are larger than most: interpreted they take some four times as much. */
-export const BATCH_BYTES_MAX = 24 * 1024 * 1024;
 /** Where commits are cut small anyhow, a larger batch writes nothing less. */
 export const BATCH_CUT_MAX = 2000;
 /**
- * Folding a batch is to take no longer: progress is told after it, and a shard that another worker left is taken up after
- * it. Of the 10 s that a takeover may take the leases need 6.5 at most and 4 on average.
+ * So many of a batch are interpreted while the one before is being committed, once for all groups. Of a larger batch the
+ * others are kept as they were read, and each group interprets them when it comes to them: 13 µs more, which is less than
+ * moving their objects to the old generation and out of it.
  */
-export const FOLD_MS_MAX = 5000;
+const KEPT_EVENTS = 4000;
+/** Folding a batch is to take no longer: progress is told after it. Whoever is to stop or to take up another shard meanwhile gives it up half-way (target.ts). */
+export const FOLD_MS_MAX = 10_000;
+/** What a batch is made to take, as far as the one before can tell; of a first small one that is little. */
+const FOLD_MS_AIM = 5000;
+const GROWTH_MAX = 8;
 /** Nothing more came for so long: whatever the store said of being caught up, what there is gets folded. Pages of a store that has more come within a few milliseconds. */
 const QUIET_MS = 25;
 
@@ -32,31 +37,37 @@ export interface Pending {
   readonly full: boolean;
 }
 
-/** How much is gathered: doubled as long as batches are full and quickly folded, halved when one took too long. */
+/** How much is gathered: as long as batches are full, what takes FOLD_MS_AIM to fold; half as much when one took far too long. */
 export class Pace {
-  readonly #max: number;
+  readonly #most: Pick<Room, 'batchMax' | 'batchBytesMax'>;
   #events: number;
 
-  constructor(max: number) {
-    this.#max = max;
-    this.#events = Math.min(PAGE_MAX, max);
+  constructor(most: Pick<Room, 'batchMax' | 'batchBytesMax'>) {
+    this.#most = most;
+    this.#events = Math.min(PAGE_MAX, most.batchMax);
   }
 
   isFull({ isCut }: Pick<Crew, 'isCut'>, events: number, bytes: number): boolean {
-    return bytes >= BATCH_BYTES_MAX || events >= (isCut ? Math.min(this.#events, BATCH_CUT_MAX) : this.#events);
+    return bytes >= this.#most.batchBytesMax || events >= (isCut ? Math.min(this.#events, BATCH_CUT_MAX) : this.#events);
   }
 
   took({ full }: Pick<Pending, 'full'>, ms: number): void {
-    if (ms > FOLD_MS_MAX) this.#events = Math.max(Math.min(PAGE_MAX, this.#max), this.#events / 2);
-    else if (full && ms < FOLD_MS_MAX / 2) this.#events = Math.min(this.#max, this.#events * 2);
+    const { batchMax } = this.#most;
+    if (ms > FOLD_MS_MAX) this.#events = Math.max(Math.min(PAGE_MAX, batchMax), this.#events / 2);
+    else if (full && ms < FOLD_MS_AIM) this.#events = Math.min(batchMax, Math.floor(this.#events * Math.min(GROWTH_MAX, FOLD_MS_AIM / Math.max(1, ms))));
   }
+}
+
+export interface Gathered extends Arrival {
+  /** Interprets it now, once for all who ask. */
+  keep(): void;
 }
 
 export interface IntakeOptions {
   readonly crew: Crew;
   readonly pace: Pace;
-  /** Interprets an event; none for those that no group folds. */
-  readonly read: (event: RecordedEvent) => readonly Arrival[];
+  /** None for those that no group folds. */
+  readonly read: (event: RecordedEvent) => readonly Gathered[];
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
@@ -126,11 +137,14 @@ export class Intake {
   #add({ events, position, caughtUp }: SubscriptionBatch): void {
     for (const event of events) {
       const workspace = workspaceOfStream(event.stream);
-      // Interpreting is a third of all work: what no shard of this worker lacks is left alone.
+      // What no shard of this worker lacks is left alone.
       if (workspace === null || !this.#options.crew.lacks(workspace, event.position)) continue;
       this.#workspaces.add(workspace);
       this.#bytes += event.data.length + event.metadata.length;
-      this.#arrivals.push(...this.#options.read(event));
+      for (const gathered of this.#options.read(event)) {
+        if (this.#arrivals.length < KEPT_EVENTS) gathered.keep();
+        this.#arrivals.push(gathered);
+      }
     }
     this.#position = position;
     this.#caughtUp = caughtUp;

@@ -1,7 +1,7 @@
 // The projector: one subscription for all groups and shards that this worker folds, from the lowest of their positions;
 // each target skips what it has. A supervisor takes the subscription up again from the positions in the views, since the
 // views alone say what was folded.
-import type { Projection } from '../../projections/projection.ts';
+import type { Interpreted, Projection } from '../../projections/projection.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { workspaceOfStream } from '../../schemas/identity.ts';
 import { readRecorded } from '../../schemas/recorded.ts';
@@ -9,8 +9,7 @@ import { interpret } from '../../schemas/vocabularies/index.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clock, EventStore, Generation, Position, RecordedEvent, ViewStore } from '../ports.ts';
 import { Crew, type Slot } from './crew.ts';
-import { Intake, Pace, PAGE_MAX, type Pending } from './intake.ts';
-import type { Arrival } from './target.ts';
+import { type Gathered, Intake, Pace, PAGE_MAX, type Pending } from './intake.ts';
 
 export const PREFIXES = ['identity.', 'decisions.', 'erasures.', 'workspace-'] as const;
 const HELD_WAIT_MS = 20;
@@ -21,11 +20,13 @@ const IDLE_COMMIT_MS = 2000;
 const ATTEMPTS_MAX = 12;
 /** How much a projector may hold at a time. */
 export interface Room {
-  /** Events gathered before they are folded, at most. */
+  /** Events gathered before they are folded, at most; while they are folded as many more are gathered. */
   readonly batchMax: number;
-  /** Characters of JSON that all targets together keep from one batch to the next; what is not there is read again. As objects they take about three times as much. */
+  /** Bytes of their data and metadata, for events that are larger than most. */
+  readonly batchBytesMax: number;
+  /** Characters of packed text that all targets together keep from one batch to the next; what is not there is read again. As objects they take some eight times as much. */
   readonly cacheBytesMax: number;
-  /** Characters of JSON that one target may read for a batch; past it the batch is cut in two. */
+  /** Characters of packed text that one target may read for a batch; past it the batch is cut in two. */
   readonly stepBytesMax: number;
   /** Targets that fold and commit at a time: while one waits for its store, another folds. Each may hold a batch's documents. */
   readonly lanes: number;
@@ -34,12 +35,12 @@ export interface Room {
 /**
  * Embedded, everything shares 400 MB (make bench); catching up with 5,000 interactions open at a time, `serve` took 269 MB
  * with batches of 500 events, 308 with 4,096 and 358 with 8,192. Beside servers the thread has a heap of its own size
- * (thread.ts), and took 650 MB with batches of 32,768: each interaction, told in ten events, was then written twice instead
- * of ten times, at half the CPU time.
+ * (thread.ts): with batches of 65,536 the process took 690 MB, and 160 µs of CPU an event where batches of 16,000 took
+ * 236, since each interaction, told in ten events among 50,000, is written twice instead of four times.
  */
 export const ROOM: Readonly<Record<'embedded' | 'servers', Room>> = {
-  embedded: { batchMax: 4096, cacheBytesMax: 8 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
-  servers: { batchMax: 32_768, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
+  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 8 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
+  servers: { batchMax: 65_536, batchBytesMax: 64 * 1024 * 1024, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
 };
 /** Of one shard of a group's live generation, since this projector took it up. */
 export interface ShardProgress {
@@ -104,7 +105,7 @@ export async function liveGeneration(views: ViewStore, events: EventStore, proje
 
 /** Runs until the signal aborts. Passing faults are retried from the positions in the views, with a bounded back-off; others throw. */
 export async function runProjector(options: ProjectorOptions): Promise<void> {
-  const pace = new Pace(options.room.batchMax);
+  const pace = new Pace(options.room);
   // Since the last commit: faults, and times that the views stood elsewhere than this worker believed.
   let attempt = 0;
   let moves = 0;
@@ -181,7 +182,7 @@ async function foldAll(crew: Crew, intake: Intake, pace: Pace, options: Projecto
     if (taken !== 'idle') caughtUp = taken.caughtUp;
     const due = taken === 'idle' ? crew.slots.filter((slot) => isIdle(slot, slot.through, now)).map((slot): Due => ({ slot, pending: null })) : dueSlots(crew, taken, now);
     if (due.length > 0) {
-      if (!(await inLanes(due, options.room.lanes, (one) => commitStep(one, taken === 'idle' ? null : taken.position, options)))) return;
+      if (!(await inLanes(due, options.room.lanes, (one) => commitStep(crew, one, taken === 'idle' ? null : taken.position, options)))) return;
       onCommit();
       if (taken !== 'idle') pace.took(taken, clock.now() - now);
     }
@@ -209,17 +210,17 @@ function isIdle(slot: Slot, through: Position | null, now: number): boolean {
 }
 
 /** False when the targets must be opened anew. `position` null: as far as nothing happened to it. */
-async function commitStep({ slot, pending }: Due, position: Position | null, options: ProjectorOptions): Promise<boolean> {
+async function commitStep(crew: Crew, { slot, pending }: Due, position: Position | null, options: ProjectorOptions): Promise<boolean> {
   const to = position ?? slot.through;
   if (to === null) return true;
-  const arrivals = pending === null ? [] : slot.ours(pending.arrivals);
+  const arrivals = pending === null ? [] : crew.ours(slot, pending.arrivals);
   for (;;) {
-    const result = await slot.target.step(arrivals, to, options.keysOf);
+    const result = await slot.target.step(arrivals, to, options.keysOf, options.signal);
     switch (result.kind) {
       case 'committed':
         slot.movedMs = options.clock.now();
         return true;
-      case 'moved': return false;
+      case 'moved': case 'stopped': return false;
       case 'held':
         await options.wait(HELD_WAIT_MS, options.signal);
         if (options.signal.aborted) return false;
@@ -245,13 +246,29 @@ async function inLanes<T>(items: readonly T[], lanes: number, work: (item: T) =>
   return whole;
 }
 
-/** Interprets an event of an identity; the other categories are folded by groups to come. */
-export function read(event: RecordedEvent): readonly Arrival[] {
+/** An event as it was read, and interpreted when it is folded. */
+class Read implements Gathered {
+  readonly workspace: string;
+  readonly #event: RecordedEvent;
+  #kept: Interpreted | null = null;
+
+  constructor(event: RecordedEvent, workspace: string) {
+    this.#event = event;
+    this.workspace = workspace;
+  }
+
+  get position(): Position { return this.#event.position; }
+  get identity(): string { return this.#event.stream; }
+  get interpreted(): Interpreted { return this.#kept ?? interpret(readRecorded(this.#event)).interpreted; }
+
+  keep(): void { this.#kept = this.interpreted; }
+}
+
+/** An event of an identity; the other categories are folded by groups to come. */
+export function read(event: RecordedEvent): readonly Read[] {
   if (!event.stream.startsWith('identity.')) return [];
   const workspace = workspaceOfStream(event.stream);
-  if (workspace === null) return [];
-  const { interpreted } = interpret(readRecorded(event));
-  return [{ position: event.position, workspace, interpreted }];
+  return workspace === null ? [] : [new Read(event, workspace)];
 }
 
 function progressOf(crew: Crew, caughtUp: boolean): GroupProgress[] {

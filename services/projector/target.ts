@@ -7,12 +7,20 @@ import { OperatingError } from '../errors.ts';
 import type { Position, View } from '../ports.ts';
 import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST, parseDigest, removeHash, sameHash } from './digest.ts';
 
-/** An event that a batch brought, read once and folded by every group. */
-export interface Arrival { readonly position: Position; readonly workspace: string; readonly interpreted: Interpreted }
+/** An event that a batch brought. `interpreted` may be worked out whenever it is asked for: a large batch is held as it was read, which is a fifth as much. */
+export interface Arrival {
+  readonly position: Position;
+  readonly workspace: string;
+  /** The same for all events of one identity. */
+  readonly identity: string;
+  readonly interpreted: Interpreted;
+}
 
 export type StepResult =
   | { readonly kind: 'committed'; readonly events: number; readonly documents: number }
   | { readonly kind: 'held' }
+  /** The signal aborted before it was committed. */
+  | { readonly kind: 'stopped' }
   /** Somebody else moved the view on, or promoted another generation: what is in memory no longer counts. */
   | { readonly kind: 'moved'; readonly live: number | null };
 
@@ -76,6 +84,10 @@ const LOAD_KEYS = 256;
 const FOLD_EVENTS = 4000;
 /** Characters of text kept from part to part: what many journeys share, such as the cells that count them. What belongs to one customer is not asked for again. */
 const PART_CACHE_BYTES = 512 * 1024;
+
+type KeysOf = (workspace: string) => Promise<WorkspaceKeys>;
+/** What a step is done by. The signal is heard between two parts. */
+interface By { readonly keysOf: KeysOf; readonly signal: AbortSignal | undefined }
 
 /** What a step may come to. */
 interface Bounds { readonly read: number; readonly changes: number; readonly bytes: number }
@@ -159,9 +171,9 @@ export class Target {
    * is left out when it is asked for again. What a store throws is passed on; whether the commit stands is then unknown,
    * and another `step` finds out: it is `moved` if so.
    */
-  async step(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+  async step(arrivals: readonly Arrival[], position: Position, keysOf: KeysOf, signal?: AbortSignal): Promise<StepResult> {
     try {
-      return await this.#portion(arrivals, position, keysOf);
+      return await this.#portion(arrivals, position, { keysOf, signal });
     } catch (fault) {
       // A fold changes documents in place: whatever was not committed must not be seen by the next fold.
       this.#cache.clear();
@@ -175,7 +187,7 @@ export class Target {
     }
   }
 
-  async #portion(arrivals: readonly Arrival[], position: Position, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult> {
+  async #portion(arrivals: readonly Arrival[], position: Position, by: By): Promise<StepResult> {
     const start = this.#position;
     const done = { events: 0, documents: 0 };
     if (start !== null && position <= start) return { kind: 'committed', ...done };
@@ -186,7 +198,7 @@ export class Target {
       const events = wanted.slice(from, from + size);
       const last = events.at(-1)?.position ?? position;
       const reaches = from + size === wanted.length && this.#isUnread(last) === this.#isUnread(position);
-      const result = await this.#step(events, reaches ? position : last, bounds, keysOf);
+      const result = await this.#step(events, reaches ? position : last, bounds, by);
       if (result.kind === 'tooMuch') {
         this.#cache.clear();
         this.#portions.tooMany(size);
@@ -198,7 +210,7 @@ export class Target {
       from += size;
     }
     if (this.#position !== null && this.#position >= position) return { kind: 'committed', ...done };
-    const result = await this.#step([], position, this.#bounds(position), keysOf);
+    const result = await this.#step([], position, this.#bounds(position), by);
     return result.kind === 'tooMuch' || result.kind === 'committed' ? { kind: 'committed', ...done } : result;
   }
 
@@ -222,10 +234,14 @@ export class Target {
   }
 
   /** One commit; `tooMuch` when it would be more than the bounds allow, which one event alone never is. */
-  async #step(wanted: readonly Arrival[], position: Position, bounds: Bounds, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<StepResult | { readonly kind: 'tooMuch' }> {
+  async #step(wanted: readonly Arrival[], position: Position, bounds: Bounds, by: By): Promise<StepResult | { readonly kind: 'tooMuch' }> {
     const from = this.#position;
-    const made = await this.#foldParts(wanted, bounds, keysOf);
+    const made = await this.#foldParts(wanted, bounds, by);
     if (made === null) return { kind: 'tooMuch' };
+    if (made === 'stopped') {
+      this.#cache.clear();
+      return { kind: 'stopped' };
+    }
     const { records, digest, came } = made;
     const documents = this.#documents;
     const result = await this.view.commit({ expected: from, position, role: this.#role, documents, records, digest: digestText(digest) });
@@ -246,7 +262,7 @@ export class Target {
   }
 
   /** What a commit of these will hold; its documents are in `#documents`. Null when that is too much. */
-  async #foldParts(wanted: readonly Arrival[], bounds: Bounds, keysOf: (workspace: string) => Promise<WorkspaceKeys>): Promise<{ readonly records: ReadonlyMap<string, readonly RecordChange[]>; readonly digest: Digest; readonly came: Bounds } | null> {
+  async #foldParts(wanted: readonly Arrival[], bounds: Bounds, { keysOf, signal }: By): Promise<{ readonly records: ReadonlyMap<string, readonly RecordChange[]>; readonly digest: Digest; readonly came: Bounds } | 'stopped' | null> {
     const records = new Map<string, readonly RecordChange[]>();
     const isBounded = wanted.length > 1;
     let [digest, changes, bytes, read] = [this.#digest, 0, 0, 0];
@@ -256,8 +272,9 @@ export class Target {
       const merged = new RecordChanges();
       const parts = partsOf(events, this.#foldEvents);
       for (const part of parts) {
+        if (signal?.aborted === true) return 'stopped';
         this.#stepBytes = bytes / WRITTEN_SHARE;
-        const folded = await this.#fold(workspace, part, await keysOf(workspace));
+        const folded = await this.#fold(workspace, part.map(({ interpreted }) => interpreted), await keysOf(workspace));
         const moved = folded === null ? null : await this.#put(workspace, folded, digest);
         if (folded === null || moved === null || !merged.add(folded.records)) return null;
         digest = moved.digest;
@@ -343,29 +360,29 @@ export class Target {
   }
 }
 
-function byWorkspace(arrivals: readonly Arrival[]): Map<string, Interpreted[]> {
-  const groups = new Map<string, Interpreted[]>();
-  for (const { workspace, interpreted } of arrivals) {
-    const group = groups.get(workspace);
-    if (group === undefined) groups.set(workspace, [interpreted]);
-    else group.push(interpreted);
+function byWorkspace(arrivals: readonly Arrival[]): Map<string, Arrival[]> {
+  const groups = new Map<string, Arrival[]>();
+  for (const arrival of arrivals) {
+    const group = groups.get(arrival.workspace);
+    if (group === undefined) groups.set(arrival.workspace, [arrival]);
+    else group.push(arrival);
   }
   return groups;
 }
 
 /** All at once, or cut into parts of about so many, none of which has only some of an identity's: what is said of a journey comes from one customer's events, nearly always. */
-function partsOf(events: readonly Interpreted[], size: number): readonly (readonly Interpreted[])[] {
-  if (events.length <= size) return [events];
-  const identities = new Map<string, Interpreted[]>();
-  for (const event of events) {
-    const some = identities.get(event.identity.key);
-    if (some === undefined) identities.set(event.identity.key, [event]);
-    else some.push(event);
+function partsOf(arrivals: readonly Arrival[], size: number): readonly (readonly Arrival[])[] {
+  if (arrivals.length <= size) return [arrivals];
+  const identities = new Map<string, Arrival[]>();
+  for (const arrival of arrivals) {
+    const some = identities.get(arrival.identity);
+    if (some === undefined) identities.set(arrival.identity, [arrival]);
+    else some.push(arrival);
   }
-  const parts: Interpreted[][] = [];
-  let part: Interpreted[] = [];
+  const parts: Arrival[][] = [];
+  let part: Arrival[] = [];
   for (const some of identities.values()) {
-    for (const event of some) part.push(event);
+    for (const arrival of some) part.push(arrival);
     if (part.length < size) continue;
     parts.push(part);
     part = [];

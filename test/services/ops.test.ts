@@ -346,7 +346,7 @@ describe('import into a folder, and what reads it', () => {
     // Folded as a running serve would have, by the projector itself.
     const ending = new AbortController();
     await runProjector({
-      events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: async () => keys, shards: 1, owned: 'all', patience: 'bounded', room: { batchMax: 4096, cacheBytesMax: 1 << 20, stepBytesMax: 1 << 24, lanes: 1 }, clock: { now: () => Date.now() }, wait: sleep,
+      events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: async () => keys, shards: 1, owned: 'all', patience: 'bounded', room: { batchMax: 4096, batchBytesMax: 1 << 24, cacheBytesMax: 1 << 20, stepBytesMax: 1 << 24, lanes: 1 }, clock: { now: () => Date.now() }, wait: sleep,
       signal: ending.signal, onFault: (fault) => { throw fault; }, onProgress: (groups) => { if (groups.length === 2 && groups.every(({ caughtUp }) => caughtUp)) ending.abort(); },
     });
     await workspaces.close();

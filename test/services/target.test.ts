@@ -18,7 +18,7 @@ assert(isWorkspaceId(WORKSPACE));
 const KEYS: WorkspaceKeys = { ...workspaceKeys(WORKSPACE, new Uint8Array(32).fill(9)), ...CONTEXT };
 const keysOf = async (): Promise<WorkspaceKeys> => KEYS;
 const position = (place: number): Position => String(place).padStart(20, '0') as Position;
-const arrivalsOf = (events: readonly Interpreted[], from = 0): Arrival[] => events.map((interpreted, i) => ({ position: position(from + i + 1), workspace: WORKSPACE, interpreted }));
+const arrivalsOf = (events: readonly Interpreted[], from = 0): Arrival[] => events.map((interpreted, i) => ({ position: position(from + i + 1), workspace: WORKSPACE, identity: interpreted.identity.key, interpreted }));
 
 async function viewOf(projection: Projection, target: Position | null = null): Promise<View> {
   const views = new MemoryViewStore();
@@ -158,6 +158,28 @@ test('G3: a step folded in parts commits what one fold would, documents and reco
       expect(await inner.digest()).toBe(await atOnce.view.digest());
     }
   }), { numRuns: 60 });
+});
+
+test('a large step that is to stop is given up between two parts, commits nothing, and is taken up again', async () => {
+  const customers = ['one', 'other'].map((key, i) => ({ ...event(`e${i}`, i, [{ kind: 'started', interaction: `x:${i}` }]), identity: { key, type: 'phone', value: key, evidence: true, anonymous: false } }));
+  const arrivals = arrivalsOf(customers);
+  const inner = await viewOf(journeys);
+  const stop = new AbortController();
+  let asked = 0;
+  const target = await targetOn(through(inner, { load: async (keys) => {
+    asked += 1;
+    stop.abort();
+    return inner.load(keys);
+  } }), journeys, 1e7, 1);
+  expect(await target.step(arrivals, position(2), keysOf, stop.signal)).toEqual({ kind: 'stopped' });
+  expect([await inner.position(), target.position]).toEqual([null, null]);
+  const atFirst = asked;
+  expect((await target.step(arrivals, position(2), keysOf, new AbortController().signal)).kind).toBe('committed');
+  // The first part too: what it had changed in memory was forgotten.
+  expect(asked).toBeGreaterThan(atFirst * 2 - 1);
+  const whole = await targetOn(await viewOf(journeys), journeys);
+  await whole.step(arrivals, position(2), keysOf);
+  expect(await inner.digest()).toBe(await whole.view.digest());
 });
 
 test('what nobody reads yet is committed at once, what somebody does in parts, and never both in one', async () => {
