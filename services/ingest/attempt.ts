@@ -1,11 +1,10 @@
 // One batch on its way from the source through the door: decoded and handed over in slices, rejected records written to the
 // dead letters, and the source told of the prefix that needs no delivery any more, as it grows.
 import { setImmediate } from 'node:timers/promises';
-import type { Decoded, Rejection } from '../../schemas/cloudevent.ts';
+import type { Rejection } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
-import type { DeliveryOrigin } from '../../schemas/recorded.ts';
 import { toDeadLetter } from '../dead-letter.ts';
-import { readDelivery, type TopicRules } from '../deliveries.ts';
+import { byWorkspace, type TopicRules, type WorkspaceDeliveries, workspaceMissing } from '../deliveries.ts';
 import type { Door, Receipt, Sleep } from '../door.ts';
 import { OperatingError } from '../errors.ts';
 import type { Delivery, DeliveryBatch, Topic } from '../ports.ts';
@@ -45,7 +44,8 @@ export type Ended =
   | { readonly kind: 'stopped'; readonly passed: number; readonly stop: Stop };
 export interface Stop { readonly fault: unknown; /** In our own words. */ readonly reason: string; /** Whether trying again can help. */ readonly retriable: boolean }
 
-interface Group { readonly indices: number[]; readonly decoded: Decoded[]; readonly origins: DeliveryOrigin[] }
+/** By their index in the batch. */
+type Group = WorkspaceDeliveries<number>;
 interface Letter { readonly index: number; readonly delivery: Delivery; readonly rejection: Rejection }
 
 /**
@@ -119,30 +119,18 @@ export class Attempt {
     }
   }
 
-  /** A slice by workspace, in order. What is nobody's is rejected here. */
   #read(from: number): ReadonlyMap<string, Group> {
-    const groups = new Map<string, Group>();
-    for (const [i, delivery] of this.#batch.deliveries.slice(from, from + SLICE).entries()) {
-      if (delivery.key === null) this.#options.counting.keyless += 1;
-      const { workspace, decoded } = readDelivery(delivery, this.#options.rules);
-      if (workspace === null) {
-        this.#reject(from + i, decoded.rejection);
-        continue;
-      }
-      let group = groups.get(workspace);
-      if (group === undefined) groups.set(workspace, (group = { indices: [], decoded: [], origins: [] }));
-      group.indices.push(from + i);
-      group.decoded.push(decoded);
-      group.origins.push({ topic: delivery.topic, partition: delivery.partition, offset: delivery.offset });
-    }
-    return groups;
+    const slice = this.#batch.deliveries.slice(from, from + SLICE);
+    for (const { key } of slice) if (key === null) this.#options.counting.keyless += 1;
+    const deliveries = slice.map((delivery, i) => ({ of: from + i, delivery, origin: { topic: delivery.topic, partition: delivery.partition, offset: delivery.offset } }));
+    return byWorkspace(deliveries, this.#options.rules, (index, rejection) => this.#reject(index, rejection));
   }
 
   /** Returns once the door has taken the group, which it answers later, or when nothing more may be handed over. */
   async #hand(workspace: string, group: Group): Promise<void> {
     const keys = this.#options.keysOf(workspace);
     if (keys === null) {
-      this.#stopFor(new OperatingError('workspaceMissing', `the topic writes to workspace ${workspace}, which is not there: make it with throughline workspaces create ${workspace}`));
+      this.#stopFor(workspaceMissing(workspace));
       return;
     }
     for (let tries = 1; this.#goesOn(); tries += 1) {
@@ -159,7 +147,7 @@ export class Attempt {
   }
 
   /** Resolves with `storeBusy` where the door took nothing, else with null once all is answered. */
-  async #call(keys: WorkspaceKeys, { indices, decoded, origins }: Group): Promise<OperatingError | null> {
+  async #call(keys: WorkspaceKeys, { of: indices, decoded, origins }: Group): Promise<OperatingError | null> {
     const indexOf = (i: number): number => indices[i] ?? -1;
     try {
       await this.#options.door.receive(keys, decoded, origins, { receipt: (i, receipt) => this.#answered(indexOf(i), receipt), fault: (fault) => this.#stopFor(fault) });

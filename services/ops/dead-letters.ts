@@ -1,13 +1,13 @@
 // `throughline dead-letters list|show|retry`: what a topic brought and could not be recorded. A dead letter is open until a
 // retry has settled it and said so on the same topic; both are read from there each time, so there is no other state.
 import { isUtf8 } from 'node:buffer';
-import type { Decoded, Headers } from '../../schemas/cloudevent.ts';
+import type { Headers } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { DeliveryOrigin } from '../../schemas/recorded.ts';
 import { openTopic, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { coordinatesOf, type DeadLetter, deadLetterTopicOf, readDeadLetterTopic, type Resolution, resolutionEvent } from '../dead-letter.ts';
-import { readDelivery, type TopicRules } from '../deliveries.ts';
+import { byWorkspace, type TopicRules, workspaceMissing } from '../deliveries.ts';
 import { Door } from '../door.ts';
 import { OperatingError } from '../errors.ts';
 import type { OutgoingRecord, Topic } from '../ports.ts';
@@ -372,22 +372,11 @@ type Outcome = { readonly kind: 'recorded' | 'duplicate' } | { readonly kind: 'r
 /** One call of the door for each workspace, in order. */
 async function receiveAll({ rules }: DeadLettersOptions, { door, keysOf }: OpenDoor, letters: readonly Letter[]): Promise<ReadonlyMap<string, readonly Outcome[]>> {
   const outcomes = new Map<string, Outcome[]>(letters.map(({ name }) => [name, []]));
-  const groups = new Map<string, { readonly names: string[]; readonly decoded: Decoded[]; readonly origins: DeliveryOrigin[] }>();
-  for (const { name, deadLetter } of letters) {
-    const { workspace, decoded } = readDelivery(deadLetter, rules);
-    if (workspace === null) {
-      outcomes.get(name)?.push({ kind: 'rejected', code: decoded.rejection.code });
-      continue;
-    }
-    let group = groups.get(workspace);
-    if (group === undefined) groups.set(workspace, (group = { names: [], decoded: [], origins: [] }));
-    group.names.push(name);
-    group.decoded.push(decoded);
-    group.origins.push(deadLetter.origin);
-  }
-  for (const [workspace, { names, decoded, origins }] of groups) {
+  const deliveries = letters.map(({ name, deadLetter }) => ({ of: name, delivery: deadLetter, origin: deadLetter.origin }));
+  const groups = byWorkspace(deliveries, rules, (name, { code }) => outcomes.get(name)?.push({ kind: 'rejected', code }));
+  for (const [workspace, { of: names, decoded, origins }] of groups) {
     const keys = keysOf(workspace);
-    if (keys === null) throw new OperatingError('workspaceMissing', `the topic writes to workspace ${workspace}, which is not there: make it with throughline workspaces create ${workspace}`);
+    if (keys === null) throw workspaceMissing(workspace);
     const receipts = await door.receive(keys, decoded, origins);
     receipts.forEach((receipt, i) => outcomes.get(names[i] ?? '')?.push(receipt.kind === 'rejected' ? { kind: 'rejected', code: receipt.rejection.code } : { kind: receipt.kind }));
   }
