@@ -18,9 +18,9 @@ export const BATCH_CUT_MAX = 2000;
  */
 const KEPT_EVENTS = 4000;
 /** Folding a batch is to take no longer: progress is told after it. Whoever is to stop or to take up another shard meanwhile gives it up half-way (target.ts). */
-export const FOLD_MS_MAX = 10_000;
-/** What a batch is made to take, as far as the one before can tell; of a first small one that is little. */
-const FOLD_MS_AIM = 5000;
+export const FOLD_MS_MAX = 20_000;
+/** What a batch is made to take, as far as the one before can tell, which of a small first one is little: so it grows by steps. */
+const FOLD_MS_AIM = 10_000;
 const GROWTH_MAX = 8;
 /** Nothing more came for so long: whatever the store said of being caught up, what there is gets folded. Pages of a store that has more come within a few milliseconds. */
 const QUIET_MS = 25;
