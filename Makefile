@@ -34,7 +34,7 @@ faults: setup
 	@sh infra/servers-test.sh faults
 
 lint: setup
-	@sh infra/node.sh node_modules/typescript/bin/tsc -p . && sh infra/node.sh node_modules/eslint/bin/eslint.js .
+	@sh infra/node.sh infra/check.mjs
 
 # Our figures beside the raw parts they stand on, in one run; writes bench.json.
 bench: setup

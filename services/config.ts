@@ -114,7 +114,7 @@ export const VERBS = {
     defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: true,
   },
   import: {
-    help: 'CloudEvents from a file (NDJSON or a JSON array; - reads stdin) into a running server, or straight into the stores: a folder that no serve holds, or servers',
+    help: 'CloudEvents from a file (NDJSON or a JSON array; - reads stdin), or a log that export wrote, into a running server, or straight into the stores: a folder that no serve holds, or servers',
     argument: 'FILE', flags: ['to', 'data', 'events', 'views', 'workspace', 'json', 'maxEventBytes', 'apiKey', 'masterKey', 'workspaceSecret'],
     defaults: { workspace: DEFAULT_WORKSPACE, json: 'false', maxEventBytes: EVENT_BYTES }, either: ['to', ['data', 'events', 'views']], stores: ['events', 'views'], secrets: true,
   },
@@ -126,6 +126,10 @@ export const VERBS = {
     help: 'what the topic brought and could not be recorded: list them, show one (which prints a customer\'s data: key, headers and body), retry all or some through the door', actions: ['list', 'show', 'retry'],
     flags: ['source', 'id', 'code', 'data', 'events', 'views', 'json', 'maxEventBytes', 'masterKey'], required: ['source'],
     defaults: { data: DATA_DEFAULT, json: 'false', maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: ['retry'],
+  },
+  export: {
+    help: 'the log, word for word, as NDJSON (- writes stdout), also beside a running serve; import takes it back into the stores of any backend, under the same master key. Without --workspace, all of them',
+    argument: 'FILE', flags: ['data', 'events', 'workspace', 'json'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events'],
   },
   preview: {
     help: 'what the events of a file would become; nothing is stored. Without --to, under a throw-away secret: the streams have other names than they will have',

@@ -13,15 +13,18 @@ type Sleep = (ms: number, signal?: AbortSignal) => Promise<void>;
 const LOOK_MS = 2000;
 /** Looks are shared by whoever asks within this: readiness is open to everybody, and must not be a way to load a store. */
 const SHARED_MS = 1000;
+/** Who is not ready yet is waited for: it says soon that it is. */
+const SHARED_UNREADY_MS = 100;
 
-/** Asks every check, at most once a second. */
+/** Asks every check, at most once a second when all is well. */
 export function createReadiness(checks: readonly Check[], clock: Clock): () => Promise<Readiness> {
-  let latest: { readonly at: number; readonly answer: Promise<Readiness> } | null = null;
+  let latest: { readonly at: number; sharedMs: number; readonly answer: Promise<Readiness> } | null = null;
   return () => {
     const now = clock.now();
-    if (latest !== null && now - latest.at < SHARED_MS && now >= latest.at) return latest.answer;
+    if (latest !== null && now - latest.at < latest.sharedMs && now >= latest.at) return latest.answer;
     const answer = Promise.all(checks.map(async (check) => check())).then((found) => ({ ok: found.flat().length === 0, reasons: found.flat() }));
-    latest = { at: now, answer };
+    const look = latest = { at: now, sharedMs: SHARED_MS, answer };
+    void answer.then(({ ok }) => { if (!ok) look.sharedMs = SHARED_UNREADY_MS; });
     return answer;
   };
 }

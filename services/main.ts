@@ -6,6 +6,7 @@ import { OperatingError } from './errors.ts';
 import { listenToProcess, processIo } from './lifecycle.ts';
 import { createLog } from './log.ts';
 import { demoVerb } from './ops/demo.ts';
+import { exportVerb } from './ops/export.ts';
 import { importVerb } from './ops/import.ts';
 import { previewVerb, traceVerb } from './ops/inspect.ts';
 import { keysVerb, workspacesVerb } from './ops/keys.ts';
@@ -33,6 +34,7 @@ async function runVerb(asked: Asked, io: Io): Promise<number> {
     case 'import': return importVerb(asked.options, io);
     case 'publish': return (await import('./ops/publish.ts')).publishVerb(asked.options, io);
     case 'dead-letters': return (await import('./ops/dead-letters.ts')).deadLettersVerb(asked.options, io);
+    case 'export': return exportVerb(asked.options, io);
     case 'preview': return previewVerb(asked.options, io);
     case 'trace': return traceVerb(asked.options, io);
     case 'doctor': return (await import('./ops/doctor.ts')).doctorVerb(asked.options, io);

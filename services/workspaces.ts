@@ -191,6 +191,13 @@ function secretOf(state: WorkspaceState, masterKey: Uint8Array): Uint8Array {
 }
 function unwrap(state: WorkspaceState, masterKey: Uint8Array): WorkspaceKeys { return workspaceKeys(state.id, secretOf(state, masterKey)); }
 
+/** Whether the master key opens the secret in the event that made a workspace. */
+export function secretOpens(created: Pick<RecordedEvent, 'type' | 'data'>, masterKey: Uint8Array): boolean {
+  if (created.type !== TYPES.created) return false;
+  const { data } = createdSchema.safeParse(JSON.parse(Buffer.from(created.data).toString('utf8')));
+  return data !== undefined && unwrapSecret(data.secret, masterKey) !== null;
+}
+
 // ---- reading one ------------------------------------------------------------------------------------------------------
 
 const PAGE = 500;

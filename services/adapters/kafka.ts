@@ -756,13 +756,14 @@ class KafkaSource implements Source {
   }
 }
 
-/** A broker that has just started, or taken a group over, loads what the group committed first, and says so until it has: it is asked again. */
+/** A broker that has just started, or taken a group over, loads what the group committed first, and says so until it has; one that gave it away is asked before that is known here. */
+const PASSING = new Set<unknown>(['GROUP_LOAD_IN_PROGRESS', 'NOT_COORDINATOR_FOR_GROUP', 'GROUP_COORDINATOR_NOT_AVAILABLE']);
 async function committedOffsets(admin: Admin, groupId: string, topic: string): ReturnType<Admin['fetchOffsets']> {
   for (let waitedMs = 0; ; waitedMs += LOADING_MS) {
     try {
       return await admin.fetchOffsets({ groupId, topics: [topic] });
     } catch (error) {
-      if ((error as { readonly type?: string }).type !== 'GROUP_LOAD_IN_PROGRESS' || waitedMs >= ASK_MS) throw error;
+      if (!PASSING.has((error as { readonly type?: string }).type) || waitedMs >= ASK_MS) throw error;
       await new Promise((resolve) => { setTimeout(resolve, LOADING_MS); });
     }
   }

@@ -1,18 +1,20 @@
 // `throughline import FILE`: CloudEvents from NDJSON or a JSON array, of any length, into a running server or straight
 // into the stores. What is no CloudEvent is told apart here and goes to a file beside the input, with its
-// line and the reason; the rest passes the door, there or here, so that importing twice records once.
+// line and the reason; the rest passes the door, there or here, so that importing twice records once. A log that
+// `throughline export` wrote goes past the door: it was let in once, and stays as it is.
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { type Decoded, decodeStructured, type RejectionCode } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
-import { nameOf } from '../backends.ts';
+import { type EventsPlace, nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { Door } from '../door.ts';
 import { OperatingError } from '../errors.ts';
 import { DEFAULT_WORKSPACE } from '../workspaces.ts';
 import { type Element, elementsOf, longestSpelling, sizeOfFile, whoseEvent } from './elements.ts';
+import { isExported, takeLog } from './export.ts';
 import { openStores, openWorkspaces, type Places } from './folder.ts';
 import { count, explainFault, type Io, print, printJson, ProgressBar } from './terminal.ts';
 
@@ -39,12 +41,9 @@ export async function importVerb(options: Options<'import'>, io: Io): Promise<nu
   const bar = new ProgressBar(io, `importing ${options.file === '-' ? 'stdin' : path.basename(options.file)}`, sizeOfFile(options.file));
   let error: ReturnType<typeof explainFault> | null = null;
   try {
-    const sink = await openSink(options, io, counts, rejects);
-    try {
-      await feed(options, io, sink, counts, bar);
-    } finally {
-      await sink.close();
-    }
+    const { isLog, batches } = await begun(options, io);
+    if (isLog) await takeLog(eventsOf(options), options.masterKey, batches, io, counts, bar);
+    else await feed(options, batches, io, counts, rejects, bar);
     if (io.signal.aborted) error = { code: 'interrupted', message: 'interrupted before the end of the input: start again, what is recorded is not recorded twice' };
   } catch (fault) {
     error = explainFault(fault);
@@ -59,18 +58,48 @@ export async function importVerb(options: Options<'import'>, io: Io): Promise<nu
   return error === null ? 0 : 1;
 }
 
-async function feed(options: Options<'import'>, io: Io, sink: Sink, counts: Counts, bar: ProgressBar): Promise<void> {
-  const limits = { maxEventBytes: options.maxEventBytes };
-  for await (const { elements, bytesRead } of elementsOf(options.file, io, longestSpelling(options.maxEventBytes))) {
-    for (const element of elements) {
-      const full = sink.put({ element, decoded: decodeStructured(element.bytes, limits) });
-      if (full !== null) await full;
-    }
-    sink.kick();
-    bar.show(bytesRead, counts.recorded + counts.duplicate + counts.rejected);
-    if (io.signal.aborted) break;
+type Batches = AsyncGenerator<{ readonly elements: readonly Element[]; readonly bytesRead: number }>;
+
+/** The input, whose first element says what it holds. */
+async function begun({ file, maxEventBytes }: Options<'import'>, io: Io): Promise<{ readonly isLog: boolean; readonly batches: Batches }> {
+  const input = elementsOf(file, io, longestSpelling(maxEventBytes));
+  for (let next = await input.next(); next.done !== true; next = await input.next()) {
+    const batch = next.value;
+    const [first] = batch.elements;
+    // Nothing but an element's beginning came so far.
+    if (first === undefined) continue;
+    const whole = async function* (): Batches {
+      yield batch;
+      yield* input;
+    };
+    return { isLog: isExported(first), batches: whole() };
   }
-  await sink.finish();
+  return { isLog: false, batches: input };
+}
+
+/** A log goes into stores alone: a server records what it is told at the time it is told. */
+function eventsOf({ events }: Options<'import'>): EventsPlace {
+  if (events === null) throw new OperatingError('badConfiguration', 'this is a log that export wrote, which goes into the stores themselves: name them with --data or --events');
+  return events;
+}
+
+async function feed(options: Options<'import'>, batches: Batches, io: Io, counts: Counts, rejects: Rejects, bar: ProgressBar): Promise<void> {
+  const sink = await openSink(options, io, counts, rejects);
+  try {
+    const limits = { maxEventBytes: options.maxEventBytes };
+    for await (const { elements, bytesRead } of batches) {
+      for (const element of elements) {
+        const full = sink.put({ element, decoded: decodeStructured(element.bytes, limits) });
+        if (full !== null) await full;
+      }
+      sink.kick();
+      bar.show(bytesRead, counts.recorded + counts.duplicate + counts.rejected);
+      if (io.signal.aborted) break;
+    }
+    await sink.finish();
+  } finally {
+    await sink.close();
+  }
 }
 
 function openSink(options: Options<'import'>, io: Io, counts: Counts, rejects: Rejects): Promise<Sink> | Sink {

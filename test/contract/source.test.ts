@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { openKafkaSource, openKafkaTopic } from '../../services/adapters/kafka.ts';
 import { MemoryBroker } from '../../services/adapters/memory-source.ts';
 import { sleep } from '../../services/lifecycle.ts';
-import { type Broker, describeWithBroker, placeOf, startBroker } from '../support/broker.ts';
+import { type Broker, placeOf, startBroker } from '../support/broker.ts';
+import { describeOn } from '../support/local-server.ts';
 import { type MadeSource, type MadeTopic, sourceContract, topicContract } from './source.ts';
 
 async function memory({ partitions }: { readonly partitions: number }): Promise<MadeSource & MadeTopic> {
@@ -14,7 +15,7 @@ async function memory({ partitions }: { readonly partitions: number }): Promise<
 sourceContract('memory', memory);
 topicContract('memory', memory);
 
-describeWithBroker('a real broker', () => {
+describeOn(['kafka'], 'a real broker', () => {
   let broker: Broker;
   beforeAll(async () => { broker = await startBroker(); }, 180_000);
   afterAll(() => broker.stop());

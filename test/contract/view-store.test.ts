@@ -5,8 +5,9 @@ import path from 'node:path';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { openRedisViewStore, type RedisPlace } from '../../services/adapters/redis.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
-import type { Clock } from '../../services/ports.ts';
-import { describeWithRedis, redisPlace, type RedisServer, startRedis, startRedisCluster } from '../support/redis-server.ts';
+import type { Clock, ViewStore } from '../../services/ports.ts';
+import { describeOn } from '../support/local-server.ts';
+import { redisPlace, type RedisServer, startRedis, startRedisCluster } from '../support/redis-server.ts';
 import { type Made, viewStoreContract } from './view-store.ts';
 
 /** The machine's time, and what a test has moved it on by. */
@@ -15,19 +16,33 @@ function movedOn(): { readonly clock: Clock; readonly advance: (ms: number) => v
   return { clock: { now: () => Date.now() + by }, advance: (ms) => { by += ms; } };
 }
 
+/** Keeps what was opened, to close all of it. */
+function openings(openOne: () => Promise<ViewStore>): { readonly open: () => Promise<ViewStore>; readonly close: () => Promise<void> } {
+  const opened: ViewStore[] = [];
+  return {
+    open: async () => {
+      const store = await openOne();
+      opened.push(store);
+      return store;
+    },
+    close: async () => { for (const store of opened) await store.close(); },
+  };
+}
+
 viewStoreContract('memory', async () => {
   const { clock, advance } = movedOn();
-  return { store: new MemoryViewStore({ clock }), dispose: async () => Promise.resolve(), advance };
+  const store = new MemoryViewStore({ clock });
+  return { store, again: async () => store, dispose: async () => Promise.resolve(), advance };
 });
 
 viewStoreContract('SQLite', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'throughline-views-'));
   const { clock, advance } = movedOn();
-  const store = await openSqliteViewStore({ folder, clock });
+  const { open, close } = openings(() => openSqliteViewStore({ folder, clock }));
   return {
-    store, advance,
+    store: await open(), again: open, advance,
     dispose: async () => {
-      await store.close();
+      await close();
       rmSync(folder, { recursive: true });
     },
   };
@@ -36,25 +51,25 @@ viewStoreContract('SQLite', async () => {
 /** Each test on an empty server. */
 function onRedis(place: () => RedisPlace, nodes: () => readonly RedisServer[]): () => Promise<Made> {
   return async () => {
-    const store = await openRedisViewStore(place(), { clock: Date });
+    const { open, close } = openings(() => openRedisViewStore(place(), { clock: Date }));
     return {
-      store,
+      store: await open(), again: open,
       dispose: async () => {
-        await store.close();
+        await close();
         for (const node of nodes()) node.say('flushall', 'async');
       },
     };
   };
 }
 
-describeWithRedis('on a Redis', () => {
+describeOn(['redis'], 'on a Redis', () => {
   let server: RedisServer;
   beforeAll(async () => { server = await startRedis(); });
   afterAll(async () => server.stop());
   viewStoreContract('Redis', onRedis(() => redisPlace(server), () => [server]));
 });
 
-describeWithRedis('on a Redis Cluster', () => {
+describeOn(['redis'], 'on a Redis Cluster', () => {
   let cluster: Awaited<ReturnType<typeof startRedisCluster>>;
   beforeAll(async () => { cluster = await startRedisCluster(); });
   afterAll(async () => cluster.stop());

@@ -8,8 +8,9 @@ import { z } from 'zod';
 import type { JourneyAnswer, TransitionAnswer } from '../../schemas/apis/eightbyeight.ts';
 import type { JourneyDetail, OutcomeRow, PersonAnswer, SourceRow } from '../../schemas/apis/native.ts';
 import { corina, dan, expectedJourneys, type ExpectedJourney, expectedLines, expectedPersons, ilinca, type Identity, instant, mara, PBX, pine, sorin, TENANT, who } from '../fixtures/example-day.story.ts';
+import { describeOn } from '../support/local-server.ts';
 import { json, ROOT, until } from '../support/serve.ts';
-import { describeOnServers, type House, openEmbeddedHouse, openHouseOnServers } from './servers/stage.ts';
+import { type House, openEmbeddedHouse, openHouseOnServers, SERVERS } from './servers/stage.ts';
 
 const fixture = (name: string): string => join(ROOT, 'test/fixtures', name);
 const linesOf = (name: string): readonly string[] => readFileSync(fixture(name), 'utf8').split('\n').filter((line) => line !== '');
@@ -1181,7 +1182,7 @@ describe('the example day, embedded', () => {
   tellTheDay();
 });
 
-describeOnServers('the example day, from a Kafka topic through ingest, project and api to Redis', () => {
+describeOn(SERVERS, 'the example day, from a Kafka topic through ingest, project and api to Redis', () => {
   houseOf(openHouseOnServers);
   tellTheDay();
 });

@@ -1,8 +1,9 @@
 // G8: one workspace never sees another's events, persons, journeys or keys. Two workspaces of one `serve` hold the same
 // identities, interactions and explicit journey ids; every endpoint that the OpenAPI names is asked by the one for what is
 // the other's. What exists there must be answered as what exists nowhere.
+import { describeOn } from '../support/local-server.ts';
 import { json, TEST_KEY, until } from '../support/serve.ts';
-import { describeOnServers, type House, openEmbeddedHouse, openHouseOnRedis } from './servers/stage.ts';
+import { type House, openEmbeddedHouse, openHouseOnRedis } from './servers/stage.ts';
 
 const SEARCHES = { journeys: '/cidp/journey/api/v1/journeys/search', transitions: '/cidp/journey/api/v1/transitions/search' } as const;
 const DAY = { dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-02T23:59:59Z' }, displayTimezone: 'UTC' };
@@ -293,7 +294,7 @@ function tellOfTwo(open: () => Promise<House>): void {
 }
 
 describe('two workspaces in one serve', () => tellOfTwo(openEmbeddedHouse));
-describeOnServers('two workspaces in one Redis', () => tellOfTwo(openHouseOnRedis));
+describeOn(['redis'], 'two workspaces in one Redis', () => tellOfTwo(openHouseOnRedis));
 
 /** Rows of a list in any of its forms; of a single thing, one. */
 function rowsOf({ text, headers }: Told): number {

@@ -1,6 +1,5 @@
 // The adapter of EventStoreDB where servers and connections fail, over the double: what the contract suite cannot stage.
 import { randomBytes } from 'node:crypto';
-import { setImmediate as turn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { binaryEvent, EventStoreDBClient, jsonEvent } from '@eventstore/db-client';
 import { examineEventStoreDb, type EventStoreDbLimits, type EventStoreDbOptions, openEventStoreDb } from '../../services/adapters/eventstoredb.ts';
@@ -12,6 +11,7 @@ import type { CloudEvent, Decoded } from '../../schemas/cloudevent.ts';
 import { isWorkspaceId, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
 import { newEvent } from '../contract/event-store.ts';
 import { type EventStoreDouble, startEventStoreDouble } from '../support/eventstoredb/double.ts';
+import { until } from '../support/serve.ts';
 
 /** What falls silent is noticed within tenths of a second; how long appends and reads may take is for the tests of that. */
 const QUICK: Partial<EventStoreDbLimits> = { appendTimeoutMs: 20_000, pollMs: 50, silenceMs: 200 };
@@ -27,6 +27,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((store) => store.close()));
+  double.thaw();
   await double.slow(0);
   await double.mute(false);
 });
@@ -40,9 +41,6 @@ async function open(limits: Partial<EventStoreDbLimits> = QUICK, options: Partia
 const events = (count: number): NewEvent[] => Array.from({ length: count }, () => newEvent());
 const idsOf = (of: readonly { readonly id: string }[]): string[] => of.map(({ id }) => id);
 const noticed = (part: string): boolean => notices.some(({ message, fields }) => `${message} ${JSON.stringify(fields)}`.includes(part));
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await turn();
-}
 
 /** Everything that the filter lets through, until so many events have come or `enough` says so. */
 async function follow(store: EventStore, options: { readonly prefixes?: readonly string[]; readonly maxBatch?: number; readonly after?: Position | null; readonly each?: (events: readonly RecordedEvent[], batch: SubscriptionBatch) => unknown }, enough: number | ((batch: SubscriptionBatch) => boolean)): Promise<RecordedEvent[]> {
@@ -102,7 +100,7 @@ describe('appends', () => {
     await double.slow(0);
     expect(await store.append('s-2', 'no_stream', events(1))).toMatchObject({ kind: 'appended' });
     expect(await late).toMatchObject({ code: 'storeUnavailable' });
-    await until(() => noticed('answered after they had been given up'));
+    await until('the late answer is told of', () => noticed('answered after they had been given up'));
     expect(await store.append('s-2', 0, events(1))).toMatchObject({ kind: 'appended', revision: 1 });
   });
 
@@ -169,23 +167,34 @@ describe('a door before it', () => {
 
   test.each([
     { how: 'killed and started again', strike: () => double.kill(), mend: () => double.restart() },
-    { how: 'frozen for longer than appends wait', strike: async () => { double.freeze(); await sleep(1_500); }, mend: async () => { double.thaw(); await turn(); } },
+    { how: 'frozen for longer than appends wait', strike: async (givenUp: () => boolean) => { double.freeze(); await until('a call is given up', givenUp); }, mend: async () => double.thaw() },
   ])('G1, G4: whatever was acknowledged stands once, with the server $how in the middle', async ({ strike, mend }) => {
     const store = await open({ ...QUICK, appendTimeoutMs: 1_000, readTimeoutMs: 1_000 });
     const clock = { now: () => Date.now() };
-    const door = new Door({ store, clock, random: randomBytes, sleep, tallies: new MemoryViewStore() });
+    let faults = 0;
+    const door = new Door({
+      store, clock, random: randomBytes, tallies: new MemoryViewStore(),
+      // Without a signal it is the wait after a fault.
+      sleep: (ms, signal) => {
+        if (signal === undefined) faults += 1;
+        return sleep(ms, signal);
+      },
+    });
     const acknowledged: string[] = [];
+    const begun = Promise.withResolvers<undefined>();
     let sent = 0;
     const send = async (): Promise<void> => {
       while (sent < 800) {
         const batch = Array.from({ length: 10 }, () => delivery(sent++));
         const receipts = await door.receive(keys, batch);
         for (const receipt of receipts) if (receipt.kind !== 'rejected') acknowledged.push(receipt.eventId);
+        if (acknowledged.length > 100) begun.resolve(undefined);
       }
     };
     const senders = Promise.all(Array.from({ length: 8 }, send));
-    await until(() => acknowledged.length > 100);
-    await strike();
+    await begun.promise;
+    const before = faults;
+    await strike(() => faults > before);
     await mend();
     await senders;
     await door.drain();
@@ -208,19 +217,25 @@ describe('following', () => {
   test('a subscription goes on over kills and a freeze of the server, with nothing lost and nothing twice', async () => {
     const store = await open({ ...QUICK, readTimeoutMs: 500 });
     await fill(store, 'a-', 0, 50);
-    const strikes = [
-      async () => { await double.kill(); await double.restart(); },
-      async () => { double.freeze(); await sleep(800); double.thaw(); },
-      async () => { await double.kill(); await double.restart(); },
-    ];
+    const takenUp = (): number => notices.filter(({ message }) => message.includes('taken up again')).length;
+    const restarted = async (): Promise<void> => { await double.kill(); await double.restart(); };
+    const frozen = async (): Promise<void> => {
+      const before = takenUp();
+      double.freeze();
+      await until('the frozen server is given up', () => takenUp() > before);
+      double.thaw();
+    };
+    const strikes = [restarted, frozen, restarted];
+    const struck: Promise<void>[] = [];
     const all = await follow(store, {
-      prefixes: ['a-'], maxBatch: 20, each: async (seen) => {
+      prefixes: ['a-'], maxBatch: 20, each: (seen) => {
         const strike = seen.length >= 50 * (4 - strikes.length) ? strikes.shift() : undefined;
-        if (strike === undefined) return;
-        await strike();
-        await fill(store, 'a-', 50 * (3 - strikes.length), 50);
+        // Beside the following, which goes on meanwhile, as it must to find out.
+        const from = seen.length;
+        if (strike !== undefined) struck.push(strike().then(() => fill(store, 'a-', from, 50)));
       },
     }, 200);
+    await Promise.all(struck);
     expect(all).toHaveLength(200);
     inOrder(all);
     expect(noticed('taken up again')).toBe(true);
@@ -242,7 +257,7 @@ describe('following', () => {
         if (!batch.caughtUp || seen.length > 3) return;
         await double.mute(true);
         await fill(store, 'a-', 3, 3);
-        void until(() => noticed('silent')).then(() => double.mute(false));
+        void until('the silence is noticed', () => noticed('silent')).then(() => double.mute(false));
       },
     }, 6);
     expect(all).toHaveLength(6);

@@ -8,7 +8,8 @@ import kafkajs from 'kafkajs';
 import { MAX_BATCH_BYTES, lz4, snappy } from '../../services/adapters/kafka-compression.ts';
 import { type KafkaPlace, type KafkaTimes, containTimerFault, ensureKafkaTopic, examineKafka, openKafkaSource, openKafkaTopic } from '../../services/adapters/kafka.ts';
 import type { Delivery, DeliveryBatch, Finding, Handled, OutgoingRecord, Source, Topic } from '../../services/ports.ts';
-import { type Broker, SECURE_USER, describeWithBroker, placeOf, startBroker } from '../support/broker.ts';
+import { type Broker, placeOf, SECURE_USER, startBroker } from '../support/broker.ts';
+import { describeOn } from '../support/local-server.ts';
 import { until } from '../support/serve.ts';
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -141,7 +142,7 @@ describe('without a broker', () => {
   });
 });
 
-describeWithBroker('Kafka', () => {
+describeOn(['kafka'], 'Kafka', () => {
   let broker: Broker;
   beforeAll(async () => { broker = await startBroker({ secure: true }); }, 180_000);
   afterAll(() => broker.stop());

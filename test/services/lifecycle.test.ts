@@ -106,17 +106,21 @@ describe('a server that is away at the start', () => {
 });
 
 describe('readiness', () => {
-  test('names every reason, and asks once a second at most', async () => {
+  test('names every reason, and asks once a second at most; what is not ready yet, ten times', async () => {
     let asked = 0;
     let now = 0;
-    const ready = createReadiness([() => { asked += 1; return ['the projector has stopped']; }, async () => [], async () => ['waiting']], { now: () => now });
+    let stopped = true;
+    const ready = createReadiness([() => { asked += 1; return stopped ? ['the projector has stopped'] : []; }, async () => [], async () => (stopped ? ['waiting'] : [])], { now: () => now });
     expect(await ready()).toEqual({ ok: false, reasons: ['the projector has stopped', 'waiting'] });
-    now = 999;
-    await ready();
-    expect(asked).toBe(1);
-    now = 1000;
-    await ready();
-    expect(asked).toBe(2);
+    const askedAt = async (ms: number): Promise<number> => {
+      now = ms;
+      await ready();
+      return asked;
+    };
+    expect(await askedAt(99)).toBe(1);
+    stopped = false;
+    expect([await askedAt(100), await askedAt(1099), await askedAt(1100)]).toEqual([2, 2, 3]);
+    expect(await ready()).toEqual({ ok: true, reasons: [] });
   });
 
   test('a store is away when it says so, and when it says nothing in time', async () => {

@@ -1,7 +1,7 @@
 // The operator's verbs: what they read, what they print, and how they end. Folders are real; a server is a door behind
 // `fetch`.
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -13,18 +13,22 @@ import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { holdFolder } from '../../services/adapters/sqlite-events.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
+import type { EventsPlace } from '../../services/backends.ts';
 import { parse, type Options, type VerbName } from '../../services/config.ts';
 import { Door } from '../../services/door.ts';
 import { sleep } from '../../services/lifecycle.ts';
 import { Splitter } from '../../services/ops/elements.ts';
 import { doctorVerb } from '../../services/ops/doctor.ts';
-import { openStores, openWorkspaces } from '../../services/ops/folder.ts';
+import { exportVerb } from '../../services/ops/export.ts';
+import { openLog, openStores } from '../../services/ops/folder.ts';
 import { importVerb } from '../../services/ops/import.ts';
 import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
 import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
 import { type Status, statusVerb } from '../../services/ops/status.ts';
 import { runProjector } from '../../services/projector/projector.ts';
 import { bytes, type Io, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
+import { loadWorkspaceKeys, masterKeyOf } from '../../services/workspaces.ts';
+import { startEventStoreDouble } from '../support/eventstoredb/double.ts';
 
 const KEY = 'the-key-of-the-workspace';
 const folders: string[] = [];
@@ -280,17 +284,33 @@ describe('import into a server', () => {
   });
 });
 
-describe('import into a folder, and what reads it', () => {
-  async function filled(): Promise<{ data: string; file: string; key: string }> {
-    const data = join(newFolder(), 'data');
-    const file = join(newFolder(), 'events.ndjson');
-    writeFileSync(file, [...lines(20), line('call-1', '+1 (555) 010-0100', { identitytype: 'phone' }), line('withheld', 'anonymous'), line('odd', 'ana@example.com', { type: 'shop:odd' }), 'nonsense'].join('\n'));
-    const io = world();
-    expect(await importVerb(asked('import', [file, '--data', data, '--json'], {}), io)).toBe(0);
-    expect(json(io.out())).toMatchObject({ recorded: 23, duplicate: 0, rejected: 1, complete: true });
-    return { data, file, key: /once: (tl_\S+)/.exec(io.err())?.[1] ?? '' };
-  }
+/** Folds a folder as a running serve would have, by the projector itself; the digest of each group. */
+async function folded(data: string, masterKey: Uint8Array | null = null): Promise<readonly string[]> {
+  const place = { kind: 'sqlite', folder: data } as const;
+  const folder = await openStores({ events: place, views: place }, 'beside', world());
+  const key = await masterKeyOf(place, folder.events, { given: masterKey, mayMake: false, random: world().random });
+  const ending = new AbortController();
+  await runProjector({
+    events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: (workspace) => loadWorkspaceKeys(folder.events, workspace, key), shards: 1, owned: 'all', patience: 'bounded', room: { batchMax: 4096, batchBytesMax: 1 << 24, cacheBytesMax: 1 << 20, stepBytesMax: 1 << 24, lanes: 1 }, clock: { now: () => Date.now() }, wait: sleep,
+    signal: ending.signal, onFault: (fault) => { throw fault; }, onProgress: (groups) => { if (groups.length === 2 && groups.every(({ caughtUp }) => caughtUp)) ending.abort(); },
+  });
+  const digests = await Promise.all(['journeys', 'persons'].map(async (group) => (await folder.views.view(group, (await folder.views.live(group)) ?? 0, 0)).digest()));
+  await folder.close();
+  return digests;
+}
 
+/** A folder into which a file was imported. */
+async function filled(): Promise<{ data: string; file: string; key: string }> {
+  const data = join(newFolder(), 'data');
+  const file = join(newFolder(), 'events.ndjson');
+  writeFileSync(file, [...lines(20), line('call-1', '+1 (555) 010-0100', { identitytype: 'phone' }), line('withheld', 'anonymous'), line('odd', 'ana@example.com', { type: 'shop:odd' }), 'nonsense'].join('\n'));
+  const io = world();
+  expect(await importVerb(asked('import', [file, '--data', data, '--json'], {}), io)).toBe(0);
+  expect(json(io.out())).toMatchObject({ recorded: 23, duplicate: 0, rejected: 1, complete: true });
+  return { data, file, key: /once: (tl_\S+)/.exec(io.err())?.[1] ?? '' };
+}
+
+describe('import into a folder, and what reads it', () => {
   test('makes the workspace, records once, and the second time nothing', async () => {
     const { data, file, key } = await filled();
     expect(key).not.toBe('');
@@ -338,19 +358,7 @@ describe('import into a folder, and what reads it', () => {
 
   test('trace finds an event by any spelling of its identity, with its facts and its journey', async () => {
     const { data } = await filled();
-    const place = { kind: 'sqlite', folder: data } as const;
-    const folder = await openStores({ events: place, views: place }, 'beside', world());
-    const workspaces = await openWorkspaces(place, folder, world(), null);
-    const keys = workspaces.keys('default');
-    if (keys === null) throw new Error('no keys');
-    // Folded as a running serve would have, by the projector itself.
-    const ending = new AbortController();
-    await runProjector({
-      events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: async () => keys, shards: 1, owned: 'all', patience: 'bounded', room: { batchMax: 4096, batchBytesMax: 1 << 24, cacheBytesMax: 1 << 20, stepBytesMax: 1 << 24, lanes: 1 }, clock: { now: () => Date.now() }, wait: sleep,
-      signal: ending.signal, onFault: (fault) => { throw fault; }, onProgress: (groups) => { if (groups.length === 2 && groups.every(({ caughtUp }) => caughtUp)) ending.abort(); },
-    });
-    await workspaces.close();
-    await folder.close();
+    await folded(data);
 
     const io = world();
     expect(await traceVerb(asked('trace', ['--data', data, '--identity', '15550100100', '--id', 'call-1', '--json']), io)).toBe(0);
@@ -399,6 +407,160 @@ describe('import into a folder, and what reads it', () => {
     expect(await workspacesVerb(asked('workspaces', ['list', '--data', data], {}), all)).toBe(0);
     expect(all.out()).toMatch(/bank +The bank +1 /);
     held.release();
+  });
+});
+
+describe('export, and the way back', () => {
+  const odd = Buffer.from([0, 255, 128, 10, 34]);
+  async function two(): Promise<{ data: string; file: string }> {
+    const { data } = await filled();
+    expect(await workspacesVerb(asked('workspaces', ['create', 'bank', '--data', data], {}), world())).toBe(0);
+    const more = join(newFolder(), 'bank.ndjson');
+    writeFileSync(more, [line('binary', 'bea@example.com', { data: undefined, data_base64: odd.toString('base64'), datacontenttype: 'application/octet-stream' }), ...lines(3)].join('\n'));
+    expect(await importVerb(asked('import', [more, '--data', data, '--workspace', 'bank'], {}), world())).toBe(0);
+    return { data, file: join(newFolder(), 'log.ndjson') };
+  }
+  const keyOf = (data: string): Record<string, string> => ({ THROUGHLINE_MASTER_KEY: readFileSync(join(data, 'master.key'), 'utf8').trim() });
+  const exported = async (data: string, file: string, ...more: string[]): Promise<World> => {
+    const io = world();
+    expect(await exportVerb(asked('export', [file, '--data', data, ...more], {}), io)).toBe(0);
+    return io;
+  };
+  async function records(place: EventsPlace): Promise<readonly unknown[]> {
+    const log = await openLog(place, 'read', world());
+    const found: unknown[] = [];
+    const end = new AbortController();
+    if ((await log.events.head()) === null) end.abort();
+    for await (const { events, caughtUp } of log.events.subscribe({ after: null, prefixes: [], maxBatch: 100, signal: end.signal })) {
+      for (const { stream, revision, id, type, metadata, data } of events) found.push([stream, revision, id, type, Buffer.from(metadata).toString(), Buffer.from(data).toString('hex')]);
+      if (caughtUp) end.abort();
+    }
+    await log.close();
+    return found.sort((one, other) => (JSON.stringify(one) < JSON.stringify(other) ? -1 : 1));
+  }
+  const sqlite = (folder: string): EventsPlace => ({ kind: 'sqlite', folder });
+
+  test('G3: an empty folder that takes a log in holds the same events, byte for byte, and folds the same digests; a second time nothing is new', async () => {
+    const { data, file } = await two();
+    const io = await exported(data, file);
+    expect(io.out()).toContain(': 31 events in ');
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    const [first, second] = readFileSync(file, 'utf8').split('\n').map((text) => (text === '' ? null : json(text)));
+    expect([first?.['stream'], second?.['stream']]).toEqual(['workspace-default', 'workspace-default']);
+    const copy = join(newFolder(), 'copy');
+    const taken = world();
+    expect(await importVerb(asked('import', [file, '--data', copy, '--json'], keyOf(data)), taken)).toBe(0);
+    expect(json(taken.out())).toMatchObject({ recorded: 31, duplicate: 0, rejected: 0, complete: true });
+    expect(await records(sqlite(copy))).toEqual(await records(sqlite(data)));
+    const masterKey = Buffer.from(keyOf(data)['THROUGHLINE_MASTER_KEY'] ?? '', 'hex');
+    expect(await folded(copy, masterKey)).toEqual(await folded(data));
+    const again = world();
+    expect(await importVerb(asked('import', [file, '--data', copy, '--json'], keyOf(data)), again)).toBe(0);
+    expect(json(again.out())).toMatchObject({ recorded: 0, duplicate: 31, complete: true });
+    // Whoever has gone on meanwhile takes only what is new.
+    const more = join(newFolder(), 'more.ndjson');
+    writeFileSync(more, line('later', 'c1@example.com'));
+    await importVerb(asked('import', [more, '--data', data], {}), world());
+    await exported(data, file);
+    const rest = world();
+    expect(await importVerb(asked('import', [file, '--data', copy, '--json'], keyOf(data)), rest)).toBe(0);
+    expect(json(rest.out())).toMatchObject({ recorded: 1, duplicate: 31 });
+    expect(await records(sqlite(copy))).toEqual(await records(sqlite(data)));
+  });
+
+  test('another backend takes it in as well, and gives it back the same', async () => {
+    const { data, file } = await two();
+    await exported(data, file);
+    const double = await startEventStoreDouble();
+    try {
+      const url = double.url;
+      const taken = world();
+      expect(await importVerb(asked('import', [file, '--events', url, '--data', newFolder(), '--json'], keyOf(data)), taken)).toBe(0);
+      expect(json(taken.out())).toMatchObject({ recorded: 31, duplicate: 0, complete: true });
+      const back = join(newFolder(), 'back.ndjson');
+      expect(await exportVerb(asked('export', [back, '--events', url], {}), world())).toBe(0);
+      expect(readFileSync(back, 'utf8').split('\n').sort()).toEqual(readFileSync(file, 'utf8').split('\n').sort());
+    } finally {
+      await double.stop();
+    }
+  });
+
+  test('G8: the log of one workspace holds nothing of another, and one that is not there is said', async () => {
+    const { data, file } = await two();
+    await exported(data, file, '--workspace', 'bank');
+    const streams = readFileSync(file, 'utf8').trim().split('\n').map((text) => String(json(text)['stream']));
+    expect(streams[0]).toBe('workspace-bank');
+    expect(streams.every((stream) => stream === 'workspace-bank' || stream.startsWith('identity.bank-'))).toBe(true);
+    expect(streams.filter((stream) => stream.startsWith('identity.'))).toHaveLength(4);
+    const io = world();
+    expect(await exportVerb(asked('export', [`${file}.none`, '--data', data, '--workspace', 'nobody'], {}), io)).toBe(1);
+    expect(io.err()).toMatch(/there is no workspace nobody/);
+    expect(existsSync(`${file}.none`) || existsSync(`${file}.none.part`)).toBe(false);
+  });
+
+  test('stdout takes it too, and stdin gives it; what is told goes to stderr then', async () => {
+    const { data } = await filled();
+    const io = world();
+    expect(await exportVerb(asked('export', ['-', '--data', data], {}), io)).toBe(0);
+    expect(io.out().trim().split('\n')).toHaveLength(25);
+    expect(io.err()).toMatch(/^stdout: 25 events/);
+    const copy = join(newFolder(), 'copy');
+    const taken = world({ stdin: from(io.out(), 100) });
+    expect(await importVerb(asked('import', ['-', '--data', copy, '--json'], keyOf(data)), taken)).toBe(0);
+    expect(json(taken.out())).toMatchObject({ recorded: 25 });
+  });
+
+  test('without the master key of where it came from it is refused before anything is written', async () => {
+    const { data, file } = await two();
+    await exported(data, file);
+    const none = world();
+    expect(await importVerb(asked('import', [file, '--data', join(newFolder(), 'copy')], {}), none)).toBe(1);
+    expect(none.err()).toMatch(/has no master.key.*THROUGHLINE_MASTER_KEY.*\(badMasterKey\)/s);
+    const copy = join(newFolder(), 'copy');
+    const other = world();
+    expect(await importVerb(asked('import', [file, '--data', copy], { THROUGHLINE_MASTER_KEY: 'ab'.repeat(32) }), other)).toBe(1);
+    expect(other.err()).toMatch(/does not open the secret of workspace default.*\(badMasterKey\)/);
+    expect(await records(sqlite(copy))).toEqual([]);
+  });
+
+  test('a store with a workspace of that name of its own is left as it is', async () => {
+    const { data, file } = await two();
+    await exported(data, file);
+    const { data: own } = await filled();
+    const before = await records(sqlite(own));
+    const io = world();
+    expect(await importVerb(asked('import', [file, '--data', own], keyOf(data)), io)).toBe(1);
+    expect(io.err()).toMatch(/has a workspace default of its own, with another secret/);
+    expect(await records(sqlite(own))).toEqual(before);
+  });
+
+  test.each<[string, (all: string[]) => string[], RegExp]>([
+    ['a line that is cut', (all) => [...all.slice(0, -1), all.at(-1)?.slice(0, 40) ?? ''], /line 25 is no event as export writes it/],
+    ['a stream of nobody', (all) => [...all, JSON.stringify({ ...json(all.at(-1) ?? ''), stream: 'elsewhere' })], /line 26 names a stream of no workspace/],
+    ['two kinds of data', (all) => [...all, JSON.stringify({ ...json(all.at(-1) ?? ''), data_base64: 'AA==' })], /line 26 has not one of data and data_base64/],
+    ['the workspace left out', (all) => all.filter((text) => !text.includes('"workspace-default"')), /stream of workspace default is missing/],
+    ['an event in the middle left out', (all) => all.filter((text) => !(text.includes('"revision":1,') && text.includes('identity.'))), /event 1 is missing from the file/],
+  ])('%s is told, with its place', async (_, spoil, expected) => {
+    const { data } = await filled();
+    const io = world();
+    await exportVerb(asked('export', ['-', '--data', data], {}), io);
+    const file = join(newFolder(), 'log.ndjson');
+    writeFileSync(file, `${spoil(io.out().trim().split('\n')).join('\n')}\n`);
+    const taken = world();
+    expect(await importVerb(asked('import', [file, '--data', join(newFolder(), 'copy')], keyOf(data)), taken)).toBe(1);
+    expect(taken.err()).toMatch(expected);
+    expect(taken.err()).toMatch(/\(fileUnreadable\)/);
+  });
+
+  test('a server does not take it: it would record it at another time', async () => {
+    const { data } = await filled();
+    const io = world();
+    await exportVerb(asked('export', ['-', '--data', data], {}), io);
+    const { fetch, seen } = server();
+    const sent = world({ fetch, stdin: from(io.out()) });
+    expect(await importVerb(asked('import', ['-', '--to', 'http://shop'], { THROUGHLINE_API_KEY: KEY }), sent)).toBe(1);
+    expect(sent.err()).toMatch(/--data or --events \(badConfiguration\)/);
+    expect(seen.calls).toBe(0);
   });
 });
 

@@ -1,42 +1,27 @@
 // What only the view store in Redis must show: replies that are lost, several at work at once, a crash at every step of a
 // large commit, a Redis that comes back empty or older, what a server must be like, and that nothing grows without limit.
 import { Redis } from 'ioredis';
-import type { RecordChange, SubRecord } from '../../projections/projection.ts';
+import type { RecordChange } from '../../projections/projection.ts';
 import { examineRedis, openRedisViewStore, type RedisPlace, type RedisViewStore } from '../../services/adapters/redis.ts';
 import type { Reply } from '../../services/adapters/redis-index.ts';
 import { CHUNK_BYTES, CHUNK_CALLS, Operations } from '../../services/adapters/redis-pack.ts';
 import { BEGIN_PROMOTION, BUCKETS, DEMOTE, ENLIVEN, FLIP, LOCATORS_PART, MAKE_SHARD, type Script } from '../../services/adapters/redis-scripts.ts';
 import { COMMIT_MAX, type Link, RedisView } from '../../services/adapters/redis-view.ts';
 import { OperatingError } from '../../services/errors.ts';
-import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult, View } from '../../services/ports.ts';
+import type { Commit, Generation, View } from '../../services/ports.ts';
 import { startProxy } from '../support/proxy.ts';
-import { describeWithRedis, redisPlace, type RedisServer, startRedis } from '../support/redis-server.ts';
+import { describeOn } from '../support/local-server.ts';
+import { redisPlace, type RedisServer, startRedis } from '../support/redis-server.ts';
 import { seeded } from '../support/seeded.ts';
 import { until } from '../support/serve.ts';
+import { at, commitOf, DAY, find, is, keysOf, MONDAY, record } from '../support/views.ts';
 
-const DAY = 86_400_000;
-const MONDAY = Date.UTC(2026, 2, 2);
 const SHAPE: Omit<Generation, 'id' | 'createdAt'> = {
   group: 'journeys', version: '1', shards: 1, storeId: 'store', target: null,
   fields: { medium: 'dense', agent: 'sparse', contact: 'keyed' }, subFields: { state: 'dense', by: 'sparse' }, ordered: ['o'],
 };
-const at = (count: number): Position => String(count).padStart(20, '0') as Position;
-const is = (field: string, ...terms: string[]): Clause => ({ field, terms });
 /** Whatever a view has not reached yet. */
 const FAR = at(1_000_000);
-
-function commitOf(count: number, records: readonly RecordChange[], documents: Readonly<Record<string, string | null>> = {}): Commit {
-  return { expected: count === 1 ? null : at(count - 1), position: at(count), role: 'live', documents: new Map(Object.entries(documents)), records: new Map([['acme', records]]), digest: String(count).padStart(32, '0') };
-}
-
-function record(key: string, time: number, terms: Readonly<Record<string, readonly string[]>> = {}, subs: readonly SubRecord[] = []): RecordChange {
-  return { key, state: { time, id: key, terms }, subs: new Map([[0, subs]]) };
-}
-
-async function find(view: View, query: Partial<SearchQuery> = {}): Promise<SearchResult> {
-  return view.search({ workspace: 'acme', from: -Infinity, to: Infinity, clauses: [], sub: [], direction: 'asc', limit: 100, after: null, total: null, ...query }, 'j');
-}
-const keysOf = async (view: View, query: Partial<SearchQuery> = {}): Promise<string[]> => (await find(view, query)).rows.map(({ key }) => key);
 
 let server: RedisServer;
 const opened: RedisViewStore[] = [];
@@ -60,7 +45,7 @@ const keys = (): readonly string[] => server.say('keys', '*');
 const askEach = (pattern: string, ...command: readonly string[]): readonly string[] => server.say('eval', "local out = {} for _, key in ipairs(redis.call('KEYS', ARGV[1])) do out[#out + 1] = redis.call(ARGV[2], key) end return out", '0', pattern, ...command);
 const stateKey = (): string => keys().find((key) => key.endsWith('}s'))!;
 
-describeWithRedis('the view store in Redis', () => {
+describeOn(['redis'], 'the view store in Redis', () => {
   beforeAll(async () => { server = await startRedis(); });
   afterAll(async () => server.stop());
   afterEach(async () => {
@@ -69,28 +54,6 @@ describeWithRedis('the view store in Redis', () => {
   });
 
   describe('several at once', () => {
-    test('G3: two writers take turns, and neither builds on what the other has changed since', async () => {
-      const one = await openLive();
-      const two = await (await open()).view('journeys', 1, 0);
-      const kept = new Map<string, string>();
-      for (let turn = 1; turn <= 40; turn += 1) {
-        const key = `k${turn % 13}`;
-        const agent = `agent${turn % 3}`;
-        kept.set(key, agent);
-        const writer = turn % 3 === 0 ? two : one;
-        expect(await writer.commit(commitOf(turn, [record(key, MONDAY + turn % 13, { agent: [agent, 'all'] }, [{ by: [agent] }])]))).toEqual({ kind: 'committed' });
-        expect(await (writer === one ? two : one).commit(commitOf(turn, []))).toEqual({ kind: 'moved', position: at(turn), live: 1 });
-      }
-      for (const view of [one, two]) {
-        for (const agent of ['agent0', 'agent1', 'agent2']) {
-          const wanted = [...kept].filter(([, of]) => of === agent).map(([key]) => key).sort();
-          expect((await keysOf(view, { clauses: [is('agent', agent)] })).sort()).toEqual(wanted);
-          expect((await keysOf(view, { sub: [is('by', agent)] })).sort()).toEqual(wanted);
-        }
-        expect((await find(view, { clauses: [is('agent', 'all')] })).total).toBe(13);
-      }
-    });
-
     test('G3: of two writers with the same commit at the same moment one makes it', async () => {
       const one = await openLive();
       const two = await (await open()).view('journeys', 1, 0);

@@ -5,12 +5,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
-import type { RecordChange, SubRecord } from '../../projections/projection.ts';
+import type { SubRecord } from '../../projections/projection.ts';
 import { openSqliteViewStore, type SqliteView, type SqliteViewOptions, type SqliteViewStore } from '../../services/adapters/sqlite-views.ts';
-import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult } from '../../services/ports.ts';
+import type { Generation } from '../../services/ports.ts';
+import { at, commitOf, DAY, find, is, keysOf, MONDAY, record } from '../support/views.ts';
 
-const DAY = 86_400_000;
-const MONDAY = Date.UTC(2026, 2, 2);
 const SHAPE: Omit<Generation, 'id' | 'createdAt'> = {
   group: 'journeys', version: '1', shards: 1, storeId: 'store', target: null,
   fields: { medium: 'dense', agent: 'sparse', contact: 'keyed' }, subFields: { state: 'dense', by: 'sparse' }, ordered: [],
@@ -41,21 +40,6 @@ async function openLive(options: Partial<SqliteViewOptions> = {}): Promise<Sqlit
 }
 
 const viewFile = (): string => path.join(folder, 'views', 'journeys-1-0.sqlite');
-const at = (count: number): Position => String(count).padStart(20, '0') as Position;
-const is = (field: string, ...terms: string[]): Clause => ({ field, terms });
-
-function commitOf(count: number, records: readonly RecordChange[], documents: Readonly<Record<string, string>> = {}): Commit {
-  return { expected: count === 1 ? null : at(count - 1), position: at(count), role: 'live', documents: new Map(Object.entries(documents)), records: new Map([['acme', records]]), digest: '0'.repeat(32) };
-}
-
-function record(key: string, time: number, terms: Readonly<Record<string, readonly string[]>> = {}, subs: readonly SubRecord[] = []): RecordChange {
-  return { key, state: { time, id: key, terms }, subs: new Map([[0, subs]]) };
-}
-
-async function find(view: SqliteView, query: Partial<SearchQuery> = {}): Promise<SearchResult> {
-  return view.search({ workspace: 'acme', from: -Infinity, to: Infinity, clauses: [], sub: [], direction: 'asc', limit: 100, after: null, total: null, ...query }, 'j');
-}
-const keysOf = async (view: SqliteView, query: Partial<SearchQuery> = {}): Promise<string[]> => (await find(view, query)).rows.map(({ key }) => key);
 
 /** What `act` made the view do. */
 async function workOf(view: SqliteView, act: () => Promise<unknown>): Promise<SqliteView['work']> {
@@ -65,28 +49,6 @@ async function workOf(view: SqliteView, act: () => Promise<unknown>): Promise<Sq
 }
 
 describe('several on one folder', () => {
-  test('G3: two writers take turns, and neither builds on postings that the other has changed since', async () => {
-    const one = await openLive();
-    const two = await (await open()).view('journeys', 1, 0);
-    const kept = new Map<string, string>();
-    for (let turn = 1; turn <= 40; turn += 1) {
-      const key = `k${turn % 13}`;
-      const agent = `agent${turn % 3}`;
-      kept.set(key, agent);
-      const writer = turn % 3 === 0 ? two : one;
-      expect(await writer.commit(commitOf(turn, [record(key, MONDAY + turn % 13, { agent: [agent, 'all'] }, [{ by: [agent] }])]))).toEqual({ kind: 'committed' });
-      expect(await (writer === one ? two : one).commit(commitOf(turn, []))).toEqual({ kind: 'moved', position: at(turn), live: 1 });
-    }
-    for (const view of [one, two]) {
-      for (const agent of ['agent0', 'agent1', 'agent2']) {
-        const wanted = [...kept].filter(([, of]) => of === agent).map(([key]) => key).sort();
-        expect((await keysOf(view, { clauses: [is('agent', agent)] })).sort()).toEqual(wanted);
-        expect((await keysOf(view, { sub: [is('by', agent)] })).sort()).toEqual(wanted);
-      }
-      expect((await find(view, { clauses: [is('agent', 'all')] })).total).toBe(13);
-    }
-  });
-
   test('a reader sees what another process committed, however warm its cache', async () => {
     const writer = await openLive();
     const reader = await (await open()).view('journeys', 1, 0);

@@ -3,12 +3,13 @@
 // the tests' name tells (SEED=… of `make faults` repeats it).
 import { execFileSync } from 'node:child_process';
 import { startEventStoreDouble } from '../../support/eventstoredb/double.ts';
+import { describeOn } from '../../support/local-server.ts';
 import { passed } from '../../support/oracle.ts';
 import type { Program } from '../../support/programs.ts';
 import type { Proxy, Weather } from '../../support/proxy.ts';
 import { seeded } from '../../support/seeded.ts';
 import { until } from '../../support/serve.ts';
-import { describeOnServers, type Line, SEED, Stage } from './stage.ts';
+import { type Line, SEED, Stage, SERVERS } from './stage.ts';
 
 const RECORDS = 3000;
 /** After so many of them the fault strikes; the rest comes while it lasts. */
@@ -157,7 +158,7 @@ const CHOSEN = process.env['THROUGHLINE_TEST_FAULTS'] === 'all' ? FAULTS : seede
 
 for (const events of ['sqlite', 'double'] as const) {
   const chosen = CHOSEN.filter((fault) => fault.events === events);
-  if (chosen.length > 0) describeOnServers(`${String(CHOSEN.length)} of ${String(FAULTS.length)} faults on Kafka and Redis (seed ${String(SEED)}), events in ${events === 'sqlite' ? 'SQLite' : 'the double of an EventStoreDB'}`, () => tell(events, chosen));
+  if (chosen.length > 0) describeOn(SERVERS, `${String(CHOSEN.length)} of ${String(FAULTS.length)} faults on Kafka and Redis (seed ${String(SEED)}), events in ${events === 'sqlite' ? 'SQLite' : 'the double of an EventStoreDB'}`, () => tell(events, chosen));
 }
 
 function tell(events: Fault['events'], chosen: readonly Fault[]): void {

@@ -4,9 +4,10 @@
 // equal to a fresh fold of the log and to the same lines in an embedded `serve`.
 import { openTopic } from '../../../services/backends.ts';
 import { STRUCTURED } from '../../support/load.ts';
+import { describeOn } from '../../support/local-server.ts';
 import { account, answersOf, settled, sourcePlace } from '../../support/oracle.ts';
 import { json, TEST_KEY, throughline, until } from '../../support/serve.ts';
-import { describeOnServers, type Line, SEED, Stage } from './stage.ts';
+import { type Line, SEED, Stage, SERVERS } from './stage.ts';
 
 /** `make test-servers` takes 100,000; what fits into the time of `make test` is less. */
 const LOAD = Number(process.env['THROUGHLINE_TEST_LOAD'] ?? 2000);
@@ -16,7 +17,7 @@ const LOAD_MS = 60_000 + LOAD * 3;
 const TAKEOVER_MS = 10_000;
 const REST_MS = 60_000;
 
-describeOnServers(`the line on Kafka and Redis (seed ${String(SEED)})`, () => {
+describeOn(SERVERS, `the line on Kafka and Redis (seed ${String(SEED)})`, () => {
   let stage: Stage;
   let line: Line | null = null;
   beforeAll(async () => { stage = await Stage.open(); }, 180_000);

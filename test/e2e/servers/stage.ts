@@ -8,29 +8,20 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { openTopic } from '../../../services/backends.ts';
 import { OperatingError } from '../../../services/errors.ts';
-import { type Broker, brokerAbsent, startBroker } from '../../support/broker.ts';
+import { type Broker, startBroker } from '../../support/broker.ts';
+import type { EventStoreDouble } from '../../support/eventstoredb/double.ts';
 import { inPieces, load, type LoadRecord } from '../../support/load.ts';
 import { type Account, account, type Answer, answersOf, digestsOf, foldedAnew, importedElsewhere, settled, sourcePlace } from '../../support/oracle.ts';
 import { type Places, type Program, Programs } from '../../support/programs.ts';
 import { type Proxy, startProxy } from '../../support/proxy.ts';
-import { redisAbsent, startRedis } from '../../support/redis-server.ts';
+import { type RedisServer, startRedis } from '../../support/redis-server.ts';
 import { folded, removeFolder, type RunResult, serve, type Served, temporaryFolder, TEST_KEY, throughline, until } from '../../support/serve.ts';
 
-/** Why these tests cannot run here; null: they can. */
-const ABSENT = [brokerAbsent(), redisAbsent()].filter((why) => why !== null).join('; ');
-
-/** `describe`, or its skipping with the reason in the name. */
-export function describeOnServers(name: string, body: () => void): void {
-  if (ABSENT === '') describe(name, body);
-  else describe.skip(`${name} [needs kafka and redis: ${ABSENT}]`, body);
-}
+/** What a stage stands on, for `describeOn`. */
+export const SERVERS = ['kafka', 'redis'] as const;
 
 /** What a run is repeated by: printed by every test, set by SEED=… of `make faults` and `make test-servers`. */
 export const SEED = Number(process.env['THROUGHLINE_TEST_SEED'] ?? Date.now() % 1_000_000);
-
-type Redis = Awaited<ReturnType<typeof startRedis>>;
-/** What both kinds of server process can be made to do; the doubles of environment.md too. */
-export interface EventServer { readonly port: number; kill(): Promise<void>; restart(): Promise<void>; wipe(): Promise<void>; stop(): Promise<void> }
 
 const PIECE = 500;
 const PIECES_A_SECOND = 20;
@@ -39,20 +30,20 @@ const REST_MS = 90_000;
 
 export class Stage {
   readonly broker: Broker;
-  readonly redis: Redis;
-  readonly eventServer: EventServer | null;
+  readonly redis: RedisServer;
+  readonly eventServer: EventStoreDouble | null;
   readonly proxies: { readonly kafka: Proxy; readonly redis: Proxy; readonly events: Proxy | null };
   readonly folder = temporaryFolder();
   #made = 0;
 
-  private constructor(broker: Broker, redis: Redis, eventServer: EventServer | null, proxies: Stage['proxies']) {
+  private constructor(broker: Broker, redis: RedisServer, eventServer: EventStoreDouble | null, proxies: Stage['proxies']) {
     this.broker = broker;
     this.redis = redis;
     this.eventServer = eventServer;
     this.proxies = proxies;
   }
 
-  static async open(startEvents: (() => Promise<EventServer>) | null = null): Promise<Stage> {
+  static async open(startEvents: (() => Promise<EventStoreDouble>) | null = null): Promise<Stage> {
     const [broker, redis, events] = await Promise.all([startBroker(), startRedis({ persistent: true }), startEvents === null ? null : startEvents()]);
     const [toKafka, toRedis, toEvents] = await Promise.all([
       startProxy({ port: broker.port, advertised: true }), startProxy({ port: redis.port }), events === null ? null : startProxy({ port: events.port }),

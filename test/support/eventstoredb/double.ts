@@ -1,22 +1,19 @@
 // A double of an EventStoreDB 22.10 for tests, and which of the two a test runs against: a real server can be installed
 // by nobody here, so the double keeps what one was seen to do (environment.md, its last section).
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { EventStore, Position, RecordedEvent, SubscriptionBatch } from '../../../services/ports.ts';
+import { type LocalServer, makeKeys, startLocalServer } from '../local-server.ts';
 import type { Order, State } from './server.ts';
 
-export interface EventStoreDouble {
+/** What was acknowledged is in its file, and so survives its process. */
+export interface EventStoreDouble extends LocalServer {
   /** Of the driver: `esdb://127.0.0.1:PORT?tls=false`, or with its account and certificate. */
   readonly url: string;
   readonly port: number;
-  readonly pid: number;
-  /** SIGKILL, unless told otherwise; what was acknowledged is in its file. */
-  kill(signal?: NodeJS.Signals): Promise<void>;
-  freeze(): void;
-  thaw(): void;
   /** From now on answers come so many milliseconds later; what they answer is done at once. 0: as it was. */
   slow(ms: number): Promise<void>;
   /** While on, subscriptions get nothing, and everything else is answered. */
@@ -25,10 +22,6 @@ export interface EventStoreDouble {
   tell(): Promise<State>;
   /** Empties it, as if newly installed. */
   wipe(): Promise<void>;
-  /** Starts it again on its port, with its file. */
-  restart(): Promise<void>;
-  /** Kills it and removes its file. */
-  stop(): Promise<void>;
 }
 
 /** Each order without its number. */
@@ -42,72 +35,39 @@ export async function startEventStoreDouble(options: { readonly ids?: number; re
   const folder = mkdtempSync(path.join(tmpdir(), 'throughline-esdb-'));
   const args = ['--file', path.join(folder, 'log'), ...(options.ids === undefined ? [] : ['--ids', String(options.ids)]), ...(options.fsync === true ? ['--fsync'] : []), ...(options.hasty === true ? ['--hasty'] : [])];
   const { account } = options;
-  if (account !== undefined) {
-    certify(folder);
-    args.push('--tls', folder, '--account', `${account.username}:${account.password}`);
-  }
-  let running = await launch(args);
-  const { port } = running;
+  const keys = account === undefined ? null : makeKeys(folder);
+  if (account !== undefined) args.push('--tls', folder, '--account', `${account.username}:${account.password}`);
+  let child: ChildProcess;
+  // Its own choice at first, the same ever after.
+  let port = 0;
+  const server = await startLocalServer({
+    folder,
+    // Its channel to us is its life: when we are gone, however that came, it ends.
+    launch: () => (child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SERVER, ...args, '--port', String(port)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })),
+    answers: async (started) => {
+      const failed = once(started, 'exit').then(([code]) => { throw new Error(`the double of an EventStoreDB ended with ${String(code)}`); });
+      failed.catch(() => undefined);
+      ([{ port }] = (await Promise.race([once(started, 'message'), failed])) as [{ readonly port: number }]);
+    },
+  });
   let orders = 0;
   const order = async (what: Distribute<Order>): Promise<State> => {
     const number = orders += 1;
-    running.child.send({ ...what, number });
+    child.send({ ...what, number });
     for (;;) {
-      const [answer] = (await once(running.child, 'message')) as [{ readonly done: number; readonly state: State }];
+      const [answer] = (await once(child, 'message')) as [{ readonly done: number; readonly state: State }];
       if (answer.done === number) return answer.state;
     }
   };
   return {
-    url: account === undefined ? `esdb://127.0.0.1:${String(port)}?tls=false`
-      : `esdb://${account.username}:${account.password}@localhost:${String(port)}?tlsCAFile=${encodeURIComponent(path.join(folder, 'cert.pem'))}`,
-    port,
-    get pid() { return pidOf(running.child); },
-    kill: (signal = 'SIGKILL') => end(running.child, signal),
-    freeze: () => { process.kill(pidOf(running.child), 'SIGSTOP'); },
-    thaw: () => { process.kill(pidOf(running.child), 'SIGCONT'); },
+    ...server, port,
+    url: account === undefined || keys === null ? `esdb://127.0.0.1:${String(port)}?tls=false`
+      : `esdb://${account.username}:${account.password}@localhost:${String(port)}?tlsCAFile=${encodeURIComponent(keys.caFile)}`,
     slow: async (ms) => { await order({ kind: 'slow', ms }); },
     mute: async (on) => { await order({ kind: 'mute', on }); },
     wipe: async () => { await order({ kind: 'wipe' }); },
     tell: () => order({ kind: 'tell' }),
-    async restart() {
-      await end(running.child, 'SIGKILL');
-      running = await launch([...args, '--port', String(port)]);
-    },
-    async stop() {
-      await end(running.child, 'SIGKILL');
-      rmSync(folder, { recursive: true, force: true });
-    },
   };
-}
-
-/** A certificate that vouches for itself, for a day. */
-function certify(folder: string): void {
-  const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
-}
-
-function pidOf({ pid }: ChildProcess): number {
-  if (pid === undefined) throw new Error('the double did not start');
-  return pid;
-}
-
-/** Its channel to us is its life: when we are gone, however that came, it ends. */
-async function launch(args: readonly string[]): Promise<{ readonly child: ChildProcess; readonly port: number }> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SERVER, ...args], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-  const failed = once(child, 'exit').then(([code]) => { throw new Error(`the double of an EventStoreDB ended with ${String(code)}`); });
-  const [told] = (await Promise.race([once(child, 'message'), failed])) as [{ readonly port: number }];
-  failed.catch(() => undefined);
-  return { child, port: told.port };
-}
-
-async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = once(child, 'exit');
-  child.kill(signal);
-  // A frozen process takes no other signal before it goes on.
-  if (signal !== 'SIGKILL') child.kill('SIGCONT');
-  await gone;
 }
 
 // ---- which server ----------------------------------------------------------------------------------------------------

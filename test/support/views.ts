@@ -1,0 +1,39 @@
+// Short words for the tests of view stores: positions by number, commits, records, clauses and searches.
+import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
+import type { Clause, Commit, Position, SearchQuery, SearchResult, View } from '../../services/ports.ts';
+
+export const DAY = 86_400_000;
+/** 2026-03-02T00:00:00Z. */
+export const MONDAY = Date.UTC(2026, 2, 2);
+
+export const EVERYTHING: SearchQuery = { workspace: 'acme', from: -Infinity, to: Infinity, clauses: [], sub: [], direction: 'asc', limit: 100, after: null, total: null };
+
+export function at(count: number): Position {
+  return String(count).padStart(20, '0') as Position;
+}
+
+export function is(field: string, ...terms: string[]): Clause {
+  return { field, terms };
+}
+
+export function record(key: string, time: number, terms: RecordState['terms'] = {}, subs: readonly SubRecord[] = []): RecordChange {
+  return { key, state: { time, id: key, terms }, subs: new Map([[0, subs]]) };
+}
+
+/** The first commit of a live view, empty but for what is given. */
+export function commitWith(given: Partial<Commit>): Commit {
+  return { expected: null, position: at(1), role: 'live', documents: new Map(), records: new Map(), digest: '0'.repeat(32), ...given };
+}
+
+/** The commit of that number in a row of them, counted from 1. */
+export function commitOf(count: number, records: readonly RecordChange[], documents: Readonly<Record<string, string | null>> = {}): Commit {
+  return commitWith({ expected: count === 1 ? null : at(count - 1), position: at(count), documents: new Map(Object.entries(documents)), records: new Map([['acme', records]]), digest: String(count).padStart(32, '0') });
+}
+
+export async function find(view: View, query: Partial<SearchQuery> = {}): Promise<SearchResult> {
+  return view.search({ ...EVERYTHING, ...query }, 'j');
+}
+
+export async function keysOf(view: View, query: Partial<SearchQuery> = {}): Promise<string[]> {
+  return (await find(view, query)).rows.map(({ key }) => key);
+}
