@@ -131,6 +131,12 @@ export const VERBS = {
     help: 'the log, word for word, as NDJSON (- writes stdout), also beside a running serve; import takes it back into the stores of any backend, under the same master key. Without --workspace, all of them',
     argument: 'FILE', flags: ['data', 'events', 'workspace', 'json'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events'],
   },
+  backup: {
+    help: 'a data folder, copied to DIR as it is at this moment, also beside a running serve; its master.key goes along', argument: 'DIR', flags: ['data', 'json'], defaults: { data: DATA_DEFAULT, json: 'false' },
+  },
+  restore: {
+    help: 'what backup wrote to DIR, put back as a data folder that is not there yet', argument: 'DIR', flags: ['data', 'json'], defaults: { data: DATA_DEFAULT, json: 'false' },
+  },
   preview: {
     help: 'what the events of a file would become; nothing is stored. Without --to, under a throw-away secret: the streams have other names than they will have',
     argument: 'FILE', flags: ['to', 'json', 'maxEventBytes', 'apiKey'], defaults: { json: 'false', maxEventBytes: EVENT_BYTES },
@@ -172,7 +178,7 @@ type Places = { readonly events: EventsPlace; readonly views: ViewsPlace };
 type Flags<V extends VerbName> = {
   readonly [F in (typeof VERBS)[V]['flags'][number]]:
     F extends keyof Places ? (F extends Opened<V> ? (V extends 'import' ? Places[F] | null : Places[F]) : Value<F> | null)
-      : F extends 'data' ? string | null
+      : F extends 'data' ? (Opened<V> extends never ? string : string | null)
         : F extends Certain<V> ? Value<F> : Value<F> | null
 };
 type Action<V extends VerbName> = (typeof VERBS)[V] extends { readonly actions: readonly (infer A)[] } ? { readonly action: A } : unknown;

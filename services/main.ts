@@ -5,6 +5,7 @@ import { askedOfProcess, environmentOfProcess, type Asked } from './config.ts';
 import { OperatingError } from './errors.ts';
 import { listenToProcess, processIo } from './lifecycle.ts';
 import { createLog } from './log.ts';
+import { backupVerb, restoreVerb } from './ops/backup.ts';
 import { demoVerb } from './ops/demo.ts';
 import { exportVerb } from './ops/export.ts';
 import { importVerb } from './ops/import.ts';
@@ -35,6 +36,8 @@ async function runVerb(asked: Asked, io: Io): Promise<number> {
     case 'publish': return (await import('./ops/publish.ts')).publishVerb(asked.options, io);
     case 'dead-letters': return (await import('./ops/dead-letters.ts')).deadLettersVerb(asked.options, io);
     case 'export': return exportVerb(asked.options, io);
+    case 'backup': return backupVerb(asked.options, io);
+    case 'restore': return restoreVerb(asked.options, io);
     case 'preview': return previewVerb(asked.options, io);
     case 'trace': return traceVerb(asked.options, io);
     case 'doctor': return (await import('./ops/doctor.ts')).doctorVerb(asked.options, io);

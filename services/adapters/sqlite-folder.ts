@@ -23,7 +23,7 @@ export function examineFolder(folder: string): readonly Finding[] {
   if (!existsSync(folder)) return [warn('folder', 'is not there', 'nothing, if this is before the first start, which makes it; else name the right one with --data')];
   const readable = permissions(folder);
   if (readable.level === 'bad') return [readable];
-  return [readable, keyFile(folder), freeDisk(folder), ...databases(folder).map((file) => whole(folder, file)), heldBy(folder)];
+  return [readable, keyFile(folder), freeDisk(folder), ...databasesOf(folder).map((file) => whole(folder, file)), heldBy(folder)];
 }
 
 function permissions(folder: string): Finding {
@@ -52,7 +52,7 @@ function freeDisk(folder: string): Finding {
 }
 
 /** Relative to the folder: the events, and all that belongs to the views. */
-function databases(folder: string): readonly string[] {
+export function databasesOf(folder: string): readonly string[] {
   const views = path.join(folder, 'views');
   const ofViews = existsSync(views) ? readdirSync(views).filter((file) => file.endsWith('.sqlite')).sort().map((file) => path.join('views', file)) : [];
   return ['events.sqlite', ...ofViews].filter((file) => existsSync(path.join(folder, file)));

@@ -97,13 +97,15 @@ export class ProgressBar {
     this.#startedMs = io.clock.now();
   }
 
-  show(done: number, events: number): void {
+  /** `events` null: it is not events that are counted. */
+  show(done: number, events: number | null): void {
     const nowMs = this.#io.clock.now();
     if (!this.#io.isTty || nowMs - this.#drawnMs < REDRAW_MS) return;
     this.#drawnMs = nowMs;
     this.#drawn = true;
     const seconds = Math.max(0.001, (nowMs - this.#startedMs) / 1000);
-    this.#io.stderr.write(`\r\u001b[K${this.#title} ${this.#bar(done)}${count(events)} events, ${count(Math.round(events / seconds))}/s`);
+    const counted = events === null ? '' : `${count(events)} events, ${count(Math.round(events / seconds))}/s`;
+    this.#io.stderr.write(`\r\u001b[K${this.#title} ${this.#bar(done)}${counted}`);
   }
 
   clear(): void {

@@ -1,7 +1,7 @@
 // The operator's verbs: what they read, what they print, and how they end. Folders are real; a server is a door behind
 // `fetch`.
-import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -17,6 +17,7 @@ import type { EventsPlace } from '../../services/backends.ts';
 import { parse, type Options, type VerbName } from '../../services/config.ts';
 import { Door } from '../../services/door.ts';
 import { sleep } from '../../services/lifecycle.ts';
+import { backupVerb, restoreVerb } from '../../services/ops/backup.ts';
 import { Splitter } from '../../services/ops/elements.ts';
 import { doctorVerb } from '../../services/ops/doctor.ts';
 import { exportVerb } from '../../services/ops/export.ts';
@@ -28,6 +29,7 @@ import { type Status, statusVerb } from '../../services/ops/status.ts';
 import { runProjector } from '../../services/projector/projector.ts';
 import { bytes, type Io, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
 import { loadWorkspaceKeys, masterKeyOf } from '../../services/workspaces.ts';
+import { until } from '../support/serve.ts';
 import { startEventStoreDouble } from '../support/eventstoredb/double.ts';
 
 const KEY = 'the-key-of-the-workspace';
@@ -561,6 +563,108 @@ describe('export, and the way back', () => {
     expect(await importVerb(asked('import', ['-', '--to', 'http://shop'], { THROUGHLINE_API_KEY: KEY }), sent)).toBe(1);
     expect(sent.err()).toMatch(/--data or --events \(badConfiguration\)/);
     expect(seen.calls).toBe(0);
+  });
+});
+
+describe('backup, and putting it back', () => {
+  const logOf = async (data: string): Promise<readonly string[]> => {
+    const log = await openLog({ kind: 'sqlite', folder: data }, 'read', world());
+    const found: string[] = [];
+    const end = new AbortController();
+    for await (const { events, caughtUp } of log.events.subscribe({ after: null, prefixes: [], maxBatch: 1000, signal: end.signal })) {
+      found.push(...events.map(({ position, id, stream, revision }) => `${position} ${id} ${stream} ${revision}`));
+      if (caughtUp) end.abort();
+    }
+    await log.close();
+    return found;
+  };
+
+  test('G1: taken while events keep coming, it is the log as it stood at one moment', async () => {
+    const { data } = await filled();
+    await folded(data);
+    const place = { kind: 'sqlite', folder: data } as const;
+    const log = await openLog(place, 'beside', world());
+    const stop = new AbortController();
+    let appended = 0;
+    const appending = (async () => {
+      for (; !stop.signal.aborted; appended += 1) {
+        const stream = `identity.default-${'0123456789abcdef'.repeat(2)}`;
+        const like = (await log.events.readStream('workspace-default', { direction: 'forward', limit: 1 }))[0];
+        if (like === undefined) throw new Error('no workspace');
+        await log.events.append(stream, appended === 0 ? 'no_stream' : appended - 1, [{ id: randomUUID(), type: 'later', metadata: like.metadata, data: randomBytes(2000) }]);
+      }
+    })();
+    await until('some events have come', () => appended > 20);
+    const directory = join(newFolder(), 'copy');
+    const io = world();
+    expect(await backupVerb(asked('backup', [directory, '--data', data, '--json'], {}), io)).toBe(0);
+    const before = appended;
+    await until('more events have come', () => appended > before);
+    stop.abort();
+    await appending;
+    await log.close();
+    expect(statSync(directory).mode & 0o777).toBe(0o700);
+    expect(readdirSync(directory).sort()).toEqual(['backup.json', 'events.sqlite', 'master.key', 'views']);
+    const back = join(newFolder(), 'back');
+    const told = world();
+    expect(await restoreVerb(asked('restore', [directory, '--data', back], {}), told)).toBe(0);
+    expect(told.out()).toMatch(/5 files, .* is as it was at 2026-03-02T.*: throughline serve --data /);
+    const [restored, original] = [await logOf(back), await logOf(data)];
+    expect(restored.length).toBeGreaterThan(25 + 20);
+    expect(restored).toEqual(original.slice(0, restored.length));
+  });
+
+  test('G3: what was folded is there again, and what came later is folded from the log', async () => {
+    const { data, file } = await filled();
+    const digests = await folded(data);
+    const directory = join(newFolder(), 'copy');
+    expect(await backupVerb(asked('backup', [directory, '--data', data], {}), world())).toBe(0);
+    const back = join(newFolder(), 'back');
+    expect(await restoreVerb(asked('restore', [directory, '--data', back], {}), world())).toBe(0);
+    const status = world();
+    await statusVerb(asked('status', ['--data', back, '--json']), status);
+    expect((JSON.parse(status.out()) as Status).groups.map(({ gap, digest }) => [gap, digest])).toEqual(digests.map((digest) => [0, digest]));
+    const again = world();
+    expect(await importVerb(asked('import', [file, '--data', back, '--json'], {}), again)).toBe(0);
+    expect(json(again.out())).toMatchObject({ recorded: 0, duplicate: 23 });
+    expect(await folded(back)).toEqual(digests);
+  });
+
+  test('a view that cannot be copied keeps no half of a backup; the next one is whole', async () => {
+    const { data } = await filled();
+    await folded(data);
+    writeFileSync(join(data, 'views', 'control.sqlite'), 'no database at all, but long enough to be looked at');
+    const directory = join(newFolder(), 'copy');
+    const io = world();
+    expect(await backupVerb(asked('backup', [directory, '--data', data], {}), io)).toBe(1);
+    expect(io.err()).toMatch(/\(storeCorrupt\)/);
+    expect(existsSync(directory) || existsSync(`${directory}.part`)).toBe(false);
+  });
+
+  test('nothing is written over, and what is no backup, or not the one that was made, is refused', async () => {
+    const { data } = await filled();
+    const directory = join(newFolder(), 'copy');
+    const refused = async (verb: 'backup' | 'restore', argv: readonly string[]): Promise<string> => {
+      const io = world();
+      expect(await (verb === 'backup' ? backupVerb(asked('backup', argv, {}), io) : restoreVerb(asked('restore', argv, {}), io))).toBe(1);
+      return io.err();
+    };
+    expect(await refused('backup', [directory, '--data', join(newFolder(), 'none')])).toMatch(/holds no events.*\(storeUnavailable\)/);
+    expect(await backupVerb(asked('backup', [directory, '--data', data], {}), world())).toBe(0);
+    expect(await refused('backup', [directory, '--data', data])).toMatch(/is there already and is not empty/);
+    expect(await refused('restore', [directory, '--data', data])).toMatch(/is there already and is not empty/);
+    expect(await refused('restore', [data, '--data', join(newFolder(), 'back')])).toMatch(/holds no backup: there is no backup\.json/);
+    const manifest = readFileSync(join(directory, 'backup.json'), 'utf8');
+    writeFileSync(join(directory, 'backup.json'), manifest.replace('events.sqlite', '../../events.sqlite'));
+    expect(await refused('restore', [directory, '--data', join(newFolder(), 'back')])).toMatch(/names a file that no backup holds/);
+    writeFileSync(join(directory, 'backup.json'), manifest.slice(0, 50));
+    expect(await refused('restore', [directory, '--data', join(newFolder(), 'back')])).toMatch(/is not what backup writes/);
+    writeFileSync(join(directory, 'backup.json'), manifest);
+    const events = join(directory, 'events.sqlite');
+    writeFileSync(events, readFileSync(events).fill(7, 9000, 9001));
+    const back = join(newFolder(), 'back');
+    expect(await refused('restore', [directory, '--data', back])).toMatch(/events\.sqlite is not what was copied into the backup.*\(storeCorrupt\)/);
+    expect(existsSync(back) || existsSync(`${back}.part`)).toBe(false);
   });
 });
 

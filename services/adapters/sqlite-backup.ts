@@ -1,0 +1,166 @@
+// A data folder copied while it is being written, and put back. Every file is a snapshot of one moment: the copy reads
+// inside a read transaction that it keeps open, so what others commit meanwhile neither enters it nor makes it begin again.
+// The views are copied before the events: restored, no view is ahead of its log, and what it lacks is folded.
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { backup, DatabaseSync } from 'node:sqlite';
+import { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { z } from 'zod';
+import { OperatingError } from '../errors.ts';
+import { guarded } from './sqlite-file.ts';
+import { databasesOf } from './sqlite-folder.ts';
+
+/** Pages a step: the copy gives way to others between two. */
+const STEP_PAGES = 1000;
+const READ_BYTES = 1024 * 1024;
+const MANIFEST = 'backup.json';
+const MASTER_KEY = 'master.key';
+const FORMAT = 1;
+
+const manifestSchema = z.object({ format: z.number(), madeAt: z.string(), files: z.array(z.object({ name: z.string(), bytes: z.number(), sha256: z.string() })) });
+export type Manifest = z.output<typeof manifestSchema>;
+/** `done` and `all` in bytes, as far as they are known. */
+export type OnProgress = (done: number, all: number) => void;
+
+/** Copies `folder` to `to`, which is there once it is whole. The master key's file goes along, where there is one. */
+export async function backupFolder(folder: string, to: string, options: { readonly madeAt: string; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<Manifest> {
+  const databases = databasesOf(folder);
+  if (!databases.includes('events.sqlite')) throw new OperatingError('storeUnavailable', `${folder} holds no events: name the folder that serve was given with --data`);
+  return made(to, async (draft) => {
+    const progress = new Progress(databases.map((name) => sizeOf(path.join(folder, name))), options.onProgress);
+    const copied: string[] = [];
+    // The events last.
+    for (const name of [...databases.filter((one) => one !== 'events.sqlite'), 'events.sqlite']) {
+      if (options.signal.aborted) throw new OperatingError('fileUnreadable', 'interrupted: no backup was made');
+      if (await copyDatabase(path.join(folder, name), path.join(draft, name), progress)) copied.push(name);
+    }
+    const key = path.join(folder, MASTER_KEY);
+    if (existsSync(key)) {
+      writeFileSync(path.join(draft, MASTER_KEY), readFileSync(key), { mode: 0o600, flush: true });
+      copied.push(MASTER_KEY);
+    }
+    const files = [];
+    for (const name of copied) files.push({ name, bytes: sizeOf(path.join(draft, name)), sha256: await sha256Of(path.join(draft, name)) });
+    const manifest: Manifest = { format: FORMAT, madeAt: options.madeAt, files };
+    writeFileSync(path.join(draft, MANIFEST), `${JSON.stringify(manifest, null, 1)}\n`, { mode: 0o600, flush: true });
+    return manifest;
+  });
+}
+
+/** Puts a backup back as a folder that is not there yet, or is empty. Every file is checked against what was copied. */
+export async function restoreFolder(from: string, folder: string, options: { readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<Manifest> {
+  const manifest = readManifest(from);
+  return made(folder, async (draft) => {
+    const progress = new Progress(manifest.files.map(({ bytes }) => bytes), options.onProgress);
+    for (const { name, bytes, sha256 } of manifest.files) {
+      if (options.signal.aborted) throw new OperatingError('fileUnreadable', 'interrupted: nothing was restored');
+      const target = path.join(draft, name);
+      mkdirSync(path.dirname(target), { recursive: true, mode: 0o700 });
+      const found = await sha256Of(path.join(from, name), target);
+      if (found !== sha256) throw new OperatingError('storeCorrupt', `${path.join(from, name)} is not what was copied into the backup: take another one`);
+      progress.add(bytes);
+    }
+    return manifest;
+  });
+}
+
+/** Work in a folder beside the one that is asked for, which appears whole or not at all. */
+async function made<T>(folder: string, work: (draft: string) => Promise<T>): Promise<T> {
+  if (existsSync(folder) && (!statSync(folder).isDirectory() || readdirSync(folder).length > 0)) throw new OperatingError('badConfiguration', `${folder} is there already and is not empty: name a new one`);
+  const draft = `${folder.replace(/\/+$/, '')}.part`;
+  rmSync(draft, { recursive: true, force: true });
+  try {
+    return await inFiles(draft, async () => {
+      mkdirSync(draft, { recursive: true, mode: 0o700 });
+      const result = await work(draft);
+      if (existsSync(folder)) rmSync(folder, { recursive: true });
+      renameSync(draft, folder);
+      return result;
+    });
+  } finally {
+    rmSync(draft, { recursive: true, force: true });
+  }
+}
+
+async function inFiles<T>(place: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (fault) {
+    // What the file system and SQLite say, in our words; anything else as it is.
+    return guarded(place, () => { throw fault; });
+  }
+}
+
+/** False for a view that was dropped meanwhile. */
+async function copyDatabase(from: string, to: string, progress: Progress): Promise<boolean> {
+  if (!existsSync(from)) return false;
+  mkdirSync(path.dirname(to), { recursive: true, mode: 0o700 });
+  const source = new DatabaseSync(from, { readOnly: true, timeout: 5000 });
+  const size = sizeOf(from);
+  try {
+    source.exec('BEGIN');
+    source.prepare('SELECT count(*) FROM sqlite_schema').get();
+    writeFileSync(to, '', { mode: 0o600 });
+    await backup(source, to, { rate: STEP_PAGES, progress: ({ totalPages, remainingPages }) => progress.show(size * (1 - remainingPages / Math.max(1, totalPages))) });
+  } finally {
+    source.close();
+  }
+  progress.add(size);
+  return true;
+}
+
+class Progress {
+  readonly #all: number;
+  readonly #show: OnProgress;
+  #done = 0;
+
+  constructor(sizes: readonly number[], show: OnProgress) {
+    this.#all = sizes.reduce((sum, size) => sum + size, 0);
+    this.#show = show;
+  }
+
+  show(more: number): void { this.#show(this.#done + more, this.#all); }
+
+  add(bytes: number): void {
+    this.#done += bytes;
+    this.show(0);
+  }
+}
+
+function sizeOf(file: string): number { return existsSync(file) ? statSync(file).size : 0; }
+
+/** Of a file that is read through, and copied on the way where there is a target. */
+async function sha256Of(file: string, target: string | null = null): Promise<string> {
+  const hash = createHash('sha256');
+  const through = async function* (chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      if (target !== null) yield chunk;
+    }
+  };
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  await pipeline(createReadStream(file, { highWaterMark: READ_BYTES }), through, target === null ? nowhere : createWriteStream(target, { mode: 0o600, flush: true }));
+  return hash.digest('hex');
+}
+
+function readManifest(from: string): Manifest {
+  const file = path.join(from, MANIFEST);
+  if (!existsSync(file)) throw new OperatingError('fileUnreadable', `${from} holds no backup: there is no ${MANIFEST}`);
+  const parsed = manifestSchema.safeParse(jsonOf(readFileSync(file, 'utf8')));
+  if (!parsed.success) throw new OperatingError('fileUnreadable', `${file} is not what backup writes (${parsed.error.issues[0]?.path.join('.') ?? ''})`);
+  if (parsed.data.format > FORMAT) throw new OperatingError('storeTooNew', `${file} has format ${String(parsed.data.format)}, this version reads up to ${String(FORMAT)}`);
+  // Names come out of a file that anybody may have written.
+  const odd = parsed.data.files.find(({ name }) => !/^(views\/)?[A-Za-z0-9_-]+\.(sqlite|key)$/.test(name));
+  if (odd !== undefined) throw new OperatingError('fileUnreadable', `${file} names a file that no backup holds: ${JSON.stringify(odd.name)}`);
+  return parsed.data;
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
