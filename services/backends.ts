@@ -4,7 +4,8 @@
 import type { EventStoreDbPlace } from './adapters/eventstoredb.ts';
 import type { KafkaPlace } from './adapters/kafka.ts';
 import type { RedisPlace } from './adapters/redis.ts';
-import type { Clock, EventStore, Finding, RandomBytes, Source, Topic, ViewStore } from './ports.ts';
+import { OperatingError } from './errors.ts';
+import type { Clock, EventStore, Finding, Generation, RandomBytes, Source, Topic, ViewStore } from './ports.ts';
 import { isWorkspaceId } from '../schemas/identity.ts';
 
 export interface FolderPlace { readonly kind: 'sqlite'; readonly folder: string }
@@ -66,6 +67,19 @@ export async function openTopic(place: SourcePlace, name: string, told?: { reado
 export async function ensureTopic(place: SourcePlace, name: string): Promise<void> {
   const { ensureKafkaTopic } = await import('./adapters/kafka.ts');
   await ensureKafkaTopic(place, name, 'as source');
+}
+
+/** Views say whose events they hold; whoever reads or writes them beside another store would mix two histories. Throws foreignStore. */
+export async function checkOwner(views: ViewStore, { storeId }: Pick<EventStore, 'storeId'>): Promise<void> {
+  for (const group of ['journeys', 'persons'] as const) {
+    const live = await views.live(group);
+    const generation = live === null ? undefined : (await views.generations(group)).find(({ id }) => id === live);
+    if (generation !== undefined && generation.storeId !== storeId) throw foreignStore(generation, storeId);
+  }
+}
+
+export function foreignStore({ group, storeId }: Pick<Generation, 'group' | 'storeId'>, ours: string): OperatingError {
+  return new OperatingError('foreignStore', `the views of "${group}" were folded from event store ${storeId}, but this is ${ours}: give these views their own store, or these events empty views (another prefix= or database, another folder)`);
 }
 
 /** What `doctor` asks of a backend by itself. Never throws for what it finds. */

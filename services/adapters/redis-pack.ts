@@ -417,5 +417,5 @@ function readHead(bytes: Buffer, reader: Reader): { readonly key: string; readon
 
 /** What cannot have been written by us. */
 export function damaged(what: string): OperatingError {
-  return new OperatingError('storeCorrupt', `the view in Redis is damaged: ${what}; drop the generation and let it be folded anew (throughline replay)`);
+  return new OperatingError('storeCorrupt', `the view in Redis is damaged: ${what}; stop every project, delete the keys under the prefix (or name another with prefix=) and start it again; they are folded anew from the log`);
 }

@@ -185,12 +185,13 @@ function messageOf(error: unknown): string { return error instanceof Error ? err
 
 /** What Redis or the driver says, by the first word of its answer. The driver's error is not kept: it carries the command with its arguments, a password among them. */
 const ANSWERS: readonly (readonly [RegExp, OperatingError['code'], string])[] = [
-  [/^-?OOM /, 'storeFull', 'has no memory left: raise maxmemory, or drop a generation that is not live'],
+  [/^-?OOM /, 'storeFull', 'has no memory left: raise maxmemory'],
   [/^MISCONF/, 'storeReadOnly', 'refuses writes because it cannot save to its disk: see its log, and its disk'],
   [/^READONLY/, 'storeUnavailable', 'is a replica now: a failover is under way, or it is not the master that was named'],
   [/^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|UNBLOCKED|Cluster)/, 'storeUnavailable', 'is not ready'],
+  [/isn't writeable|Connection is closed|ECONNREFUSED/, 'storeUnavailable', 'cannot be reached: is it running?'],
   [/^(NOAUTH|WRONGPASS|NOPERM)|without any password/, 'storeUnfit', 'refuses the login, or what this user may do: name a user with its password who may run scripts and write under the prefix'],
-  [/^WRONGTYPE|^ERR .*script/, 'storeCorrupt', 'holds what we cannot have written: drop the generation and let it be folded anew (throughline replay)'],
+  [/^WRONGTYPE|^ERR .*script/, 'storeCorrupt', 'holds what we cannot have written: stop every project, delete the keys under the prefix (or name another with prefix=) and start it again; they are folded anew from the log'],
 ];
 
 function operating(error: unknown, address: string): OperatingError {

@@ -47,7 +47,7 @@ export function isBusy(error: unknown): boolean {
 export function damaged(file: string, what: string, cause?: unknown): OperatingError {
   const remedy = path.basename(file) === 'control.sqlite'
     ? 'restore it from a backup; without it all views must be folded again, into an empty folder'
-    : 'delete it together with its -wal and -shm files and it is folded again from the log, or replay its group';
+    : 'delete it together with its -wal and -shm files and it is folded again from the log';
   return new OperatingError('storeCorrupt', `${file} is damaged (${what}): ${remedy}`, { cause });
 }
 

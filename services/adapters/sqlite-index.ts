@@ -109,7 +109,7 @@ export class Names {
     if (known !== undefined) return known;
     const { value } = writer.get<{ value: number }>("UPDATE counters SET value = value + 1 WHERE name = 'terms' RETURNING value")!;
     const id = value * 2 + (dense ? 1 : 0);
-    if (id >= TERMS_MAX) throw new OperatingError('storeFull', 'a view holds no more than 536 million terms: replay its group into more shards');
+    if (id >= TERMS_MAX) throw new OperatingError('storeFull', 'a view holds no more than 536 million terms: so large a store needs views in Redis, in more shards');
     writer.run('INSERT INTO terms VALUES (?, ?, ?)', field.id, term, id);
     this.#keepTerm(field, term, id);
     return id;
@@ -664,7 +664,7 @@ export class IndexWriter {
   #makeSegment(workspace: WorkspaceNames, sub: 0 | 1, day: number, no: number): SegmentEdit {
     const { id } = this.#writer.get<{ id: number }>(
       'INSERT INTO segments (workspace, sub, day, no, size, alive, version) VALUES (?, ?, ?, ?, 0, 0, ?) RETURNING id', workspace.id, sub, day, no, this.#version)!;
-    if (id >= SEGMENTS_MAX) throw new OperatingError('storeFull', `${this.#file} holds no more than 8 million days of workspaces: replay its group into more shards`);
+    if (id >= SEGMENTS_MAX) throw new OperatingError('storeFull', `${this.#file} holds no more than 8 million days of workspaces: so large a store needs views in Redis, in more shards`);
     const segment = { id, day, no, size: 0, alive: 0, changed: true };
     this.#segments.set(id, segment);
     return segment;

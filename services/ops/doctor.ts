@@ -2,12 +2,12 @@
 // adapter knows what to look at in its server or folder; here is what has to agree between them.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { examine, nameOf, type SourcePlace } from '../backends.ts';
+import { examine, nameOf, type SourcePlace, openViews } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
 import type { EventStore, Finding, ViewStore } from '../ports.ts';
 import { masterKeyOf, Workspaces } from '../workspaces.ts';
-import { openLog, openStores } from './folder.ts';
+import { openLog } from './folder.ts';
 import { type Io, orExplain, print, printable, printJson, table } from './terminal.ts';
 
 /** Findings of one backend, or of what goes between several. */
@@ -61,12 +61,18 @@ async function examineTogether(options: Options<'doctor'>, io: Io): Promise<read
     return [{ where: 'together', findings }];
   }
   await attempt('views', findings, async () => {
-    const stores = await openStores(options, 'read', io);
+    const log = await openLog(options.events, 'read', io);
     try {
-      for (const group of GROUPS) findings.push(await whoseViews(group, stores.views, stores.events.storeId));
-      findings.push(await clocks(stores.views, known, io));
+      // Whosever they are: that is told of each.
+      const views = await openViews(options.views, io);
+      try {
+        for (const group of GROUPS) findings.push(await whoseViews(group, views, log.events.storeId));
+        findings.push(await clocks(views, known, io));
+      } finally {
+        await views.close();
+      }
     } finally {
-      await stores.close();
+      await log.close();
     }
   });
   return [{ where: 'together', findings }];

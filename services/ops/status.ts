@@ -5,12 +5,12 @@ import { readRecorded } from '../../schemas/recorded.ts';
 import { openSource, shardsOf, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
-import type { EventStore, Generation, Position, ViewStore } from '../ports.ts';
+import type { EventStore, Generation, Position, Tally, ViewStore } from '../ports.ts';
 import { SHARD_LEASES, sumDigests } from '../shards.ts';
 import { Workspaces } from '../workspaces.ts';
-import { openStores, type Stores } from './folder.ts';
+import { openLog, openOwnViews } from './folder.ts';
 import { sumRejections } from './inspect.ts';
-import { bytes, count, type Io, orExplain, print, printJson, table } from './terminal.ts';
+import { bytes, count, type Io, orExplain, print, printable, printJson, table } from './terminal.ts';
 
 const GROUPS = ['journeys', 'persons'] as const;
 
@@ -38,61 +38,93 @@ export interface GroupStatus {
 export interface SourceStatus {
   readonly topic: string;
   readonly group: string;
+  /** Why something of it is not known. */
+  readonly trouble: string | null;
   /** Records that the group has not committed, per partition; null where the brokers did not say. */
   readonly partitions: readonly { readonly partition: number; readonly gap: number }[] | null;
   /** By topic, partition and offset, each once; null where they could not be read. */
   readonly deadLetters: number | null;
 }
+/** What the door counted since these views were made (views that were emptied begin anew); null each where the views are away. */
+export interface Counted { readonly recorded: number | null; readonly duplicates: number | null; readonly reusedIds: number | null; readonly rejected: Readonly<Record<string, number>> | null }
+const UNCOUNTED: Counted = { recorded: null, duplicates: null, reusedIds: null, rejected: null };
 export interface Status {
   readonly store: string;
   readonly head: string | null;
   readonly events: number | null;
   readonly streams: number | null;
+  /** Why nothing is known of the views, nor of what was counted, which stands there too; null where it is. */
+  readonly viewsTrouble: string | null;
   readonly groups: readonly GroupStatus[];
   /** What a journey costs where the views are in memory (Redis): bytes of the group / journeys in it; null elsewhere, and where there is none. */
   readonly bytesPerJourney: number | null;
   readonly source: SourceStatus | null;
-  readonly workspaces: readonly { readonly id: string; readonly name: string; readonly keys: number; readonly recorded: number; readonly duplicates: number; readonly reusedIds: number; readonly rejected: Readonly<Record<string, number>> }[];
+  readonly workspaces: readonly ({ readonly id: string; readonly name: string; readonly keys: number } & Counted)[];
   /** Bytes; null each where it is another machine's. */
   readonly disk: { readonly events: number | null; readonly views: number; readonly free: number | null };
 }
 
+/** Exit code 1 also when a part of it could not be told. */
 export function statusVerb(options: Options<'status'>, io: Io): Promise<number> {
   return orExplain('status', io, async () => {
-    const stores = await openStores(options, 'read', io);
+    const log = await openLog(options.events, 'read', io);
     try {
-      const status = await readStatus(options, stores, io);
+      const status = await readStatus(options, log.events, io);
       if (options.json) await printJson(io.stdout, status);
       else await print(io.stdout, printStatus(status));
-      return 0;
+      return status.viewsTrouble === null && (status.source?.trouble ?? null) === null ? 0 : 1;
     } finally {
-      await stores.close();
+      await log.close();
     }
   });
 }
 
-async function readStatus(options: Options<'status'>, { events, views }: Stores, io: Io): Promise<Status> {
+async function readStatus(options: Options<'status'>, events: EventStore, io: Io): Promise<Status> {
   const stats = await events.stats();
   const head = await events.head();
-  const groups: GroupStatus[] = [];
-  for (const group of GROUPS) groups.push(await readGroup(group, events, views, shardsOf(options.views), io));
   const known = await Workspaces.open({ store: events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });
-  const workspaces: Status['workspaces'][number][] = [];
-  for (const { id, name, keys } of known.list()) {
-    const tallies = await views.tallies(id);
-    const sum = (of: (tally: (typeof tallies)[number]) => number): number => tallies.reduce((total, tally) => total + of(tally), 0);
-    workspaces.push({ id, name, keys, recorded: sum((t) => t.recorded), duplicates: sum((t) => t.duplicates), reusedIds: sum((t) => t.reusedIds), rejected: sumRejections(tallies.map((t) => t.rejected)) });
-  }
+  const listed = known.list();
   await known.close();
+  const read = await orWhy(() => readViews(options, events, listed.map(({ id }) => id), io));
+  const groups = read.value?.groups ?? [];
   const source = options.source === null ? null : await readSource(options.source, io);
   const folder = options.events.kind === 'sqlite' ? options.events.folder : options.views.kind === 'sqlite' ? options.views.folder : null;
   const disk = folder === null ? null : await statfs(folder);
   const journeys = groups.find(({ group }) => group === 'journeys');
   return {
-    store: events.storeId, head: stated(events, head), events: stats.events, streams: stats.streams, groups, source, workspaces,
+    store: events.storeId, head: stated(events, head), events: stats.events, streams: stats.streams, viewsTrouble: read.why, groups, source,
+    workspaces: listed.map(({ id, name, keys }) => ({ id, name, keys, ...(read.value?.counted.get(id) ?? UNCOUNTED) })),
     bytesPerJourney: options.views.kind !== 'redis' || journeys === undefined || journeys.records === 0 ? null : journeys.bytes / journeys.records,
     disk: { events: options.events.kind === 'sqlite' ? stats.bytes : null, views: groups.reduce((total, group) => total + group.bytes, 0), free: disk === null ? null : disk.bavail * disk.bsize },
   };
+}
+
+/** A backend may be away while others are there, and then the rest is told all the same. */
+async function orWhy<T>(read: () => Promise<T>): Promise<{ readonly value: T | null; readonly why: string | null }> {
+  try {
+    return { value: await read(), why: null };
+  } catch (fault) {
+    if (!(fault instanceof OperatingError)) throw fault;
+    return { value: null, why: `${fault.message} (${fault.code})` };
+  }
+}
+
+async function readViews(options: Options<'status'>, events: EventStore, workspaces: readonly string[], io: Io): Promise<{ readonly groups: readonly GroupStatus[]; readonly counted: ReadonlyMap<string, Counted> }> {
+  const views = await openOwnViews(options.views, { events }, io);
+  try {
+    const groups: GroupStatus[] = [];
+    for (const group of GROUPS) groups.push(await readGroup(group, events, views, shardsOf(options.views), io));
+    const counted = new Map<string, Counted>();
+    for (const id of workspaces) counted.set(id, countedOf(await views.tallies(id)));
+    return { groups, counted };
+  } finally {
+    await views.close();
+  }
+}
+
+function countedOf(tallies: readonly Tally[]): Counted {
+  const sum = (of: (tally: Tally) => number): number => tallies.reduce((total, tally) => total + of(tally), 0);
+  return { recorded: sum((t) => t.recorded), duplicates: sum((t) => t.duplicates), reusedIds: sum((t) => t.reusedIds), rejected: sumRejections(tallies.map((t) => t.rejected)) };
 }
 
 async function readGroup(group: string, events: EventStore, views: ViewStore, parts: number, io: Io): Promise<GroupStatus> {
@@ -126,17 +158,8 @@ async function readShards(generation: Generation, events: EventStore, views: Vie
   return shards;
 }
 
-/** What the brokers say; they may be away while the stores are there, and then the rest is told all the same. */
 async function readSource(place: SourcePlace, io: Io): Promise<SourceStatus> {
-  const orNull = async <T>(read: () => Promise<T>): Promise<T | null> => {
-    try {
-      return await read();
-    } catch (fault) {
-      if (fault instanceof OperatingError) return null;
-      throw fault;
-    }
-  };
-  const partitions = await orNull(async () => {
+  const partitions = await orWhy(async () => {
     const source = await openSource(place, { onNotice: () => undefined });
     try {
       return await source.gaps();
@@ -144,7 +167,8 @@ async function readSource(place: SourcePlace, io: Io): Promise<SourceStatus> {
       await source.close();
     }
   });
-  return { topic: place.topic, group: place.group, partitions, deadLetters: await orNull(async () => (await import('./dead-letters.ts')).countDeadLetters(place, io.signal)) };
+  const deadLetters = await orWhy(async () => (await import('./dead-letters.ts')).countDeadLetters(place, io.signal));
+  return { topic: place.topic, group: place.group, trouble: partitions.why ?? deadLetters.why, partitions: partitions.value, deadLetters: deadLetters.value };
 }
 
 /** Events behind: 0 at the head, also where the store cannot count; null where it cannot. */
@@ -187,20 +211,21 @@ function printStatus(status: Status): string {
     group.group, String(shard.shard), orUnknown(shard.gap, count), count(shard.documents), bytes(shard.bytes), shard.holder ?? 'nobody', shard.digest,
   ])));
   const workspaces = table(['workspace', 'name', 'keys', 'recorded', 'duplicates', 'reused ids', 'rejected'], status.workspaces.map((one) => [
-    one.id, one.name, count(one.keys), count(one.recorded), count(one.duplicates), count(one.reusedIds), Object.entries(one.rejected).map(([code, value]) => `${code} ${count(value)}`).join(', ') || '0',
+    one.id, one.name, count(one.keys), orUnknown(one.recorded, count), orUnknown(one.duplicates, count), orUnknown(one.reusedIds, count),
+    orUnknown(one.rejected, (rejected) => Object.entries(rejected).map(([code, value]) => `${code} ${count(value)}`).join(', ') || '0'),
   ]));
-  const { disk, bytesPerJourney } = status;
+  const { disk, bytesPerJourney, viewsTrouble } = status;
   return [
     `store ${status.store}: ${orUnknown(status.events, count)} events in ${orUnknown(status.streams, count)} streams, head ${status.head ?? 'none'}\n`,
-    groups, ...(several.length === 0 ? [] : [shards]), workspaces,
+    ...(viewsTrouble === null ? [groups] : [`views: ${printable(viewsTrouble)}\n`]), ...(several.length === 0 ? [] : [shards]), workspaces,
     ...(status.source === null ? [] : [printSource(status.source)]),
-    `${disk.free === null || bytesPerJourney !== null ? 'size' : 'disk'}: events ${orUnknown(disk.events, bytes)}, views ${bytes(disk.views)}${disk.free === null ? '' : `, free ${bytes(disk.free)}`}${bytesPerJourney === null ? '' : `; in memory ${bytes(bytesPerJourney)} a journey`}\n`,
+    `${disk.free === null || bytesPerJourney !== null ? 'size' : 'disk'}: events ${orUnknown(disk.events, bytes)}, views ${viewsTrouble === null ? bytes(disk.views) : '?'}${disk.free === null ? '' : `, free ${bytes(disk.free)}`}${bytesPerJourney === null ? '' : `; in memory ${bytes(bytesPerJourney)} a journey`}\n`,
   ].join('\n');
 }
 
-function printSource({ topic, group, partitions, deadLetters }: SourceStatus): string {
+function printSource({ topic, group, trouble, partitions, deadLetters }: SourceStatus): string {
   const gaps = table(['partition', 'gap'], (partitions ?? []).map(({ partition, gap }) => [String(partition), count(gap)]));
-  return `topic ${topic}, group ${group}: ${orUnknown(partitions === null ? null : partitions.reduce((sum, { gap }) => sum + gap, 0), count)} records behind, ${orUnknown(deadLetters, count)} dead letters\n${partitions === null ? '' : gaps}`;
+  return `topic ${topic}, group ${group}: ${orUnknown(partitions === null ? null : partitions.reduce((sum, { gap }) => sum + gap, 0), count)} records behind, ${orUnknown(deadLetters, count)} dead letters\n${trouble === null ? '' : `${printable(trouble)}\n`}${partitions === null ? '' : gaps}`;
 }
 
-function orUnknown(value: number | null, print: (value: number) => string): string { return value === null ? '?' : print(value); }
+function orUnknown<T>(value: T | null, print: (value: T) => string): string { return value === null ? '?' : print(value); }

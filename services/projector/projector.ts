@@ -6,6 +6,7 @@ import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { workspaceOfStream } from '../../schemas/identity.ts';
 import { readRecorded } from '../../schemas/recorded.ts';
 import { interpret } from '../../schemas/vocabularies/index.ts';
+import { foreignStore } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clock, EventStore, Generation, Position, RecordedEvent, ViewStore } from '../ports.ts';
 import { Crew, type Slot } from './crew.ts';
@@ -90,7 +91,7 @@ export async function liveGeneration(views: ViewStore, events: EventStore, proje
   const live = await views.live(projection.group);
   const current = (await views.generations(projection.group)).find((generation) => generation.id === live);
   if (current !== undefined && current.storeId !== events.storeId) {
-    throw new OperatingError('foreignStore', `the views of "${projection.group}" were folded from event store ${current.storeId}, but this is ${events.storeId}: give these views their own store, or empty views`);
+    throw foreignStore(current, events.storeId);
   }
   if (current?.version === projection.version) return current;
   const made = await views.createGeneration({

@@ -1,7 +1,7 @@
 // The operator's verbs: what they read, what they print, and how they end. Folders are real; a server is a door behind
 // `fetch`.
 import { randomBytes, randomUUID } from 'node:crypto';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -346,6 +346,30 @@ describe('import into a folder, and what reads it', () => {
     await statusVerb(asked('status', ['--data', data]), human);
     expect(human.out()).toMatch(/25 events in 9 streams/);
     expect(human.out()).toMatch(/journeys +none +0 +25/);
+  });
+
+  test('status tells what it knows when the views are away, or another store\'s, and why the rest is not known', async () => {
+    const { data } = await filled();
+    await folded(data);
+    const told = async (argv: readonly string[]): Promise<Status> => {
+      const io = world();
+      expect(await statusVerb(asked('status', [...argv, '--json']), io)).toBe(1);
+      const human = world();
+      await statusVerb(asked('status', argv), human);
+      expect(human.out()).toMatch(/25 events in 9 streams/);
+      expect(human.out()).toMatch(/\nviews: .+ \(\w+\)\n/);
+      return JSON.parse(io.out()) as Status;
+    };
+    const away = await told(['--data', data, '--views', 'redis://127.0.0.1:1/0']);
+    expect(away).toMatchObject({ events: 25, groups: [], viewsTrouble: expect.stringMatching(/^Redis at 127\.0\.0\.1:1 cannot be reached: is it running\? \(storeUnavailable\)$/), workspaces: [{ id: 'default', keys: 1, recorded: null, rejected: null }] });
+    const { data: other } = await filled();
+    rmSync(join(data, 'views'), { recursive: true });
+    await folded(other);
+    cpSync(join(other, 'views'), join(data, 'views'), { recursive: true });
+    expect((await told(['--data', data])).viewsTrouble).toMatch(/were folded from event store .*, but this is .*\(foreignStore\)/);
+    const traced = world();
+    expect(await traceVerb(asked('trace', ['--data', data, '--identity', 'x', '--id', 'y']), traced)).toBe(1);
+    expect(traced.err()).toMatch(/foreignStore/);
   });
 
   test('status, trace and keys of a folder without events end with 1 and make nothing', async () => {
