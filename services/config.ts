@@ -401,7 +401,8 @@ function overview(): string {
 
 function verbHelp(name: VerbName): string {
   const verb: Verb = VERBS[name];
-  const usage = [`throughline ${name}`, ...(verb.actions === undefined ? [] : [verb.actions.join('|')]), ...(verb.argument === undefined ? [] : [verb.argument]), '[flags]'].join(' ');
+  const actions = verb.actions?.map((action) => `${action}${SUBJECTS[`${name} ${action}`] === undefined ? '' : ' ID'}`);
+  const usage = [`throughline ${name}`, ...(actions === undefined ? [] : [actions.join('|')]), ...(verb.argument === undefined ? [] : [verb.argument]), '[flags]'].join(' ');
   const rows = verb.flags.map((flag) => {
     const { value, help }: Flag = FLAGS[flag];
     const standard = verb.defaults[flag];
