@@ -2,7 +2,7 @@
 import type { Projection } from '../../projections/projection.ts';
 import type { Clock, Generation, Position, ViewStore } from '../ports.ts';
 import { shardOf } from '../shards.ts';
-import { type Arrival, Target } from './target.ts';
+import { type Arrival, CacheRoom, Target } from './target.ts';
 
 /** Workspaces whose shards are remembered: some 10 MB, and a hash each to find them again. */
 const WORKSPACES_MAX = 50_000;
@@ -51,9 +51,10 @@ export class Crew {
     const wanted = opened.flatMap(({ projection, generation }) => Array.from({ length: generation.shards }, (_, shard) => ({ projection, generation, shard })))
       .filter(({ shard }) => owned === 'all' || owned.includes(shard % shards));
     const slots: Slot[] = [];
+    const cache = new CacheRoom(room.cacheBytesMax);
     for (const { projection, generation, shard } of wanted) {
       const view = await views.view(projection.group, generation.id, shard);
-      const target = new Target({ projection, view, role: 'live', cacheBytesMax: room.cacheBytesMax / wanted.length, stepBytesMax: room.stepBytesMax });
+      const target = new Target({ projection, view, role: 'live', cache, stepBytesMax: room.stepBytesMax });
       await target.resume();
       slots.push(new Slot(target, clock.now()));
     }

@@ -40,8 +40,8 @@ export interface Room {
  * 236, since each interaction, told in ten events among 50,000, is written twice instead of four times.
  */
 export const ROOM: Readonly<Record<'embedded' | 'servers', Room>> = {
-  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 8 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
-  servers: { batchMax: 65_536, batchBytesMax: 64 * 1024 * 1024, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
+  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 6 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
+  servers: { batchMax: 65_536, batchBytesMax: 64 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
 };
 /** Of one shard of a group's live generation, since this projector took it up. */
 export interface ShardProgress {

@@ -27,14 +27,42 @@ export type StepResult =
 /** `text`: as it was read, until it is written; its hash is worked out when it is asked for, since most of what is only looked at is never replaced. */
 interface Cached { value: Json; text: string | null; hash: Digest | null; readonly size: number; step: number }
 
-/** Documents by full key. Bounded by the length of their texts, oldest use first; what a refused commit touched is forgotten with everything else. */
+/**
+ * Text that the targets of one worker keep in memory together. Whoever has work has nearly all of it: one workspace alone
+ * is two shards of many, and with an even share of each it would read again what it has just written.
+ */
+export class CacheRoom {
+  readonly #sizeMax: number;
+  /** Those that were used last at the end. */
+  readonly #caches = new Set<DocumentCache>();
+
+  constructor(sizeMax: number) { this.#sizeMax = sizeMax; }
+
+  join(cache: DocumentCache): void { this.#caches.add(cache); }
+
+  /** Between two folds of `current`. What others have beyond an even share goes first, but of those that are at rest alone: a fold holds what it loaded. */
+  fit(current: DocumentCache): void {
+    this.#caches.delete(current);
+    const share = this.#sizeMax / (this.#caches.size + 1);
+    let over = current.size - this.#sizeMax;
+    for (const { size } of this.#caches) over += size;
+    for (const cache of this.#caches) {
+      if (over <= 0) break;
+      if (!cache.isUsed) over -= cache.cut(Math.max(share, cache.size - over));
+    }
+    current.cut(over <= 0 ? Infinity : Math.max(share, current.size - over));
+    this.#caches.add(current);
+  }
+}
+
+/** Documents by full key, oldest use first; what a refused commit touched is forgotten with everything else. */
 class DocumentCache {
   readonly #entries = new Map<string, Cached>();
-  readonly #sizeMax: number;
   #size = 0;
   /** Number of the step: an entry is moved to the end once in each that uses it. */
   #step = 0;
-  constructor(sizeMax: number) { this.#sizeMax = sizeMax; }
+  /** A fold is under way. */
+  isUsed = false;
 
   get size(): number { return this.#size; }
 
@@ -53,14 +81,16 @@ class DocumentCache {
     if (old !== undefined && old.step !== this.#step) this.#entries.delete(key);
     this.#entries.set(key, { value, text, hash, size, step: this.#step });
   }
-  /** Called between folds only: they hold what they loaded. */
-  trim(sizeMax = this.#sizeMax): void {
+  /** Between folds only. How much went. */
+  cut(sizeMax: number): number {
+    const before = this.#size;
     this.#step += 1;
     for (const [key, entry] of this.#entries) {
-      if (this.#size <= sizeMax) return;
+      if (this.#size <= sizeMax) break;
       this.#entries.delete(key);
       this.#size -= entry.size;
     }
+    return before - this.#size;
   }
   clear(): void { this.#entries.clear(); this.#size = 0; }
 }
@@ -128,7 +158,8 @@ export class Target {
   readonly projection: Projection;
   readonly view: View;
   readonly #role: 'live' | 'build';
-  readonly #cache: DocumentCache;
+  readonly #cacheRoom: CacheRoom;
+  readonly #cache = new DocumentCache();
   readonly #stepBytesMax: number;
   readonly #foldEvents: number;
   readonly #portions = new Portions();
@@ -144,11 +175,12 @@ export class Target {
   /** Documents written and events folded since the start: for metrics, and for tests that count work. */
   readonly work = { events: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
 
-  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cacheBytesMax: number; stepBytesMax?: number; foldEvents?: number }) {
+  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cache: CacheRoom; stepBytesMax?: number; foldEvents?: number }) {
     this.projection = options.projection;
     this.view = options.view;
     this.#role = options.role;
-    this.#cache = new DocumentCache(options.cacheBytesMax);
+    this.#cacheRoom = options.cache;
+    this.#cacheRoom.join(this.#cache);
     this.#stepBytesMax = options.stepBytesMax ?? STEP_BYTES_MAX;
     this.#foldEvents = options.foldEvents ?? FOLD_EVENTS;
   }
@@ -172,6 +204,7 @@ export class Target {
    * and another `step` finds out: it is `moved` if so.
    */
   async step(arrivals: readonly Arrival[], position: Position, keysOf: KeysOf, signal?: AbortSignal): Promise<StepResult> {
+    this.#cache.isUsed = true;
     try {
       return await this.#portion(arrivals, position, { keysOf, signal });
     } catch (fault) {
@@ -184,6 +217,8 @@ export class Target {
       await this.resume();
       if (this.#position === from) throw fault;
       return { kind: 'moved', live: null };
+    } finally {
+      this.#cache.isUsed = false;
     }
   }
 
@@ -252,7 +287,7 @@ export class Target {
     }
     this.#position = position;
     this.#digest = digest;
-    this.#cache.trim();
+    this.#cacheRoom.fit(this.#cache);
     if (wanted.length > 0) this.#portions.came(wanted.length, came);
     this.work.events += wanted.length;
     this.work.documents += documents.size;
@@ -281,7 +316,7 @@ export class Target {
         bytes += moved.bytes;
         read = Math.max(read, this.#stepBytes);
         if (isBounded && (this.#documents.size + changes + merged.size > bounds.changes || bytes > bounds.bytes)) return null;
-        if (parts.length > 1) this.#cache.trim(PART_CACHE_BYTES);
+        if (parts.length > 1) this.#cache.cut(PART_CACHE_BYTES);
       }
       changes += merged.size;
       if (merged.size > 0) records.set(workspace, merged.all());

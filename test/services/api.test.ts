@@ -27,7 +27,7 @@ import { Door } from '../../services/door.ts';
 import { OperatingError } from '../../services/errors.ts';
 import type { EventStore, Position, View } from '../../services/ports.ts';
 import { read } from '../../services/projector/projector.ts';
-import { Target } from '../../services/projector/target.ts';
+import { CacheRoom, Target } from '../../services/projector/target.ts';
 
 const KEYS: Readonly<Record<string, string>> = { 'key-of-acme': 'acme', 'key-of-rival': 'rival' };
 const JOURNEYS_SEARCH = '/cidp/journey/api/v1/journeys/search';
@@ -110,7 +110,7 @@ class World {
 
   /** Folds everything recorded into the persons, as the projector does. */
   async foldPersons(): Promise<void> {
-    const target = new Target({ projection: persons, view: await this.view('persons'), role: 'live', cacheBytesMax: 1e6 });
+    const target = new Target({ projection: persons, view: await this.view('persons'), role: 'live', cache: new CacheRoom(1e6) });
     await target.resume();
     const stop = new AbortController();
     for await (const batch of this.events.subscribe({ after: null, prefixes: [], maxBatch: 1000, signal: stop.signal })) {

@@ -22,7 +22,7 @@ import type { Commit, CommitResult, EventStore, Position, View, ViewStore } from
 import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST } from '../../services/projector/digest.ts';
 import { BATCH_CUT_MAX, FOLD_MS_MAX, Pace } from '../../services/projector/intake.ts';
 import { type GroupProgress, type ProjectorOptions, read, runProjector } from '../../services/projector/projector.ts';
-import { type Arrival, Target } from '../../services/projector/target.ts';
+import { type Arrival, CacheRoom, Target } from '../../services/projector/target.ts';
 import { startProjectorThread } from '../../services/projector/thread.ts';
 import { shardOf } from '../../services/shards.ts';
 import { Workspaces } from '../../services/workspaces.ts';
@@ -192,7 +192,7 @@ async function targetOf(views: ViewStore, projection: Projection, cacheBytesMax 
 }
 
 async function targetOn(view: View, projection: Projection, cacheBytesMax: number, stepBytesMax?: number): Promise<Target> {
-  const target = new Target({ projection, view, role: 'live', cacheBytesMax, ...(stepBytesMax === undefined ? {} : { stepBytesMax }) });
+  const target = new Target({ projection, view, role: 'live', cache: new CacheRoom(cacheBytesMax), ...(stepBytesMax === undefined ? {} : { stepBytesMax }) });
   await target.resume();
   return target;
 }
@@ -781,6 +781,39 @@ function said(n: number, interaction = 'x:1'): Interpreted {
   const body: InteractionFactBody = n === 0 ? { kind: 'started', direction: 'Inbound', medium: 'Phone' } : TALK[n % TALK.length] ?? { kind: 'resumed' };
   return event(`e${String(n).padStart(8, '0')}`, n, [{ ...body, interaction: interaction as `${string}:${string}` }]);
 }
+
+describe('memory that several targets share', () => {
+  const MAX = 60_000;
+  const batch = (from: number, count: number): Arrival[] => Array.from({ length: count }, (_, i): Arrival => ({ position: position(from + i + 1), workspace: 'acme', identity: 'one', interpreted: said(0, `x:${from + i}`) }));
+
+  test('whoever has work has nearly all of it, those at rest an even share, and together no more than there is', async () => {
+    const room = new CacheRoom(MAX);
+    const open = async (): Promise<Target> => {
+      const views = new MemoryViewStore();
+      const { id } = await views.createGeneration({ group: journeys.group, version: journeys.version, shards: 1, storeId: 'store', target: null, fields: journeys.fields, subFields: journeys.subFields, ordered: journeys.ordered });
+      await views.promote(journeys.group, null, id);
+      const target = new Target({ projection: journeys, view: await views.view(journeys.group, id, 0), role: 'live', cache: room });
+      await target.resume();
+      return target;
+    };
+    const [first, second, third] = [await open(), await open(), await open()];
+    await first.step(batch(0, 200), position(200), keysOf);
+    expect(first.cached).toBeGreaterThan(MAX * 0.9);
+    expect(first.cached).toBeLessThanOrEqual(MAX);
+    await second.step(batch(0, 200), position(200), keysOf);
+    expect(first.cached).toBeLessThanOrEqual(MAX / 3);
+    expect(second.cached).toBeGreaterThan(MAX / 2);
+    // What it holds it does not read again: only the cell, new to it, to which the journey moves.
+    const before = second.work.loaded;
+    await second.step([{ position: position(201), workspace: 'acme', identity: 'one', interpreted: { ...said(1, 'x:199'), eventId: 'later' } }], position(201), keysOf);
+    expect(second.work.loaded).toBe(before + 1);
+    await Promise.all([first.step(batch(200, 200), position(400), keysOf), third.step(batch(0, 200), position(200), keysOf)]);
+    // Two at work at once: each keeps an even share at least, so that neither empties the other.
+    expect(Math.min(first.cached, third.cached)).toBeGreaterThan(MAX / 4);
+    await third.step(batch(200, 10), position(210), keysOf);
+    expect(first.cached + second.cached + third.cached).toBeLessThanOrEqual(MAX);
+  });
+});
 
 describe('as events grow, the work of each stays what it was', () => {
   const CACHE = 2_000_000;

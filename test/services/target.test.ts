@@ -9,7 +9,7 @@ import { isWorkspaceId, workspaceKeys, type WorkspaceKeys } from '../../schemas/
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { OperatingError } from '../../services/errors.ts';
 import type { Commit, CommitSize, Position, View } from '../../services/ports.ts';
-import { type Arrival, Target } from '../../services/projector/target.ts';
+import { type Arrival, CacheRoom, Target } from '../../services/projector/target.ts';
 import { arbitraryEvents, CONTEXT, event, MemoryDocuments } from '../support/facts.ts';
 
 const WORKSPACE = 'acme';
@@ -28,7 +28,7 @@ async function viewOf(projection: Projection, target: Position | null = null): P
 }
 
 async function targetOn(view: View, projection: Projection, stepBytesMax = 1e7, foldEvents = 1e6): Promise<Target> {
-  const target = new Target({ projection, view, role: 'live', cacheBytesMax: 1e7, stepBytesMax, foldEvents });
+  const target = new Target({ projection, view, role: 'live', cache: new CacheRoom(1e7), stepBytesMax, foldEvents });
   await target.resume();
   return target;
 }
