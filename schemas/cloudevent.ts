@@ -58,6 +58,8 @@ export type RejectionCode = keyof typeof REJECTION_CODES;
 
 /** Why an event was refused. Neither field ever quotes a value of the event. */
 export interface Rejection { readonly code: RejectionCode; readonly attribute: string | null; readonly reason: string }
+/** A code where people read it, with the attribute that the reason speaks of. */
+export const codeOf = ({ code, attribute }: { readonly code: string; readonly attribute: string | null }): string => (attribute === null ? code : `${code} (${attribute})`);
 /** `source` where it could be read, for the counts. */
 export type Decoded =
   | { readonly kind: 'event'; readonly event: CloudEvent }
@@ -81,6 +83,8 @@ export function decodeMessage(message: { readonly headers: Headers; readonly bod
   const body = message.body ?? EMPTY;
   switch (modeOf(headers, body, options.binding)) {
     case 'structured':
+      // On a topic it may be a tombstone, which has no body at all.
+      if (body.length === 0 && options.binding === 'kafka') return one(refuse('notJson', null, 'the record is empty'));
       return badCharset(headers.contentType) ?? one(decodeStructured(body, options));
     case 'batch':
       if (options.binding === 'kafka') return one(refuse('batchNotAllowed', null, 'the Kafka binding has no batch mode'));
@@ -279,6 +283,7 @@ export function decodeStructured(body: Uint8Array, options: DecodeOptions): Deco
   const bytes = Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   // A JSON spelling has at most six bytes for one of ours (\u0041): what is longer need not be read.
   if (bytes.length > 8 * options.maxEventBytes + 4096) return refuse('tooLarge', null, tooLarge(options));
+  if (bytes.length === 0) return refuse('notJson', null, 'the body is empty');
   return new Envelope(bytes).decode(options);
 }
 

@@ -18,23 +18,24 @@ type ReadDelivery =
   | { readonly workspace: null; readonly decoded: Extract<Decoded, { kind: 'rejected' }> };
 
 /**
- * Decodes one record (CloudEvents Kafka binding) and chooses its workspace: the only one listed, whose keys the door then
- * checks against the `workspace` extension, or the one among those listed that the extension names (design.md section 7).
+ * Decodes one record (CloudEvents Kafka binding) and chooses its workspace: the only one listed, or the one among those
+ * listed that the extension `workspace` names (design.md section 7). An event that names another is nobody's; where one
+ * workspace is listed, it goes to the door as rejected, which counts it there.
  */
 function readDelivery({ headers, value }: Pick<Delivery, 'headers' | 'value'>, { workspaces, maxEventBytes }: TopicRules): ReadDelivery {
   const message = decodeMessage({ headers, body: value }, { binding: 'kafka', maxEventBytes });
   if (message.kind === 'batch') throw new Error('assertion: the Kafka binding has no batches');
   const { decoded } = message;
-  const [only, another] = workspaces;
-  if (only === undefined) throw new Error('assertion: a topic lists the workspaces that it may write to');
-  if (another === undefined) return { workspace: only, decoded };
-  if (decoded.kind === 'rejected') return { workspace: null, decoded };
-  const named = decoded.event.attributes['workspace'];
-  if (named !== undefined && workspaces.includes(String(named))) return { workspace: String(named), decoded };
-  const reason = named === undefined
+  const [first, another] = workspaces;
+  if (first === undefined) throw new Error('assertion: a topic lists the workspaces that it may write to');
+  const only = another === undefined ? first : null;
+  if (decoded.kind === 'rejected') return { workspace: only, decoded };
+  const named = decoded.event.attributes['workspace'] ?? only;
+  if (named !== null && workspaces.includes(String(named))) return { workspace: String(named), decoded };
+  const reason = named === null
     ? 'the topic is for several workspaces, and the event names none of them in its extension workspace'
     : 'the event names a workspace that the topic may not write to';
-  return { workspace: null, decoded: { kind: 'rejected', rejection: { code: 'wrongWorkspace', attribute: 'workspace', reason }, source: decoded.event.source } };
+  return { workspace: only, decoded: { kind: 'rejected', rejection: { code: 'wrongWorkspace', attribute: 'workspace', reason }, source: decoded.event.source } };
 }
 
 /** What goes to the door in one call: of one workspace, in the order given. `of`: what the caller knows each by. */

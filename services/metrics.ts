@@ -157,7 +157,7 @@ function watchIngest(registry: Registry, read: () => IngestState | null): void {
     },
   });
   new Gauge({ name: `${NAMESPACE}_ingest_paused_partitions`, help: 'Partitions left alone for a moment because a store or the dead-letter topic does not take what they bring', registers: [registry], collect() { this.set((read()?.partitions ?? []).filter(({ paused }) => paused).length); } });
-  new Gauge({ name: `${NAMESPACE}_ingest_partitions`, help: 'Partitions that this process is handed', registers: [registry], collect() { this.set(read()?.partitions.length ?? 0); } });
+  new Gauge({ name: `${NAMESPACE}_ingest_partitions`, help: 'Partitions of the topic that are assigned to this process', registers: [registry], collect() { this.set(read()?.partitions.length ?? 0); } });
 }
 
 function watchTopic(registry: Registry, read: () => Promise<readonly { readonly partition: number; readonly gap: number }[] | null>): void {

@@ -43,6 +43,10 @@ export interface Source {
    * are handled and their offsets committed. Throws OperatingError: `sourceUnavailable` when it cannot go on by itself.
    */
   follow(options: { readonly signal: AbortSignal; readonly handle: (batch: DeliveryBatch) => Promise<Handled> }): Promise<void>;
+  /** The partitions that whoever follows has now; none where nobody does. */
+  assigned(): readonly { readonly topic: string; readonly partition: number }[];
+  /** Why the topic cannot be read now though it is followed, and since when; null when it can. It may pass by itself: `follow` throws what does not. */
+  trouble(): string | null;
   /** Records behind, per partition of the topic: head less what the group committed. */
   gaps(): Promise<readonly { readonly partition: number; readonly gap: number }[]>;
   close(): Promise<void>;

@@ -10,7 +10,7 @@ const EVENT_ROOM = 64 * 1024;
 const RETENTION_MIN_MS = 24 * 3_600_000;
 
 /** An error of kafkajs, or of Node's below it. */
-export interface KafkaFault { readonly name: string; readonly message: string; readonly type?: string; readonly code?: string | number; readonly retriable?: boolean; readonly cause?: unknown }
+export interface KafkaFault { readonly name: string; readonly message: string; readonly type?: string; readonly code?: string | number; readonly retriable?: boolean; readonly cause?: unknown; readonly broker?: string }
 /** The fewest replicas, and in sync, that any of its partitions has. */
 export interface TopicShape { readonly partitions: number; readonly replicas: number; readonly inSync: number }
 /** Settings as the broker spells them; null where they may not be seen. */
@@ -29,6 +29,16 @@ export function isCertificateFault({ code }: KafkaFault): boolean {
   return CERTIFICATE.test(String(code ?? ''));
 }
 
+/** What an operator can do something with. Node has no message where a name has several addresses and none answers, and kafkajs none that names the broker. */
+export function saidOf({ name, message, type, code, broker }: KafkaFault): string {
+  if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return 'there is no such topic; create it, or check its name';
+  if (type === 'ILLEGAL_SASL_STATE') return 'the broker wants no login here: leave the login (SASL) out, or name the port that takes one';
+  if (name === 'KafkaJSSASLAuthenticationError') return 'the broker refuses the credentials (SASL)';
+  if (name !== 'KafkaJSConnectionError' || broker === undefined) return message;
+  const why = message.replace(/^Connection error: ?/, '');
+  return `the broker ${broker} cannot be reached (${why === '' ? String(code ?? 'no address of it answers') : why})`;
+}
+
 export function unreadableFinding(message: string): Finding {
   return bad('TLS files', message, 'name files that this process may read');
 }
@@ -36,9 +46,10 @@ export function unreadableFinding(message: string): Finding {
 export function unreachableFinding(fault: KafkaFault): Finding {
   const { name, message, type } = fault;
   if (name === 'KafkaJSSASLAuthenticationError') return bad('credentials', message, 'check user name, password and mechanism (SASL) with whoever runs the brokers');
+  if (type === 'ILLEGAL_SASL_STATE') return bad('credentials', 'the broker wants no login here', 'leave the login (SASL) out, or name the port that takes one');
   if (isCertificateFault(fault)) return bad('certificate', message, 'name the authority that signed the brokers\' certificate (the CA file), and connect by a name that stands in it');
   if (type?.endsWith('AUTHORIZATION_FAILED') === true) return bad('authorisation', message, 'allow this user to describe and read the topic and the group');
-  return bad('reachable', message, 'check the brokers\' addresses, that they run, and whether they want TLS or SASL; every broker must advertise an address that this machine can reach');
+  return bad('reachable', saidOf(fault), 'check the brokers\' addresses, that they run, and whether they want TLS or SASL; every broker must advertise an address that this machine can reach');
 }
 
 /** Keys and generations of Kafka's protocol: Fetch below 4 went in 4.0 (KIP-896). */

@@ -19,7 +19,7 @@ import { OperatingError } from '../errors.ts';
 import { sleep } from '../lifecycle.ts';
 import type { Delivery, DeliveryBatch, Finding, Handled, OutgoingRecord, Source, Topic } from '../ports.ts';
 import { CODECS, type Codec } from './kafka-compression.ts';
-import { DEAD_LETTER_ROOM, type KafkaFault, type TopicFound, type TopicShape, type TopicsFound, brokerFindings, isCertificateFault, topicFindings, unreachableFinding, unreadableFinding, versionFindings, well } from './kafka-findings.ts';
+import { DEAD_LETTER_ROOM, type KafkaFault, type TopicFound, type TopicShape, type TopicsFound, brokerFindings, isCertificateFault, saidOf, topicFindings, unreachableFinding, unreadableFinding, versionFindings, well } from './kafka-findings.ts';
 
 export interface KafkaPlace {
   readonly kind: 'kafka';
@@ -37,6 +37,11 @@ export interface KafkaPlace {
 export type OnNotice = (message: string, fields: Record<string, unknown>) => void;
 const SILENT: OnNotice = () => undefined;
 
+const REBALANCING = 'The group is rebalancing, so a rejoin is needed';
+const NO_COORDINATOR = 'The group coordinator is not available';
+/** kafkajs tells as errors what every group goes through: a member that comes or goes, and a coordinator that is chosen when the first asks for it. */
+const isOrdinary = (error: unknown, times: number): boolean => error === REBALANCING || (error === NO_COORDINATOR && times === 1);
+
 /** kafkajs says the same at every try: it is told at the first, second, fourth, eighth … time since all was last well. */
 class Notices {
   readonly #onNotice: OnNotice;
@@ -48,11 +53,13 @@ class Notices {
 
   tell(message: string, fields: Record<string, unknown>): void {
     this.heard += 1;
-    const times = (this.#times.get(message) ?? 0) + 1;
+    const { error } = fields;
+    const said = typeof error === 'string' ? `${message}: ${error}` : message;
+    const times = (this.#times.get(said) ?? 0) + 1;
     // Messages carry a broker's address or a client's error, so that there are few; should there be many, they are counted anew.
     if (this.#times.size >= 1_000) this.#times.clear();
-    this.#times.set(message, times);
-    if ((times & (times - 1)) === 0) this.#onNotice(message, times === 1 ? fields : { ...fields, times });
+    this.#times.set(said, times);
+    if ((times & (times - 1)) === 0 && !isOrdinary(error, times)) this.#onNotice(message, times === 1 ? fields : { ...fields, times });
   }
   well(): void { this.#times.clear(); }
 }
@@ -77,6 +84,8 @@ export const HEARTBEAT_MS = 3_000;
 const REBALANCE_MS = 30_000;
 /** No sign of life from the broker for so long ends `follow`: a broker that is away for a minute, or a cluster's rolling restart, is sat out with room to spare; then the process should end and be looked at. */
 export const AWAY_MS = 300_000;
+/** No sign of life for so long is told as trouble: a rebalance is over by then. */
+const QUIET_MS = REBALANCE_MS + 10_000;
 /** No sign of life and no error either for so long: kafkajs hangs (library-limits D.1). More than the longest it may rightly be quiet: a rebalance (30 s), or a frozen broker's requests timing out one after the other (5 × 10 s). */
 export const HANG_MS = 120_000;
 /** A topic that is not there is waited for so long: a broker that has just started may not know it yet. */
@@ -235,10 +244,9 @@ function canPass(error: unknown): boolean {
 
 function unavailable(what: string, cause: unknown): OperatingError {
   if (cause instanceof OperatingError) return cause;
-  const { name, type, message } = originalOf(cause);
-  if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return new OperatingError('sourceUnavailable', `${what}: there is no such topic; create it, or check its name`, { cause });
-  if (name === 'KafkaJSSASLAuthenticationError') return new OperatingError('sourceUnavailable', `${what}: the broker refuses the credentials (SASL)`, { cause });
-  return new OperatingError('sourceUnavailable', `${what}: ${message}`, { cause });
+  const original = originalOf(cause);
+  // A listener without logins will not take one later.
+  return new OperatingError(original.type === 'ILLEGAL_SASL_STATE' ? 'badConfiguration' : 'sourceUnavailable', `${what}: ${saidOf(original)}`, { cause });
 }
 
 /** Rejects after `ms`; what the work itself does then is nobody's any more. */
@@ -366,7 +374,7 @@ class Following {
   #consumer: Consumer | null = null;
   #heartbeat: (() => Promise<void>) | null = null;
   #membership = 0;
-  #assigned = 0;
+  #assigned: readonly number[] = [];
   #committing: Promise<void> | null = null;
   #commitTimer: NodeJS.Timeout | null = null;
   #fault: { readonly error: unknown } | null = null;
@@ -376,6 +384,8 @@ class Following {
   #heard = 0;
   /** Ticks since this consumer was begun. */
   #age = 0;
+  /** What the last consumer, or a request of this one, ended with; null once the broker has answered again. */
+  #met: string | null = null;
 
   constructor({ kafka, place, notices, times, signal, handle }: FollowOptions) {
     this.#kafka = kafka;
@@ -384,6 +394,13 @@ class Following {
     this.#times = times;
     this.#handle = handle;
     signal.addEventListener('abort', () => this.#end(), { once: true });
+  }
+
+  get assigned(): readonly number[] { return this.#assigned; }
+
+  trouble(): string | null {
+    const why = this.#met ?? (this.#silent * TICK_MS >= QUIET_MS ? 'the brokers do not answer' : null);
+    return why === null ? null : `the topic cannot be read since ${this.#silent} s: ${why}`;
   }
 
   async run(): Promise<void> {
@@ -398,7 +415,8 @@ class Following {
         const fatal = this.#fatal(error);
         if (fatal !== null) throw fatal;
         backoff = this.#age * TICK_MS >= SESSION_MS ? RETRY_FIRST_MS : Math.min(backoff * 2, RETRY_MAX_MS);
-        this.#notices.tell('kafka: the consumer ended and is begun again', { topic: this.#place.topic, error: originalOf(error).message, waitMs: backoff });
+        this.#met = saidOf(originalOf(error));
+        this.#notices.tell('kafka: the consumer ended and is begun again', { topic: this.#place.topic, error: this.#met, waitMs: backoff });
         await sleep(backoff, this.#ending.signal);
       }
     } finally {
@@ -431,6 +449,7 @@ class Following {
   #sign(): void {
     this.#silent = 0;
     this.#still = 0;
+    this.#met = null;
   }
 
   #fail(error: unknown): void {
@@ -480,7 +499,7 @@ class Following {
       await quietly(stopMs, this.#flush());
     }
     clearInterval(beating);
-    this.#moved(0);
+    this.#moved([]);
     this.#consumer = null;
     this.#heartbeat = null;
     // A consumer that is disconnected while it joins would go on as if it were not (kafkajs's runner looks only before).
@@ -508,12 +527,14 @@ class Following {
     consumer.on(events.END_BATCH_PROCESS, ({ payload }) => {
       if (this.#consumer === consumer && payload.batchSize === 0) this.#commitSoon(payload.partition, String(BigInt(payload.lastOffset) + 1n));
     });
+    // The consumer tries again by itself, for longer than an operator should wait to learn of a broker that is frozen.
+    consumer.on(events.REQUEST_TIMEOUT, ({ payload: { broker } }) => { if (this.#consumer === consumer) this.#met = `the broker ${broker} does not answer`; });
     consumer.on(events.REBALANCING, current(() => this.#dropped()));
     consumer.on(events.GROUP_JOIN, ({ payload }) => {
       if (this.#consumer !== consumer) return;
       this.#sign();
       this.#notices.well();
-      this.#moved(payload.memberAssignment[this.#place.topic]?.length ?? 0);
+      this.#moved(payload.memberAssignment[this.#place.topic] ?? []);
       for (const { partition } of this.#lanes.values()) this.#told(() => consumer.pause([{ topic: this.#place.topic, partitions: [partition] }]));
     });
   }
@@ -529,7 +550,7 @@ class Following {
   }
 
   /** A new membership: what was taken in the one before counts no more, and is told so. */
-  #moved(assigned: number): void {
+  #moved(assigned: readonly number[]): void {
     this.#dropped();
     this.#membership += 1;
     this.#assigned = assigned;
@@ -588,7 +609,7 @@ class Following {
     for (const lane of this.#lanes.values()) if (lane.left && lane.rest === null) left += 1;
     for (const lane of this.#lanes.values()) {
       if (lane.left || !lane.long || lane.rest !== null) continue;
-      if (left >= MAX_LEFT || this.#lanes.size >= this.#assigned) return;
+      if (left >= MAX_LEFT || this.#lanes.size >= this.#assigned.length) return;
       lane.leave();
       left += 1;
     }
@@ -697,7 +718,7 @@ class KafkaSource implements Source {
   readonly #notices: Notices;
   readonly #times: Times;
   readonly #closing = new AbortController();
-  #following: Promise<void> | null = null;
+  #following: { readonly follower: Following; readonly ended: Promise<void> } | null = null;
   #admin: Promise<Admin> | null = null;
 
   constructor(kafka: Kafka, place: KafkaPlace, notices: Notices, times: Times) {
@@ -711,13 +732,20 @@ class KafkaSource implements Source {
     assert(this.#following === null, 'a source is followed once at a time');
     const until = AbortSignal.any([signal, this.#closing.signal]);
     if (until.aborted) return;
-    this.#following = new Following({ kafka: this.#kafka, place: this.#place, notices: this.#notices, times: this.#times, signal: until, handle }).run();
+    const follower = new Following({ kafka: this.#kafka, place: this.#place, notices: this.#notices, times: this.#times, signal: until, handle });
+    this.#following = { follower, ended: follower.run() };
     try {
-      await this.#following;
+      await this.#following.ended;
     } finally {
       this.#following = null;
     }
   }
+
+  assigned(): readonly { readonly topic: string; readonly partition: number }[] {
+    return (this.#following?.follower.assigned ?? []).map((partition) => ({ topic: this.#place.topic, partition }));
+  }
+
+  trouble(): string | null { return this.#following?.follower.trouble() ?? null; }
 
   async gaps(): Promise<readonly { readonly partition: number; readonly gap: number }[]> {
     const { topic, group } = this.#place;
@@ -749,7 +777,7 @@ class KafkaSource implements Source {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#following?.catch(() => undefined);
+    await this.#following?.ended.catch(() => undefined);
     const admin = this.#admin;
     this.#admin = null;
     if (admin !== null) await quietly(STOP_MS, admin.then((connected) => connected.disconnect()));
@@ -954,12 +982,14 @@ const TOPIC_SETTINGS = ['retention.ms', 'retention.bytes', 'cleanup.policy', 'ma
  * record for what a dead letter has more, and a retention of its own. Nothing is changed of a topic that is there.
  */
 export async function ensureKafkaTopic(place: KafkaPlace, name: string, partitions: number | 'as source'): Promise<void> {
-  const what = `kafka topic ${name}`;
+  // Who cannot be reached at all has nothing to do with this topic.
+  let what = 'kafka';
   const { kafka } = await clientOf(place, new Notices(SILENT));
   const admin = kafka.admin();
   try {
     await within(WRITE_MS, what, (async () => {
       await admin.connect();
+      what = `kafka topic ${name}`;
       if (await shapeOf(admin, name) !== null) return;
       const source = await shapeOf(admin, place.topic);
       if (partitions === 'as source' && source === null) throw new OperatingError('sourceUnavailable', `kafka topic ${place.topic}: there is no such topic; create it, or check its name`);

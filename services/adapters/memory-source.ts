@@ -28,6 +28,12 @@ export class MemoryBroker {
     this.#logs.set(name, new Log(name, partitions, this.#options.clock));
   }
 
+  /** Whoever follows it stays, and cannot read. */
+  deleteTopic(name: string): void {
+    this.#log(name).gone = true;
+    this.#logs.delete(name);
+  }
+
   topic(name: string): Topic { return new MemoryTopic(this.#log(name)); }
 
   /** A member of a group once it follows. */
@@ -51,6 +57,7 @@ export class MemoryBroker {
 class Log {
   readonly name: string;
   readonly partitions: readonly Delivery[][];
+  gone = false;
   readonly #clock: Clock;
   readonly #waiting = new Set<() => void>();
 
@@ -154,6 +161,8 @@ class Group {
     this.#committed = log.partitions.map(() => 0);
   }
 
+  partitionsOf(member: Member): readonly number[] { return [...this.#tenures.values()].filter((tenure) => tenure.member === member).map(({ partition }) => partition); }
+
   committed(partition: number): number { return this.#committed[partition] ?? 0; }
 
   commit({ partition, revoked }: Tenure, offset: number): void {
@@ -193,6 +202,7 @@ class MemorySource implements Source {
   readonly #group: Group;
   readonly #sleep: MemoryBrokerOptions['sleep'];
   readonly #maxBatch: number;
+  #member: Member | null = null;
 
   constructor(log: Log, group: Group, sleep: MemoryBrokerOptions['sleep'], maxBatch: number) {
     this.#log = log;
@@ -217,6 +227,7 @@ class MemorySource implements Source {
         }));
       },
     };
+    this.#member = member;
     this.#group.join(member);
     await new Promise<void>((resolve) => {
       if (over.aborted) resolve();
@@ -224,10 +235,17 @@ class MemorySource implements Source {
     });
     await Promise.all(working.values());
     this.#group.leave(member);
+    this.#member = null;
     // TypeScript does not see that the callback above sets it.
     const met = fault as { readonly error: unknown } | null;
     if (met !== null) throw met.error;
   }
+
+  assigned(): readonly { readonly topic: string; readonly partition: number }[] {
+    return this.#member === null ? [] : this.#group.partitionsOf(this.#member).map((partition) => ({ topic: this.#log.name, partition }));
+  }
+
+  trouble(): string | null { return this.#member !== null && this.#log.gone ? 'the topic cannot be read: there is no such topic' : null; }
 
   async gaps(): Promise<readonly { readonly partition: number; readonly gap: number }[]> {
     return this.#log.partitions.map((_, partition) => ({ partition, gap: this.#log.head(partition) - this.#group.committed(partition) }));

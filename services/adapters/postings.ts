@@ -124,6 +124,93 @@ export interface Day<S extends Segment> {
   readonly subs: readonly S[];
 }
 
+/** A segment as an adapter finds it again. */
+export interface StoredSegment extends Segment { readonly id: number; readonly day: number; readonly version: number }
+
+/** The days of one workspace that hold anything, as they stood at the commit that their reader last saw. */
+export class Days<S extends StoredSegment> {
+  /** Null where a day came between. */
+  #sorted: Day<S>[] | null = [];
+  readonly #byDay = new Map<number, Day<S>>();
+  readonly #byId = new Map<number, S>();
+
+  clear(): void {
+    this.#sorted = [];
+    this.#byDay.clear();
+    this.#byId.clear();
+  }
+
+  /** In the place of what was known of that day. */
+  put(day: Day<S>): void {
+    if (!this.#byDay.has(day.day)) this.#sorted = null;
+    else if (this.#sorted !== null) this.#sorted[this.#indexOf(this.#sorted, day.day)] = day;
+    this.#byDay.set(day.day, day);
+    for (const segments of [day.records, day.subs]) for (const segment of segments) this.#byId.set(segment.id, segment);
+  }
+
+  day(day: number): Day<S> | undefined { return this.#byDay.get(day); }
+
+  segment(id: number): S | undefined { return this.#byId.get(id); }
+
+  /** Those that a query looks at, ascending, however wide its range: where a keyed clause found something (`located`), if there is one. */
+  of({ from, to }: Pick<SearchQuery, 'from' | 'to'>, located: ReadonlyMap<S, unknown> | undefined): readonly Day<S>[] {
+    const sorted = this.#sorted ??= [...this.#byDay.values()].sort((a, b) => a.day - b.day);
+    if (located === undefined) return sorted.slice(this.#indexOf(sorted, Math.floor(from / DAY_MS)), this.#indexOf(sorted, Math.floor(to / DAY_MS) + 1));
+    const days = new Set([...located.keys()].map(({ day }) => day));
+    return [...days].filter((day) => (day + 1) * DAY_MS > from && day * DAY_MS <= to).sort((a, b) => a - b).flatMap((day) => this.#byDay.get(day) ?? []);
+  }
+
+  /** Of the first day that is not before this one. */
+  #indexOf(sorted: readonly { readonly day: number }[], day: number): number {
+    let low = 0;
+    let high = sorted.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (sorted[middle]!.day < day) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+type Decoded = Posting | Uint32Array | null;
+/** What an entry holds besides what was decoded. */
+const DECODED_BYTES = 200;
+
+/** Decoded postings and pages, each valid for one version of its segment; the ones not used for longest go first. */
+export class DecodedCache<K> {
+  readonly #entries = new Map<K, { readonly version: number; readonly value: Decoded; readonly bytes: number }>();
+  readonly #limit: number;
+  #bytes = 0;
+
+  constructor(limit: number) { this.#limit = limit; }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
+  }
+
+  get(key: K, version: number): Decoded | undefined {
+    const entry = this.#entries.get(key);
+    if (entry?.version !== version) return undefined;
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return entry.value;
+  }
+
+  set(key: K, version: number, value: Decoded, size: number): void {
+    const bytes = size + DECODED_BYTES;
+    this.#bytes += bytes - (this.#entries.get(key)?.bytes ?? 0);
+    this.#entries.delete(key);
+    this.#entries.set(key, { version, value, bytes });
+    for (const [oldest, entry] of this.#entries) {
+      if (this.#bytes <= this.#limit) break;
+      this.#entries.delete(oldest);
+      this.#bytes -= entry.bytes;
+    }
+  }
+}
+
 /** A query with its terms looked up. `T` is whatever the adapter calls a term by. */
 export interface IndexQuery<S extends Segment, T> {
   readonly from: number;

@@ -14,7 +14,7 @@ import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  compareRows, compareText, type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted,
+  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted,
 } from './postings.ts';
 import {
   damaged, EVERY, isDense, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
@@ -863,94 +863,24 @@ class Kept<T> {
 
 // ---- reading the index -----------------------------------------------------------------------------------------------
 
-interface SegmentRow extends Segment { readonly id: number; readonly day: number; readonly version: number }
-interface DayRows extends Day<SegmentRow> { readonly records: readonly SegmentRow[]; readonly subs: readonly SegmentRow[] }
+type DayRows = Day<StoredSegment>;
 
-/** The days and segments of one workspace, as they stood at the commit that it last saw. */
+/** The days and segments of one workspace. */
 class Directory {
   lineage = '';
   number = -1;
-  #days: readonly DayRows[] = [];
-  readonly #byDay = new Map<number, DayRows>();
-  readonly #byId = new Map<number, SegmentRow>();
+  readonly days = new Days<StoredSegment>();
 
   /** `entries`: day, entry, day, entry … that moved since; all of them when the lineage is another. */
   refresh(head: Head, entries: readonly Reply[]): void {
-    if (head.lineage !== this.lineage) {
-      this.#byDay.clear();
-      this.#byId.clear();
-      this.#days = [];
-    } else if (head.number < this.number) return;
+    if (head.lineage !== this.lineage) this.days.clear();
+    else if (head.number < this.number) return;
     this.lineage = head.lineage;
     this.number = head.number;
     for (let at = 0; at < entries.length; at += 2) {
       const day = Number(String(entries[at]));
       const { records, subs } = readDay(entries[at + 1] as Buffer);
-      const rows: DayRows = { day, records: records.map((segment) => ({ ...segment, day })), subs: subs.map((segment) => ({ ...segment, day })) };
-      this.#byDay.set(day, rows);
-      for (const segment of [...rows.records, ...rows.subs]) this.#byId.set(segment.id, segment);
-    }
-    if (entries.length > 0) this.#days = [...this.#byDay.values()].sort((a, b) => a.day - b.day);
-  }
-
-  segment(id: number): SegmentRow | undefined {
-    return this.#byId.get(id);
-  }
-
-  /** Existing days only, ascending, however wide the range. */
-  between(first: number, last: number): readonly DayRows[] {
-    return this.#days.slice(this.#indexOf(first), this.#indexOf(last + 1));
-  }
-
-  day(day: number): DayRows {
-    return this.#byDay.get(day)!;
-  }
-
-  /** Of the first day that is not before this one. */
-  #indexOf(day: number): number {
-    let low = 0;
-    let high = this.#days.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#days[middle]!.day < day) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-/** Decoded postings and pages, each valid for one version of its segment; the ones not used for longest go first. */
-class Cache {
-  readonly #entries = new Map<string, { readonly version: number; readonly value: Posting | Uint32Array | null; readonly bytes: number }>();
-  readonly #limit: number;
-  #bytes = 0;
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  clear(): void {
-    this.#entries.clear();
-    this.#bytes = 0;
-  }
-
-  get(key: string, version: number): Posting | Uint32Array | null | undefined {
-    const entry = this.#entries.get(key);
-    if (entry?.version !== version) return undefined;
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
-    return entry.value;
-  }
-
-  set(key: string, version: number, value: Posting | Uint32Array | null, size: number): void {
-    const bytes = size + 200;
-    this.#bytes += bytes - (this.#entries.get(key)?.bytes ?? 0);
-    this.#entries.delete(key);
-    this.#entries.set(key, { version, value, bytes });
-    for (const [oldest, entry] of this.#entries) {
-      if (this.#bytes <= this.#limit) break;
-      this.#entries.delete(oldest);
-      this.#bytes -= entry.bytes;
+      this.days.put({ day, records: records.map((segment) => ({ ...segment, day })), subs: subs.map((segment) => ({ ...segment, day })) });
     }
   }
 }
@@ -970,7 +900,7 @@ export class IndexReader {
   readonly #shard: Shard;
   readonly #generation: Generation;
   readonly #ids: TermIds;
-  readonly #cache: Cache;
+  readonly #cache: DecodedCache<string>;
   readonly #work: ViewWork;
   /** The lineage that everything in the cache is of. */
   #lineage = '';
@@ -980,7 +910,7 @@ export class IndexReader {
     this.#shard = shard;
     this.#generation = generation;
     this.#ids = ids;
-    this.#cache = new Cache(cacheBytes);
+    this.#cache = new DecodedCache(cacheBytes);
     this.#work = work;
   }
 
@@ -1027,8 +957,8 @@ export class IndexReader {
     const sub = query.sub.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(subName(field), term, this.#generation.subFields[field] === 'dense')));
     if ([...clauses, ...sub].some((terms) => terms.length === 0)) return { rows: [], total: query.total ?? 0, more: false };
     const located = await this.#locate(query.workspace, query.clauses.filter(isKeyed), directory, reading);
-    const days = located[0] === undefined ? directory.between(Math.floor(query.from / DAY_MS), Math.floor(query.to / DAY_MS)) : daysOf(located[0], directory, query);
-    const search = findRows({ ...query, every: EVERY, clauses, sub, located } satisfies IndexQuery<SegmentRow, string>, days);
+    const days = directory.days.of(query, located[0]);
+    const search = findRows({ ...query, every: EVERY, clauses, sub, located } satisfies IndexQuery<StoredSegment, string>, days);
     let step = search.next();
     while (step.done !== true) step = search.next(await this.#fetch(step.value, reading));
     const stood = (!last || reading.torn) && await this.#stood(query.workspace, days, { lineage, number }, reading.head);
@@ -1074,19 +1004,19 @@ export class IndexReader {
   }
 
   /** The records of each keyed clause, by segment. */
-  async #locate(workspace: string, clauses: readonly Clause[], directory: Directory, reading: Reading): Promise<Map<SegmentRow, Uint16Array>[]> {
+  async #locate(workspace: string, clauses: readonly Clause[], directory: Directory, reading: Reading): Promise<Map<StoredSegment, Uint16Array>[]> {
     if (clauses.length === 0) return [];
     const ids = clauses.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.keyed(workspace, field, term)));
     const { head, rest: [found] } = await this.#shard.read(LOCATE, [packTexts(ids.flat())]);
     reading.head = head;
     let at = 0;
     return ids.map((terms) => {
-      const bySegment = new Map<SegmentRow, number[]>();
+      const bySegment = new Map<StoredSegment, number[]>();
       for (let left = terms.length; left > 0; left -= 1) {
         const locators = (found as readonly Buffer[])[at++]!;
         for (let place = 0; place < locators.length; place += 6) {
           const locator = readLocator(locators, place);
-          const segment = directory.segment(segmentOf(locator));
+          const segment = directory.days.segment(segmentOf(locator));
           if (segment === undefined) {
             // Made since the days were read.
             reading.torn = true;
@@ -1101,11 +1031,11 @@ export class IndexReader {
     });
   }
 
-  async #fetch(wanted: Wanted<SegmentRow, string>, reading: Reading): Promise<Fetched> {
+  async #fetch(wanted: Wanted<StoredSegment, string>, reading: Reading): Promise<Fetched> {
     const postings = wanted.postings.map(({ segment, term }) => ({ segment, term, name: `${segment.id}.${term}` }));
     const pages = wanted.pages.map(({ segment, page }) => ({ segment, page, name: `${segment.id}:${page}` }));
     const fetched = new Map<string, Posting | Uint32Array | null>();
-    const known = ({ name, segment }: { readonly name: string; readonly segment: SegmentRow }): boolean => {
+    const known = ({ name, segment }: { readonly name: string; readonly segment: StoredSegment }): boolean => {
       const kept = this.#cache.get(name, segment.version);
       if (kept !== undefined) fetched.set(name, kept);
       return kept !== undefined;
@@ -1125,8 +1055,8 @@ export class IndexReader {
   }
 
   /** In as many calls as it takes, all on their way at once; the last one says where the view stands. */
-  async #read(missing: { readonly postings: readonly { segment: SegmentRow; term: string; name: string }[]; readonly pages: readonly { segment: SegmentRow; page: number; name: string }[] },
-    records: Wanted<SegmentRow, string>['records'], reading: Reading, fetched: Map<string, Posting | Uint32Array | null>): Promise<(SearchRow | null)[]> {
+  async #read(missing: { readonly postings: readonly { segment: StoredSegment; term: string; name: string }[]; readonly pages: readonly { segment: StoredSegment; page: number; name: string }[] },
+    records: Wanted<StoredSegment, string>['records'], reading: Reading, fetched: Map<string, Posting | Uint32Array | null>): Promise<(SearchRow | null)[]> {
     const calls = Math.max(Math.ceil(missing.postings.length / FETCH_POSTINGS_MAX), Math.ceil(missing.pages.length / FETCH_PAGES_MAX), Math.ceil(records.length / FETCH_ROWS_MAX));
     const slices = await Promise.all(Array.from({ length: calls }, async (_, call) => {
       const postings = missing.postings.slice(call * FETCH_POSTINGS_MAX, (call + 1) * FETCH_POSTINGS_MAX);
@@ -1151,7 +1081,7 @@ export class IndexReader {
     return slices.flatMap(({ rows }) => rows);
   }
 
-  #keep(fetched: Map<string, Posting | Uint32Array | null>, name: string, segment: SegmentRow, value: Posting | Uint32Array | null, size: number, lineage: string): void {
+  #keep(fetched: Map<string, Posting | Uint32Array | null>, name: string, segment: StoredSegment, value: Posting | Uint32Array | null, size: number, lineage: string): void {
     fetched.set(name, value);
     // Another search may have found a new lineage meanwhile, whose versions are others.
     if (lineage === this.#lineage) this.#cache.set(name, segment.version, value, size);
@@ -1188,12 +1118,6 @@ class Slab {
 
 function aligned(size: number): number { return (size + 3) & ~3; }
 
-/** The days in the query's range on which a keyed clause found something, ascending. */
-function daysOf(located: ReadonlyMap<SegmentRow, Uint16Array>, directory: Directory, query: SearchQuery): readonly DayRows[] {
-  const days = new Set([...located.keys()].map((segment) => segment.day));
-  return [...days].filter((day) => (day + 1) * DAY_MS > query.from && day * DAY_MS <= query.to).sort((a, b) => a - b).map((day) => directory.day(day));
-}
-
 function readSearchRow(bytes: Buffer | null, document: Buffer | null): SearchRow | null {
   return bytes === null ? null : { ...readRowHead(bytes), document: document === null ? null : document.toString('utf8') };
 }
@@ -1214,7 +1138,7 @@ function packWanted(prefix: string, postings: readonly (readonly [segment: numbe
 interface Block { readonly segment: number; readonly block: number; readonly ordinals: number[]; readonly places: number[] }
 
 /** One command a block: the rows of a page are mostly neighbours. */
-function blocksOf(records: Wanted<SegmentRow, string>['records']): readonly Block[] {
+function blocksOf(records: Wanted<StoredSegment, string>['records']): readonly Block[] {
   const blocks = new Map<number, Block>();
   records.forEach(({ segment, ordinal }, place) => {
     const number = Math.floor(ordinal / ROWS_BLOCK);

@@ -3,8 +3,9 @@ import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clause, Commit, Generation, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
+import type { DecodedCache} from './postings.ts';
 import {
-  type Day, DAY_MS, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, type Segment, SEGMENT_SIZE, type Wanted, compareRows, compareText,
+  type Day, DAY_MS, Days, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
 } from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
@@ -143,84 +144,28 @@ function keepField(fields: Map<string, FieldNames>, name: string, row: { id: num
 
 // ---- reading the index -----------------------------------------------------------------------------------------------
 
-interface SegmentRow extends Segment { readonly id: number; readonly day: number; readonly sub: 0 | 1; readonly version: number }
-interface DayRows { readonly day: number; readonly records: SegmentRow[]; readonly subs: SegmentRow[] }
+interface SegmentRow extends StoredSegment { readonly sub: 0 | 1 }
 const SEGMENT_COLUMNS = 'id, day, sub, no, size, alive, version';
 
-/** The days and segments of one workspace, kept up to the commit that it last saw. */
+/** The days and segments of one workspace. */
 class Directory {
   #seen = -1;
-  #days: DayRows[] = [];
-  readonly #byDay = new Map<number, DayRows>();
-  readonly #byId = new Map<number, SegmentRow>();
+  readonly days = new Days<SegmentRow>();
 
   /** Reads what later commits touched. */
   refresh(connection: Connection, workspace: number, commits: number): void {
     if (commits === this.#seen) return;
+    const moved = new Map<number, { readonly day: number; readonly records: SegmentRow[]; readonly subs: SegmentRow[] }>();
     for (const row of connection.all<SegmentRow>(`SELECT ${SEGMENT_COLUMNS} FROM segments WHERE workspace = ? AND version > ?`, workspace, this.#seen)) {
-      const day = this.#byDay.get(row.day) ?? { day: row.day, records: [], subs: [] };
-      this.#byDay.set(row.day, day);
+      let day = moved.get(row.day);
+      if (day === undefined) {
+        const { records, subs } = this.days.day(row.day) ?? { records: [], subs: [] };
+        moved.set(row.day, day = { day: row.day, records: [...records], subs: [...subs] });
+      }
       (row.sub === 1 ? day.subs : day.records)[row.no] = row;
-      this.#byId.set(row.id, row);
     }
-    if (this.#byDay.size > this.#days.length) this.#days = [...this.#byDay.values()].sort((a, b) => a.day - b.day);
+    for (const day of moved.values()) this.days.put(day);
     this.#seen = commits;
-  }
-
-  segment(id: number): SegmentRow | undefined {
-    return this.#byId.get(id);
-  }
-
-  /** Existing days only, ascending, however wide the range. */
-  between(first: number, last: number): readonly Day<SegmentRow>[] {
-    return this.#days.slice(this.#indexOf(first), this.#indexOf(last + 1));
-  }
-
-  day(day: number): Day<SegmentRow> {
-    return this.#byDay.get(day)!;
-  }
-
-  /** Of the first day that is not before this one. */
-  #indexOf(day: number): number {
-    let low = 0;
-    let high = this.#days.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#days[middle]!.day < day) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-/** Decoded postings and pages by key, each valid for one version of its segment; the ones not used for longest go first. */
-export class Cache {
-  readonly #entries = new Map<number, { readonly version: number; readonly value: Posting | Uint32Array | null; readonly bytes: number }>();
-  readonly #limit: number;
-  #bytes = 0;
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  get(key: number, version: number): Posting | Uint32Array | null | undefined {
-    const entry = this.#entries.get(key);
-    if (entry?.version !== version) return undefined;
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
-    return entry.value;
-  }
-
-  set(key: number, version: number, value: Posting | Uint32Array | null, size: number): void {
-    const bytes = size + 200;
-    this.#bytes += bytes - (this.#entries.get(key)?.bytes ?? 0);
-    this.#entries.delete(key);
-    this.#entries.set(key, { version, value, bytes });
-    for (const [oldest, entry] of this.#entries) {
-      if (this.#bytes <= this.#limit) break;
-      this.#entries.delete(oldest);
-      this.#bytes -= entry.bytes;
-    }
   }
 }
 
@@ -229,11 +174,11 @@ export class IndexReader {
   readonly #file: string;
   readonly #names: Names;
   readonly #generation: Generation;
-  readonly #cache: Cache;
+  readonly #cache: DecodedCache<number>;
   readonly #work: ViewWork;
   readonly #directories = new Map<number, Directory>();
 
-  constructor(file: string, connection: Connection, names: Names, generation: Generation, cache: Cache, work: ViewWork) {
+  constructor(file: string, connection: Connection, names: Names, generation: Generation, cache: DecodedCache<number>, work: ViewWork) {
     this.#file = file;
     this.connection = connection;
     this.#names = names;
@@ -290,7 +235,7 @@ export class IndexReader {
     const sub = query.sub.map((clause) => this.#terms(workspace, 'subFields', clause));
     if ([...clauses, ...sub].some((terms) => terms.length === 0)) return nothing;
     const located = query.clauses.filter(isKeyed).map((clause) => this.#locate(workspace, clause, directory));
-    const found = located[0] === undefined ? directory.between(Math.floor(query.from / DAY_MS), Math.floor(query.to / DAY_MS)) : daysOf(located[0], directory, query);
+    const found = directory.days.of(query, located[0]);
     return this.#answer({ ...query, every: EVERY, clauses, sub, located }, found, documents);
   }
 
@@ -306,7 +251,7 @@ export class IndexReader {
     const bySegment = new Map<SegmentRow, number[]>();
     for (const term of field === undefined ? [] : new Set(clause.terms)) {
       for (const { locator } of this.connection.all<{ locator: number }>('SELECT locator FROM keyed WHERE field = ? AND term = ?', field!.id, term)) {
-        const segment = directory.segment(Math.floor(locator / SEGMENT_SIZE));
+        const segment = directory.days.segment(Math.floor(locator / SEGMENT_SIZE));
         if (segment === undefined) throw damaged(this.#file, 'a locator points nowhere');
         const ordinals = bySegment.get(segment) ?? [];
         bySegment.set(segment, ordinals);
@@ -386,12 +331,6 @@ export class IndexReader {
 /** An id as its record keeps it. Nearly all need no unescaping. */
 function readId(stored: string): string {
   return stored.includes('\\') ? JSON.parse(stored) as string : stored.slice(1, -1);
-}
-
-/** The days in the query's range on which a keyed clause found something, ascending. */
-function daysOf(located: ReadonlyMap<SegmentRow, Uint16Array>, directory: Directory, query: SearchQuery): readonly Day<SegmentRow>[] {
-  const days = new Set([...located.keys()].map((segment) => segment.day));
-  return [...days].filter((day) => (day + 1) * DAY_MS > query.from && day * DAY_MS <= query.to).sort((a, b) => a - b).map((day) => directory.day(day));
 }
 
 function readPosting(file: string, bytes: Uint8Array): Posting {

@@ -12,9 +12,9 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { OperatingError } from '../errors.ts';
 import type { Clock, Commit, CommitResult, Generation, Position, SearchQuery, SearchResult, Tally, View, ViewStore } from '../ports.ts';
-import { checkCommit, checkQuery, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
+import { checkCommit, checkQuery, DecodedCache, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
 import { checkFormat, Connection, FORMAT, guarded, isBusy, openExisting } from './sqlite-file.ts';
-import { Cache, INDEX_SCHEMA, IndexReader, IndexWriter, Names, type ViewWork } from './sqlite-index.ts';
+import { INDEX_SCHEMA, IndexReader, IndexWriter, Names, type ViewWork } from './sqlite-index.ts';
 
 export interface SqliteViewOptions {
   /** The data folder; the files stand in its folder `views`. */
@@ -257,7 +257,7 @@ export class SqliteView implements View {
     // Opened at once: a reader keeps its files even when the generation is dropped.
     this.#reader = guarded(file, () => {
       const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -2048'));
-      return new IndexReader(file, connection, this.#names, generation, new Cache(options.cacheBytes ?? CACHE_BYTES), this.work);
+      return new IndexReader(file, connection, this.#names, generation, new DecodedCache(options.cacheBytes ?? CACHE_BYTES), this.work);
     });
   }
 

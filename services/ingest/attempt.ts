@@ -67,6 +67,8 @@ export class Attempt {
   #letters: Letter[] = [];
   #writing: Promise<void> | null = null;
   readonly #calls: Promise<void>[] = [];
+  /** Letters that this attempt wrote, by code; those that stood already are not among them. */
+  readonly deadLettered = new Map<string, number>();
 
   constructor(batch: DeliveryBatch, options: AttemptOptions) {
     this.#batch = batch;
@@ -194,7 +196,9 @@ export class Attempt {
         break;
       }
       for (const letter of letters) {
-        this.#options.written.add(letter.delivery.offset);
+        const { delivery: { offset }, rejection: { code } } = letter;
+        this.#options.written.add(offset);
+        this.deadLettered.set(code, (this.deadLettered.get(code) ?? 0) + 1);
         this.#buried(letter);
       }
     }

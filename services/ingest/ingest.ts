@@ -15,7 +15,7 @@ const FORGOTTEN_MS = 60_000;
 const SLOW_MS = 30_000;
 
 export interface IngestOptions {
-  readonly source: Pick<Source, 'follow'>;
+  readonly source: Pick<Source, 'follow' | 'assigned' | 'trouble'>;
   readonly deadLetters: Pick<Topic, 'write'>;
   readonly door: Pick<Door, 'receive'>;
   /** Null: there is no such workspace (yet). */
@@ -27,6 +27,8 @@ export interface IngestOptions {
   readonly sleep: Sleep;
   /** Told whenever a partition is paused, and why. */
   readonly onFault?: (fault: unknown, paused: { readonly partition: number; readonly ms: number; readonly reason: string }) => void;
+  /** Told of each batch of which records were written to the dead letters: how many, by the code of their rejection. */
+  readonly onDeadLetters?: (told: { readonly partition: number; readonly count: number; readonly codes: Readonly<Record<string, number>> }) => void;
 }
 
 /** Since it was made. received = recorded + duplicates + deadLettered + returned + underWay (G4): each delivery by what became of it, one that comes again anew. */
@@ -43,7 +45,7 @@ export interface IngestCounts {
   /** Without a key: a producer that does not key by identity has no order to be kept. */
   readonly keyless: number;
   readonly batches: number;
-  /** Those that this process was handed last. */
+  /** Those that are this process's now, whether or not it was handed anything of them. */
   readonly partitions: readonly { readonly topic: string; readonly partition: number; readonly paused: boolean; /** Records not passed, as far as is known. */ readonly gap: number | null }[];
 }
 
@@ -101,22 +103,27 @@ class Following implements Ingest {
   counts(): IngestCounts {
     this.#forget();
     const { rejected, ...counts } = this.#counting;
-    const partitions = [...this.#partitions.values()].sort((a, b) => a.partition - b.partition);
     return {
       ...counts, rejected: Object.fromEntries(Object.entries(rejected).map(([code, count]) => [code, count ?? 0])), batches: this.#batches,
-      partitions: partitions.map(({ topic, partition, gap, stop }) => ({ topic, partition, gap, paused: stop !== null })),
+      partitions: this.#assigned().map(({ topic, partition, known }) => ({ topic, partition, gap: known?.gap ?? null, paused: (known?.stop ?? null) !== null })),
     };
   }
 
   readiness(): { readonly ok: boolean; readonly reasons: readonly string[] } {
     this.#forget();
-    const reasons = [...this.#partitions.values()].sort((a, b) => a.partition - b.partition)
-      .flatMap((one) => {
-        const why = this.#whyNot(one);
-        return why === null ? [] : [`partition ${String(one.partition)} of ${one.topic} ${why}`];
-      });
-    if (!this.#running) reasons.unshift('the topic is not followed');
+    const reasons = this.#assigned().flatMap(({ topic, partition, known }) => {
+      const why = known === undefined ? null : this.#whyNot(known);
+      return why === null ? [] : [`partition ${String(partition)} of ${topic} ${why}`];
+    });
+    const trouble = this.#running ? this.#options.source.trouble() : 'the topic is not followed';
+    if (trouble !== null) reasons.unshift(trouble);
     return { ok: reasons.length === 0, reasons };
+  }
+
+  /** What is known of partitions that were another's meanwhile says nothing. */
+  #assigned(): readonly { readonly topic: string; readonly partition: number; readonly known: Partition | undefined }[] {
+    return [...this.#options.source.assigned()].sort((a, b) => a.partition - b.partition)
+      .map(({ topic, partition }) => ({ topic, partition, known: this.#partitions.get(nameOf(topic, partition)) }));
   }
 
   #whyNot({ stop, busySinceMs }: Partition): string | null {
@@ -133,7 +140,11 @@ class Following implements Ingest {
     partition.gap = batch.gap === null ? null : batch.gap + length;
     partition.busySinceMs = this.#options.clock.now();
     this.#batches += 1;
-    const ended = await new Attempt(batch, { door, deadLetters, keysOf, rules: { workspaces, maxEventBytes }, sleep, stopping, counting: this.#counting, written: partition.written }).run();
+    const attempt = new Attempt(batch, { door, deadLetters, keysOf, rules: { workspaces, maxEventBytes }, sleep, stopping, counting: this.#counting, written: partition.written });
+    const ended = await attempt.run();
+    const codes = Object.fromEntries(attempt.deadLettered);
+    const count = Object.values(codes).reduce((sum, one) => sum + one, 0);
+    if (count > 0) this.#options.onDeadLetters?.({ partition: batch.partition, count, codes });
     partition.gap = batch.gap === null ? null : batch.gap + length - ended.passed;
     partition.busySinceMs = null;
     switch (ended.kind) {

@@ -1,14 +1,14 @@
 // `throughline dead-letters list|show|retry`: what a topic brought and could not be recorded. A dead letter is open until a
 // retry has settled it and said so on the same topic; both are read from there each time, so there is no other state.
 import { isUtf8 } from 'node:buffer';
-import type { Headers } from '../../schemas/cloudevent.ts';
+import { codeOf, type Headers } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { DeliveryOrigin } from '../../schemas/recorded.ts';
 import { openTopic, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { coordinatesOf, type DeadLetter, deadLetterTopicOf, readDeadLetterTopic, type Resolution, resolutionEvent } from '../dead-letter.ts';
 import { byWorkspace, type TopicRules, workspaceMissing } from '../deliveries.ts';
-import { Door } from '../door.ts';
+import { Door, type DoorOptions } from '../door.ts';
 import { OperatingError } from '../errors.ts';
 import type { OutgoingRecord, Topic } from '../ports.ts';
 import { openStores, openWorkspaces } from './folder.ts';
@@ -48,7 +48,7 @@ async function openDoorOf(options: Options<'dead-letters'>, io: Io): Promise<Ope
   const stores = await openStores(options, 'beside', io);
   try {
     const workspaces = await openWorkspaces(options.events, stores, io, options.masterKey);
-    const door = new Door({ store: stores.events, clock: io.clock, random: io.random, sleep: io.sleep, tallies: stores.views });
+    const door = new Door({ store: stores.events, clock: io.clock, random: io.random, sleep: io.sleep, tallies: talliesOfRetry(stores.views) });
     return {
       door, keysOf: (workspace) => workspaces.keys(workspace),
       close: async () => {
@@ -61,6 +61,14 @@ async function openDoorOf(options: Options<'dead-letters'>, io: Io): Promise<Ope
     await stores.close();
     throw fault;
   }
+}
+
+/** What a retry records is counted by source as ever; what it rejects again was counted when it came. */
+export function talliesOfRetry(views: DoorOptions['tallies']): DoorOptions['tallies'] {
+  return {
+    tallies: (workspace) => views.tallies(workspace),
+    addTallies: (rows) => views.addTallies(rows.filter(({ recorded, duplicates }) => recorded + duplicates > 0).map((row) => ({ ...row, rejected: {} }))),
+  };
 }
 
 /** How many dead letters of a topic are open, each counted once. */
@@ -103,6 +111,7 @@ function wantedOf({ id, code }: Pick<DeadLettersOptions, 'id' | 'code'>): Wanted
 interface Open {
   readonly origin: DeliveryOrigin;
   readonly code: string;
+  readonly attribute: string | null;
   readonly reason: string;
   readonly writtenMs: number;
   readonly bytes: number;
@@ -128,11 +137,11 @@ async function readOpen(topic: Topic, signal: AbortSignal): Promise<OnTopic> {
         case 'foreign': foreign += 1; break;
         case 'resolution': if (settle(open, read.resolution, record.partition)) resolved += 1; break;
         case 'deadLetter': {
-          const { origin, code, reason, writtenMs, value } = read.deadLetter;
+          const { origin, code, attribute, reason, writtenMs, value } = read.deadLetter;
           const name = coordinatesOf(origin);
           const known = open.get(name);
           if (known === undefined) {
-            open.set(name, { origin: { ...origin, topic: shared(origin.topic) }, code: shared(code), reason: shared(reason), writtenMs, bytes: value?.length ?? 0, times: 1, partitions: [record.partition] });
+            open.set(name, { origin: { ...origin, topic: shared(origin.topic) }, code: shared(code), attribute: attribute === null ? null : shared(attribute), reason: shared(reason), writtenMs, bytes: value?.length ?? 0, times: 1, partitions: [record.partition] });
           } else {
             known.times += 1;
             if (!known.partitions.includes(record.partition)) known.partitions = [...known.partitions, record.partition];
@@ -174,11 +183,11 @@ async function list(options: DeadLettersOptions, wanted: Wanted, topic: Topic, i
   const codes = countBy(all.map(({ code }) => code));
   const listed = all.sort((a, b) => a.writtenMs - b.writtenMs || byOrigin(a, b)).slice(-LISTED_MAX);
   if (options.json) {
-    const rows = listed.map(({ origin, writtenMs, code, reason, bytes: size, times }) => ({ id: coordinatesOf(origin), ...origin, written: instantOf(writtenMs), code, message: reason, bytes: size, times }));
+    const rows = listed.map(({ origin, writtenMs, code, attribute, reason, bytes: size, times }) => ({ id: coordinatesOf(origin), ...origin, written: instantOf(writtenMs), code, attribute, message: reason, bytes: size, times }));
     await printJson(io.stdout, { topic: topic.name, open: all.length, resolved, foreign, codes, deadLetters: rows });
     return 0;
   }
-  const rows = listed.map(({ origin, writtenMs, code, reason, bytes: size }) => [coordinatesOf(origin), instantOf(writtenMs), code, bytes(size), reason]);
+  const rows = listed.map(({ origin, writtenMs, code, attribute, reason, bytes: size }) => [coordinatesOf(origin), instantOf(writtenMs), codeOf({ code, attribute }), bytes(size), reason]);
   if (rows.length > 0) await print(io.stdout, `${table(['id', 'written', 'code', 'size', 'reason'], rows)}\n${table(['code', 'open'], Object.entries(codes).map(([code, many]) => [code, count(many)]))}\n`);
   const beyond = all.length > listed.length ? `, of which the newest ${count(listed.length)} are listed` : '';
   await print(io.stdout, `${topic.name}: ${count(all.length)} open${beyond}, ${count(resolved)} resolved${foreign === 0 ? '' : `, ${count(foreign)} records of others`}\n`);
@@ -246,7 +255,7 @@ function printShown({ origin, code, attribute, reason, stage, writtenMs, key, va
   };
   const lines: readonly (readonly [string, string])[] = [
     ['dead letter', coordinatesOf(origin)], ['written', `${instantOf(writtenMs)}${times > 1 ? `, ${String(times)} times` : ''}`],
-    ['code', `${code}${attribute === null ? '' : ` (${attribute})`}`], ['reason', reason], ['stage', stage], ['resolved', resolution?.how ?? 'no'], ['key', text(key)],
+    ['code', codeOf({ code, attribute })], ['reason', reason], ['stage', stage], ['resolved', resolution?.how ?? 'no'], ['key', text(key)],
     ...headersOf(headers).map(([name, one]) => [`header ${name}`, text(one)] as const),
   ];
   const width = Math.max(...lines.map(([name]) => name.length));

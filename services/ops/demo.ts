@@ -43,13 +43,17 @@ export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'st
     io.stdout.write(`Throughline serves ${url} from ${line.servers.length === 0 ? `the empty folder ${folder}` : `${line.servers.join(', ')}${line.data.length === 0 ? '' : ` and the folder ${folder}`}`}\n\n`);
     for (const file of ['example-day.ndjson', 'wxcc-captured.ndjson']) {
       const code = await bring(options, line, join(options.root, 'test/fixtures', file), url, key);
-      if (code !== 0) return 1;
+      if (code !== 0) return io.signal.aborted ? 0 : 1;
     }
     if (line.fromTopic && !(await arrived(options, line, () => server.exitCode === null, io))) return 1;
     await show(url, key, io);
-    if (options.exit) return 0;
+    if (options.exit || io.signal.aborted) return 0;
     io.stdout.write(`\nServing ${url} (documentation: ${url}/docs) until Ctrl-C ...\n`);
     await Promise.race([ended, once(io.signal, 'abort')]);
+    return 0;
+  } catch (fault) {
+    // Ctrl-C tells the server too, and what was being asked of it then fails.
+    if (!io.signal.aborted) throw fault;
     return 0;
   } finally {
     server.kill('SIGTERM');

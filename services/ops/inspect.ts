@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { unpackJourneyOf, unpackRow } from '../../projections/documents.ts';
 import { DEFAULT_POLICY, SEEN_TYPES_KEY, type SeenTypes, unpackDocument } from '../../projections/persons.ts';
-import { type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
+import { codeOf, type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
 import { foldType, identityStream, isAnonymous, isWorkspaceId, nodeKey, normaliseIdentity, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
 import { readRecorded } from '../../schemas/recorded.ts';
 import { nameOf } from '../backends.ts';
@@ -116,7 +116,7 @@ function add(totals: { events: number; facts: number; rejected: number; silent: 
 function printPreview(line: number, answer: Previewed | undefined, json: boolean): string {
   if (answer === undefined) throw new Error('assertion: an answer for each line');
   if (json) return `${JSON.stringify({ line, ...answer })}\n`;
-  if (answer.result === 'rejected') return `line ${String(line)}  rejected: ${answer.code}${answer.attribute === null ? '' : ` (${answer.attribute})`}  ${answer.message}\n`;
+  if (answer.result === 'rejected') return `line ${String(line)}  rejected: ${codeOf(answer)}  ${answer.message}\n`;
   return `line ${String(line)}  ${printable(answer.id)}  ${answer.at}  ${answer.vocabulary ?? 'no vocabulary'}  ${answer.stream}\n${printFacts(answer.facts, answer.reason)}`;
 }
 
@@ -268,6 +268,7 @@ function printTraced(traced: Traced, all: number): string {
 function printMissing(id: string, searched: number, rejections: Readonly<Record<string, number>>): string {
   const told = Object.entries(rejections).map(([code, value]) => `${code} ${count(value)}`).join(', ');
   return `not recorded: none of the ${count(searched)} events of this identity has the id ${printable(id)}.\n`
-    + 'It was never sent, came under another identity or workspace, or was rejected, which its sender was told.\n'
+    + 'It was never sent, came under another identity or workspace, or was rejected: its sender was told,\n'
+    + 'and where it came on a topic it is a dead letter (throughline dead-letters list).\n'
     + (told === '' ? 'This workspace has rejected nothing.\n' : `Rejections of this workspace so far: ${told}.\n`);
 }

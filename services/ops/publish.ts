@@ -3,7 +3,7 @@
 // cannot be a record at all: what is no event goes out too, and ingest says why it was rejected.
 import { createHash } from 'node:crypto';
 import path from 'node:path';
-import { type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
+import { codeOf, type Decoded, decodeStructured } from '../../schemas/cloudevent.ts';
 import { isAnonymous } from '../../schemas/identity.ts';
 import { openTopic } from '../backends.ts';
 import type { Options } from '../config.ts';
@@ -73,7 +73,7 @@ async function feed(options: PublishOptions, lanes: Lanes, counts: Counts, notes
       const key = keyOf(decoded);
       if (key === null) {
         counts.keyless += 1;
-        notes.add(element, `published without a key, to be dead-lettered: ${decoded.kind === 'rejected' ? decoded.rejection.code : 'no identity'}`);
+        notes.add(element, `published without a key, to be dead-lettered: ${decoded.kind === 'rejected' ? codeOf(decoded.rejection) : 'no identity'}`);
       }
       const full = lanes.put({ key, value: element.bytes, headers: HEADERS });
       if (full !== null) await full;

@@ -10,7 +10,7 @@ import { type MadeSource, type MadeTopic, sourceContract, topicContract } from '
 async function memory({ partitions }: { readonly partitions: number }): Promise<MadeSource & MadeTopic> {
   const broker = new MemoryBroker({ clock: { now: () => Date.now() }, sleep });
   broker.createTopic('events', partitions);
-  return { topic: broker.topic('events'), open: async () => broker.source({ topic: 'events', group: 'group' }), dispose: async () => undefined };
+  return { topic: broker.topic('events'), open: async () => broker.source({ topic: 'events', group: 'group' }), lose: async () => broker.deleteTopic('events'), dispose: async () => undefined };
 }
 sourceContract('memory', memory);
 topicContract('memory', memory);
@@ -25,7 +25,7 @@ describeOn(['kafka'], 'a real broker', () => {
     const place = placeOf(broker, { topic: `events-${randomBytes(6).toString('hex')}`, group: `group-${randomBytes(6).toString('hex')}` });
     await broker.createTopic(place.topic, partitions);
     const topic = await openKafkaTopic(place, place.topic);
-    return { topic, open: () => openKafkaSource(place, { onNotice }), dispose: () => topic.close() };
+    return { topic, open: () => openKafkaSource(place, { onNotice }), lose: () => broker.deleteTopic(place.topic), dispose: () => topic.close() };
   }
   async function topic(options: { readonly partitions: number }): Promise<MadeTopic> {
     const made = await source(options);

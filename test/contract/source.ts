@@ -1,6 +1,7 @@
 // What every source of deliveries and every topic must do, through the ports alone: sourceContract(name, make) and
 // topicContract(name, make) declare the tests for one adapter.
 import type { Delivery, DeliveryBatch, Handled, OutgoingRecord, Source, Topic } from '../../services/ports.ts';
+import { until } from '../support/serve.ts';
 
 /** A source over a topic of its own, empty at first, in a group of its own that has committed nothing. */
 export interface MadeSource {
@@ -8,6 +9,8 @@ export interface MadeSource {
   readonly topic: Topic;
   /** Another consumer of the same group, as another start of the process would be; the suite closes it and has one at a time. */
   open(): Promise<Source>;
+  /** The topic is deleted. */
+  lose(): Promise<void>;
   dispose(): Promise<void>;
 }
 export type MakeSource = (options: { readonly partitions: number }) => Promise<MadeSource>;
@@ -281,6 +284,43 @@ export function sourceContract(name: string, make: MakeSource): void {
         return { kind: 'paused', ms: 60_000 };
       });
       expect(await source.gaps()).toEqual([{ partition: 0, gap: 2 }, { partition: 1, gap: 0 }]);
+    });
+
+    test('names the partitions that are its own while it is followed, and no others', async () => {
+      await start(2);
+      expect(source.assigned()).toEqual([]);
+      await made.topic.write([...numbered(0, 1), ...numbered(1, 1)]);
+      let during: unknown = null;
+      await follow(source, (all) => all.length >= 2, (batch, all) => {
+        during = [...source.assigned()].sort((a, b) => a.partition - b.partition);
+        return passAll(batch, all);
+      });
+      expect(during).toEqual([0, 1].map((partition) => ({ topic: made.topic.name, partition })));
+      expect(source.assigned()).toEqual([]);
+    });
+
+    test('says why a topic that went away cannot be read while it is followed, and nothing when all is well', async () => {
+      await start(1);
+      expect(source.trouble()).toBeNull();
+      await made.topic.write(numbered(0, 1));
+      const stop = new AbortController();
+      let during: string | null = 'nothing came';
+      const following = source.follow({
+        signal: stop.signal,
+        handle: async (batch) => {
+          during = source.trouble();
+          return passAll(batch, []);
+        },
+      });
+      following.catch(() => undefined);
+      await until('a batch was handed over', () => during !== 'nothing came');
+      expect(during).toBeNull();
+      await made.lose();
+      await until('it says that there is trouble', () => source.trouble() !== null);
+      expect(source.trouble()).toMatch(/^the topic cannot be read.*: there is no such topic/);
+      stop.abort();
+      await following;
+      expect(source.trouble()).toBeNull();
     });
 
     test('G4: a handle that throws ends the following with its error, and nothing that it did not pass is lost', async () => {

@@ -10,7 +10,7 @@ import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { readDeadLetterTopic, resolutionEvent, toDeadLetter } from '../../services/dead-letter.ts';
 import { Door } from '../../services/door.ts';
 import { OperatingError } from '../../services/errors.ts';
-import { deadLetters, type DeadLettersOptions } from '../../services/ops/dead-letters.ts';
+import { deadLetters, type DeadLettersOptions, talliesOfRetry } from '../../services/ops/dead-letters.ts';
 import type { Io } from '../../services/ops/terminal.ts';
 import type { Delivery, OutgoingRecord, Topic } from '../../services/ports.ts';
 
@@ -32,7 +32,7 @@ const notJson = { code: 'notJson', attribute: null, reason: 'the body is not val
 const badUtf8 = { code: 'badUtf8', attribute: null, reason: 'the event is not valid UTF-8' } as const;
 
 interface World {
-  readonly topic: Topic; readonly store: MemoryEventStore; readonly stage: { write(records: readonly OutgoingRecord[]): void };
+  readonly topic: Topic; readonly store: MemoryEventStore; readonly views: MemoryViewStore; readonly stage: { write(records: readonly OutgoingRecord[]): void };
   run(given: Partial<DeadLettersOptions> & Pick<DeadLettersOptions, 'action'>): Promise<{ readonly code: number; readonly out: string; readonly err: string }>;
   /** What is stored, by the events' ids, in the order of the log. */
   stored(): Promise<readonly string[]>;
@@ -47,6 +47,7 @@ function world(partitions = 2): World {
   const stage: World['stage'] = { write: () => undefined };
   const topic: Topic = { name: inner.name, read: (given) => inner.read(given), close: () => inner.close(), write: async (records) => { stage.write(records); await inner.write(records); } };
   const store = new MemoryEventStore({ storeId: 'test', idsAreUnique: false });
+  const views = new MemoryViewStore();
   const run: World['run'] = async (given) => {
     let out = '';
     let err = '';
@@ -56,14 +57,14 @@ function world(partitions = 2): World {
     };
     const openDoor: DeadLettersOptions['openDoor'] = async () => {
       const idle = (_ms: number, signal?: AbortSignal): Promise<void> => (signal === undefined ? Promise.resolve() : new Promise((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); }));
-      const door = new Door({ store, clock, random: io.random, sleep: idle, tallies: new MemoryViewStore() });
+      const door = new Door({ store, clock, random: io.random, sleep: idle, tallies: talliesOfRetry(views) });
       return { door, keysOf: (id) => (id === 'gone' ? null : keysFor(id)), close: () => door.drain() };
     };
     const code = await deadLetters({ id: null, code: null, json: false, topic: 'cx', rules: { workspaces: ['shop'], maxEventBytes: 4096 }, openTopic: async (name) => { expect(name).toBe(LETTERS); return topic; }, openDoor, ...given }, io);
     return { code, out, err };
   };
   return {
-    topic, store, stage, run,
+    topic, store, views, stage, run,
     stored: async () => {
       const ids: string[] = [];
       if ((await store.head()) === null) return ids;
@@ -153,6 +154,13 @@ describe('dead-letters list', () => {
     expect(await json({ action: 'list', code: 'badUtf8' })).toMatchObject({ open: 1, codes: { badUtf8: 1 } });
   });
 
+  test('says of which attribute a reason speaks', async () => {
+    const { topic, run, json } = world();
+    await topic.write([toDeadLetter(delivery({ offset: 5 }), { code: 'missingAttribute', attribute: 'type', reason: 'the attribute is required' })]);
+    expect((await run({ action: 'list' })).out).toMatch(/ missingAttribute \(type\) .* the attribute is required\n/);
+    expect((await json({ action: 'list' }))['deadLetters']).toMatchObject([{ code: 'missingAttribute', attribute: 'type' }]);
+  });
+
   test('a resolution settles what stands before it; what is written behind it is open again', async () => {
     const { topic, json } = world();
     const letter = toDeadLetter(delivery({ offset: 5 }), notJson);
@@ -201,6 +209,15 @@ describe('dead-letters retry', () => {
     expect(await json({ action: 'list' })).toMatchObject({ open: 1, resolved: 4, codes: { notJson: 1 } });
     expect((await run({ action: 'retry' })).out).toBe('cx.dead-letter: 0 recorded, 0 duplicate, 1 still rejected (notJson 1)\n');
     expect(await stored()).toHaveLength(4);
+  });
+
+  test('counts by source what it records, and not again what is rejected again', async () => {
+    const { topic, run, views } = world();
+    await topic.write([toDeadLetter(delivery({ offset: 1 }), badUtf8), toDeadLetter(delivery({ offset: 2, workspace: 'bank' }), wrongWorkspace), toDeadLetter(delivery({ offset: 3, value: utf8('no event') }), notJson)]);
+    expect((await run({ action: 'retry' })).out).toContain('1 recorded, 0 duplicate, 2 still rejected');
+    expect(await views.tallies('shop')).toMatchObject([{ source: 'pbx', recorded: 1, duplicates: 0, rejected: {} }]);
+    await run({ action: 'retry' });
+    expect(await views.tallies('shop')).toMatchObject([{ source: 'pbx', recorded: 1, duplicates: 0, rejected: {} }]);
   });
 
   test('one alone, or those of one code', async () => {

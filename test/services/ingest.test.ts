@@ -94,7 +94,7 @@ function world(options: { readonly partitions?: number; readonly unique?: boolea
 
 interface Process { readonly ingest: Ingest; readonly door: Door; readonly faults: string[]; readonly stop: () => Promise<void>; readonly ended: Promise<void>; readonly pauses: number[] }
 /** One ingest with a door of its own, as a process has it. */
-function start(made: World, given: Partial<IngestOptions> & { readonly limits?: Partial<DoorLimits>; readonly maxBatch?: number; readonly wrap?: (source: Source) => Pick<Source, 'follow'> } = {}): Process {
+function start(made: World, given: Partial<IngestOptions> & { readonly limits?: Partial<DoorLimits>; readonly maxBatch?: number; readonly wrap?: (source: Source) => IngestOptions['source'] } = {}): Process {
   const { limits, maxBatch, wrap = (source: Source) => source, ...options } = given;
   const idle = (_ms: number, signal?: AbortSignal): Promise<void> => (signal === undefined ? turn() : new Promise((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); }));
   const door = new Door({ store: made.store, clock: made.clock, random: (size) => new Uint8Array(size), sleep: idle, tallies: new MemoryViewStore(), limits: { faultsMax: 2, ...limits } });
@@ -223,6 +223,9 @@ describe('what becomes of a record', () => {
     const single = start(alone);
     await until(() => drained(alone));
     expect(single.ingest.counts()).toMatchObject({ recorded: 1, rejected: { wrongWorkspace: 1 } });
+    expect(single.door.counts().rejected).toEqual({ wrongWorkspace: 1 });
+    const [letter] = await recordsOf(alone.letters);
+    expect(readDeadLetterTopic(letter!)).toMatchObject({ deadLetter: { code: 'wrongWorkspace', attribute: 'workspace', reason: 'the event names a workspace that the topic may not write to' } });
     await single.stop();
   });
 
@@ -243,6 +246,22 @@ describe('what becomes of a record', () => {
     await process.stop();
   });
 
+  test('who writes dead letters says so once a batch: the partition, how many and the codes; what stands already is not told again', async () => {
+    const made = world({ partitions: 2 });
+    const told: unknown[] = [];
+    const tombstone = { key: utf8('k'), value: null, headers: { 'content-type': 'application/cloudevents+json' }, partition: 1 };
+    await made.topic.write([poison('x', 1), structured({ id: 'a', partition: 1 }), structured({ id: 'b', partition: 1, workspace: 'bank' }), tombstone, structured({ id: 'c', identity: 'ben' })]);
+    let away = true;
+    made.store.before = () => { if (away) throw new OperatingError('storeUnavailable', 'the store is away'); };
+    const process = start(made, { onDeadLetters: (one) => void told.push(one) });
+    await until(() => process.pauses.length > 4);
+    away = false;
+    await until(() => drained(made));
+    expect(told).toEqual([{ partition: 1, count: 3, codes: { notJson: 2, wrongWorkspace: 1 } }]);
+    expect((await recordsOf(made.letters)).map((letter) => readDeadLetterTopic(letter))).toContainEqual(expect.objectContaining({ deadLetter: expect.objectContaining({ reason: 'the record is empty' }) }));
+    await process.stop();
+  });
+
   test('a dead-letter topic with fewer partitions takes them all the same', async () => {
     const made = world({ partitions: 4, letterPartitions: 1 });
     await made.topic.write([poison('a', 3), poison('b', 1)]);
@@ -260,6 +279,29 @@ async function firstStream(made: World): Promise<string | null> {
 }
 
 describe('when something is slow or gone', () => {
+  test('a topic that cannot be read makes it unready, and says why', async () => {
+    const made = world();
+    const process = start(made);
+    expect(process.ingest.readiness()).toEqual({ ok: true, reasons: [] });
+    made.broker.deleteTopic(TOPIC);
+    expect(process.ingest.readiness()).toEqual({ ok: false, reasons: ['the topic cannot be read: there is no such topic'] });
+    await process.stop();
+    expect(process.ingest.readiness().reasons).toEqual(['the topic is not followed']);
+  });
+
+  test('the partitions that it counts are those assigned to it, before anything came of them and after one moved', async () => {
+    const made = world({ partitions: 2 });
+    const first = start(made);
+    const assigned = ({ ingest }: Process): readonly number[] => ingest.counts().partitions.map(({ partition }) => partition);
+    expect(assigned(first)).toEqual([0, 1]);
+    await made.topic.write([structured({ id: 'a', partition: 1 })]);
+    await until(() => drained(made));
+    const second = start(made);
+    expect([assigned(first), assigned(second)]).toEqual([[0], [1]]);
+    await Promise.all([first.stop(), second.stop()]);
+    expect([assigned(first), assigned(second)]).toEqual([[], []]);
+  });
+
   test('G1: a store that is gone pauses the partition, longer each time up to a bound, says so, and drops nothing', async () => {
     const made = world({ partitions: 2 });
     let down = true;
@@ -409,8 +451,9 @@ interface Sent { readonly record: OutgoingRecord; readonly identity: string; rea
 const IDENTITIES = ['ana', 'ben', 'cleo', 'dan'];
 
 /** A source whose consumer can be cut off as by SIGKILL: what it passes from then on never arrives. Checks what is passed at the moment when it is (G1). */
-function fragile(source: Source, made: World, sentAt: (delivery: Delivery) => Sent, dead: { is: boolean }, buried: ReadonlySet<string>, wrong: string[]): Pick<Source, 'follow'> {
+function fragile(source: Source, made: World, sentAt: (delivery: Delivery) => Sent, dead: { is: boolean }, buried: ReadonlySet<string>, wrong: string[]): IngestOptions['source'] {
   return {
+    assigned: () => source.assigned(), trouble: () => source.trouble(),
     follow: ({ signal, handle }) => source.follow({
       signal,
       handle: (batch) => handle({

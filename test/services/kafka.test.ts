@@ -1,16 +1,20 @@
 // What only Kafka has, on a real broker: membership, rebalances, a broker that goes and comes back, transactions, TLS and
 // SASL. What every source must do is test/contract/source.ts.
 import { jest } from '@jest/globals';
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import kafkajs from 'kafkajs';
 import { MAX_BATCH_BYTES, lz4, snappy } from '../../services/adapters/kafka-compression.ts';
+import { saidOf } from '../../services/adapters/kafka-findings.ts';
 import { type KafkaPlace, type KafkaTimes, containTimerFault, ensureKafkaTopic, examineKafka, openKafkaSource, openKafkaTopic } from '../../services/adapters/kafka.ts';
 import type { Delivery, DeliveryBatch, Finding, Handled, OutgoingRecord, Source, Topic } from '../../services/ports.ts';
 import { type Broker, placeOf, SECURE_USER, startBroker } from '../support/broker.ts';
 import { describeOn } from '../support/local-server.ts';
-import { until } from '../support/serve.ts';
+import { ROOT, until } from '../support/serve.ts';
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
 const textOf = ({ value }: Pick<Delivery, 'value'>): string => (value === null ? 'null' : new TextDecoder().decode(value));
@@ -135,6 +139,25 @@ describe('without a broker', () => {
     await Promise.all([source.close(), topic.close()]);
   });
 
+  test('brokers that are away are named, not the topic that was to be made', async () => {
+    await expect(ensureKafkaTopic(nowhere, 'events.dead-letter', 'as source')).rejects.toMatchObject({ message: 'kafka: the broker 127.0.0.1:1 cannot be reached (connect ECONNREFUSED 127.0.0.1:1)' });
+    // A name with several addresses, none of which answers: Node has no message then.
+    expect(saidOf({ name: 'KafkaJSConnectionError', message: 'Connection error: ', broker: 'kafka:9092', code: 'ECONNREFUSED' })).toBe('the broker kafka:9092 cannot be reached (ECONNREFUSED)');
+  });
+
+  test('a source says that its topic cannot be read, since when and why', async () => {
+    const notices: { readonly message: string; readonly fields: Record<string, unknown> }[] = [];
+    const source = await openKafkaSource(nowhere, { onNotice: (message, fields) => void notices.push({ message, fields }) });
+    const stop = new AbortController();
+    const following = source.follow({ signal: stop.signal, handle: async (batch) => pass(batch) });
+    await until('the trouble is told', () => source.trouble() !== null);
+    expect(source.trouble()).toMatch(/^the topic cannot be read since \d+ s: the broker 127\.0\.0\.1:1 cannot be reached \(connect ECONNREFUSED 127\.0\.0\.1:1\)$/);
+    expect(notices).toContainEqual({ message: 'kafka: the consumer ended and is begun again', fields: { topic: 'events', error: expect.stringContaining('ECONNREFUSED'), waitMs: expect.any(Number) } });
+    stop.abort();
+    await following;
+    await source.close();
+  });
+
   test('a file of the TLS settings that cannot be read is said by its name', async () => {
     const place = { ...nowhere, tls: { caFile: '/nowhere/ca.pem', certFile: null, keyFile: null, verify: true } };
     await expect(openKafkaSource(place, told)).rejects.toMatchObject({ code: 'fileUnreadable', message: expect.stringContaining('/nowhere/ca.pem') });
@@ -231,6 +254,8 @@ describeOn(['kafka'], 'Kafka', () => {
       await until('the first has both again', () => [0, 1].every((partition) => first.seen.some((one) => textOf(one) === `${partition}:2`)));
       expect(first.batches.filter(({ partition }) => partition === theirs).length).toBeGreaterThan(1);
       await first.stop();
+      // Members come and go: nothing that an operator need know.
+      expect(notices.filter(({ message, fields }) => /rebalancing/.test(`${message} ${String(fields['error'])}`))).toEqual([]);
     });
 
     test('G1: a member that was frozen past its session learns it, tells its batch, and its records come again', async () => {
@@ -254,12 +279,17 @@ describeOn(['kafka'], 'Kafka', () => {
     test('G1: killed and started again, a consumer goes on, in order, and nothing is left out', async () => {
       const { place, topic } = await made(2);
       await topic.write([...numbered(0, 3), ...numbered(1, 3)]);
-      const one = followed(await sourceOf(place, SHORT));
+      const source = await sourceOf(place, SHORT);
+      const one = followed(source);
       await until('all came', () => one.seen.length === 6);
+      expect(source.trouble()).toBeNull();
       await broker.kill();
+      await until('it is told', () => source.trouble() !== null);
+      expect(source.trouble()).toContain(`the broker ${broker.url} cannot be reached`);
       await broker.restart();
       await topic.write([...numbered(0, 2, 3), ...numbered(1, 2, 3)]);
       await until('the rest came', () => [0, 1].every((partition) => one.seen.some((each) => textOf(each) === `${partition}:4`)));
+      expect(source.trouble()).toBeNull();
       await one.stop();
       for (const partition of [0, 1]) {
         const came = one.seen.filter((each) => each.partition === partition).map(textOf);
@@ -396,6 +426,14 @@ describeOn(['kafka'], 'Kafka', () => {
       expect(found(findings, `retention of ${name}`)).toMatchObject({ level: 'ok', found: '2160 h' });
     });
 
+    test('make up makes both topics so that there is nothing to say against them but that one broker keeps them', async () => {
+      const topic = `made-up-${randomBytes(4).toString('hex')}`;
+      for (let time = 0; time < 2; time += 1) await promisify(execFile)(process.execPath, [join(ROOT, 'infra/topics.cjs'), broker.url, topic]);
+      const findings = await examineKafka(placeOf(broker, { topic }));
+      expect(found(findings, `topic ${topic}.dead-letter`)).toMatchObject({ level: 'ok', found: expect.stringContaining('12 partitions') });
+      expect(findings.filter(({ what, level }) => level !== 'ok' && !what.startsWith('replicas of ')).map(({ what }) => what)).toEqual([]);
+    });
+
     test('says what an operator should know, with advice for all that is not well', async () => {
       const { place } = await made(2);
       const findings = await examineKafka(place);
@@ -426,6 +464,15 @@ describeOn(['kafka'], 'Kafka', () => {
       expect(found(await examineKafka(place))).toBe('ok');
     });
     const found = (findings: readonly Finding[]): string | undefined => findings.find(({ what }) => what === 'reachable')?.level;
+
+    test('a login at a listener that takes none is said, and not tried again', async () => {
+      const { place } = await made(1);
+      const asked: KafkaPlace = { ...place, sasl: { mechanism: 'plain', ...SECURE_USER } };
+      const refused = { code: 'badConfiguration', retriable: false, message: expect.stringContaining('the broker wants no login here') };
+      await expect((await sourceOf(asked)).follow({ signal: new AbortController().signal, handle: async (batch) => pass(batch) })).rejects.toMatchObject(refused);
+      await expect(ensureKafkaTopic(asked, `${place.topic}.dead-letter`, 'as source')).rejects.toMatchObject(refused);
+      expect(await examineKafka(asked)).toEqual([expect.objectContaining({ what: 'credentials', level: 'bad', found: expect.stringContaining('no login') })]);
+    });
 
     test('wrong credentials and an unknown authority end it at once, and no secret is told', async () => {
       const { place } = await made(1, secured());

@@ -407,6 +407,7 @@ describe('import into a folder, and what reads it', () => {
     const missing = world();
     expect(await traceVerb(asked('trace', ['--data', data, '--identity', 'c0@example.com', '--id', 'never']), missing)).toBe(1);
     expect(missing.out()).toMatch(/not recorded: none of the 4 events/);
+    expect(missing.out()).toContain('throughline dead-letters list');
   });
 
   test('workspaces and keys are made, listed and revoked beside whoever serves', async () => {

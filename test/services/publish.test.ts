@@ -75,12 +75,12 @@ test('values that are nobody\'s are spread over the partitions, the same event a
 });
 
 test('what is no event goes out without a key, and is counted and told by its line', async () => {
-  const { code, records, out, err } = await run(fileOf(`${line('a')}\nno event\n{"specversion":"1.0","id":"x","source":"s","type":"t"}\n`));
+  const { code, records, out, err } = await run(fileOf(`${line('a')}\nno event\n{"specversion":"1.0","id":"x","source":"s","type":"t"}\n{"specversion":"1.0","id":"x","source":"s"}\n`));
   expect(code).toBe(0);
-  expect(records.filter(({ key }) => key === null)).toHaveLength(2);
-  expect(out).toContain('3 published to cx');
-  expect(out).toContain('2 without a key');
-  expect(err).toBe('line 2: published without a key, to be dead-lettered: notJson\nline 3: published without a key, to be dead-lettered: no identity\n');
+  expect(records.filter(({ key }) => key === null)).toHaveLength(3);
+  expect(out).toContain('4 published to cx');
+  expect(out).toContain('3 without a key');
+  expect(err).toBe('line 2: published without a key, to be dead-lettered: notJson\nline 3: published without a key, to be dead-lettered: no identity\nline 4: published without a key, to be dead-lettered: missingAttribute (type)\n');
 });
 
 test('what is longer than a topic takes is left out and told, never cut', async () => {

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { closeSync, cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import kafkajs from 'kafkajs';
 import { type KafkaPlace, ensureKafkaTopic, examineKafka } from '../../services/adapters/kafka.ts';
 import { accepts, freePorts, type LocalServer, makeKeys, startLocalServer, untilAnswered, whyAbsent } from './local-server.ts';
 import { ROOT, until } from './serve.ts';
@@ -19,6 +20,7 @@ export interface Broker extends LocalServer {
   /** `127.0.0.1:port` of the listener with TLS and SASL, where one was asked for. */
   readonly secure: { readonly url: string; readonly caFile: string } | null;
   createTopic(name: string, partitions: number): Promise<void>;
+  deleteTopic(name: string): Promise<void>;
 }
 
 /** Who may log in at the secure listener. */
@@ -123,5 +125,11 @@ export async function startBroker(options: { readonly secure?: boolean } = {}): 
   return {
     ...server, port, url, secure: keys === null ? null : { url: `127.0.0.1:${secure}`, caFile: keys.caFile },
     createTopic: (name, partitions) => ensureKafkaTopic(place, name, partitions),
+    deleteTopic: async (name) => {
+      const admin = new kafkajs.Kafka({ clientId: 'test', brokers: [url], logLevel: kafkajs.logLevel.NOTHING }).admin();
+      await admin.connect();
+      await admin.deleteTopics({ topics: [name] });
+      await admin.disconnect();
+    },
   };
 }
