@@ -157,11 +157,12 @@ up() {
 }
 
 down() {
+  if [ ! -e "$state/compose" ] && ! running kafka >/dev/null && ! running redis >/dev/null; then say 'down: nothing is up'; fi
   if [ -e "$state/compose" ]; then
     if [ "${CLEAN:-}" = 1 ]; then docker compose -f infra/compose.yaml down --volumes >&2 || exit 1; else docker compose -f infra/compose.yaml down >&2 || exit 1; fi
     rm -f "$state/compose"
   fi
-  [ -d "$state" ] || { say 'down: nothing is up'; return 0; }
+  [ -d "$state" ] || return 0
   stop kafka
   stop redis
   if [ "${CLEAN:-}" = 1 ]; then rm -rf "$state"; say 'down: data removed'; fi

@@ -17,6 +17,7 @@ if (node === undefined) {
 const { flags, environment } = require('./node-flags.json');
 // Type stripping is most of a start; Node keeps what it compiled beside the modules it belongs to.
 const env = { ...environment, NODE_COMPILE_CACHE: join(root, 'node_modules', '.cache', 'compile'), ...process.env };
-const child = spawn(node, [...(flags[process.argv[2]] ?? flags.any), join(root, 'services', 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit', env });
+// Nothing is said on the channel: its end tells the program that the launcher has gone, however that came (kill -9).
+const child = spawn(node, [...(flags[process.argv[2]] ?? flags.any), join(root, 'services', 'main.ts'), ...process.argv.slice(2)], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'], env });
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => child.kill(signal));
 child.on('exit', (code, signal) => process.exit(signal === null ? code : 128 + constants.signals[signal]));

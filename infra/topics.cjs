@@ -12,6 +12,9 @@ const PARTITIONS = 12;
 const RETENTION_MS = 7 * 24 * 3600 * 1000;
 // Dead letters wait for a person.
 const DEAD_LETTER_RETENTION_MS = 90 * 24 * 3600 * 1000;
+// A dead letter has more to say than the largest record that a topic takes by default: what services/adapters/kafka.ts gives
+// its topic where it makes it itself.
+const DEAD_LETTER_BYTES = 1_048_588 + 64 * 1024;
 const WAIT_MS = 60_000;
 const PAUSE_MS = 250;
 
@@ -21,14 +24,14 @@ process.removeAllListeners('warning');
 async function main([broker, topic]) {
   if (broker === undefined || topic === undefined) throw new Error('usage: topics.cjs BROKER TOPIC');
   const kafka = new Kafka({ clientId: 'throughline-topics', brokers: [broker], logLevel: logLevel.NOTHING, connectionTimeout: 2000, retry: { retries: 0 } });
-  const made = (name, retentionMs) => ({ topic: name, numPartitions: PARTITIONS, replicationFactor: 1, configEntries: [{ name: 'retention.ms', value: String(retentionMs) }, { name: 'cleanup.policy', value: 'delete' }] });
+  const made = (name, retentionMs, more = []) => ({ topic: name, numPartitions: PARTITIONS, replicationFactor: 1, configEntries: [{ name: 'retention.ms', value: String(retentionMs) }, { name: 'cleanup.policy', value: 'delete' }, ...more] });
   const deadline = Date.now() + WAIT_MS;
   for (;;) {
     const admin = kafka.admin();
     try {
       await admin.connect();
       const there = new Set(await admin.listTopics());
-      const missing = [made(topic, RETENTION_MS), made(`${topic}.dead-letter`, DEAD_LETTER_RETENTION_MS)].filter((one) => !there.has(one.topic));
+      const missing = [made(topic, RETENTION_MS), made(`${topic}.dead-letter`, DEAD_LETTER_RETENTION_MS, [{ name: 'max.message.bytes', value: String(DEAD_LETTER_BYTES) }])].filter((one) => !there.has(one.topic));
       if (missing.length > 0) await admin.createTopics({ topics: missing, waitForLeaders: true, timeout: 10_000 });
       return;
     } catch (fault) {

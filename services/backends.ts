@@ -69,12 +69,19 @@ export async function ensureTopic(place: SourcePlace, name: string): Promise<voi
   await ensureKafkaTopic(place, name, 'as source');
 }
 
-/** Views say whose events they hold; whoever reads or writes them beside another store would mix two histories. Throws foreignStore. */
-export async function checkOwner(views: ViewStore, { storeId }: Pick<EventStore, 'storeId'>): Promise<void> {
-  for (const group of ['journeys', 'persons'] as const) {
-    const live = await views.live(group);
-    const generation = live === null ? undefined : (await views.generations(group)).find(({ id }) => id === live);
-    if (generation !== undefined && generation.storeId !== storeId) throw foreignStore(generation, storeId);
+/** The views of these events: views say whose they are, and whoever reads or writes them beside another store would mix two histories. Throws foreignStore. */
+export async function openViewsOf(events: Pick<EventStore, 'storeId'>, ...opening: Parameters<typeof openViews>): Promise<ViewStore> {
+  const views = await openViews(...opening);
+  try {
+    for (const group of ['journeys', 'persons'] as const) {
+      const live = await views.live(group);
+      const generation = live === null ? undefined : (await views.generations(group)).find(({ id }) => id === live);
+      if (generation !== undefined && generation.storeId !== events.storeId) throw foreignStore(generation, events.storeId);
+    }
+    return views;
+  } catch (fault) {
+    await views.close();
+    throw fault;
   }
 }
 

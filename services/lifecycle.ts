@@ -38,11 +38,12 @@ export async function run(starts: readonly (() => Promise<Part>)[], options: { r
     code = await untilAsked(parts, signal, log);
   } catch (fault) {
     if (!signal.aborted) throw fault;
-    log.info('told to end before all had started', { fault });
+    log.info('told to end before all had started', { ...toldBy(signal), ...(fault === signal.reason ? {} : { fault }) });
   } finally {
     const drained = await stopAll(parts, options);
     if (!drained) code = 1;
   }
+  if (code === 0) log.info('all has ended well');
   return code;
 }
 
@@ -73,7 +74,7 @@ export async function awaited<T>(what: string, advice: string, open: () => Promi
 /** An opening that hangs must not keep the process from ending when it is told to; it is left to itself then. */
 function orAborted<T>(opening: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(new OperatingError('storeUnavailable', 'told to end meanwhile'));
+    const onAbort = (): void => reject(signal.reason as Error);
     if (signal.aborted) onAbort();
     signal.addEventListener('abort', onAbort, { once: true });
     opening.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
@@ -81,13 +82,16 @@ function orAborted<T>(opening: Promise<T>, signal: AbortSignal): Promise<T> {
 }
 
 async function untilAsked(parts: readonly Part[], signal: AbortSignal, log: Log): Promise<number> {
-  if (signal.aborted) return 0;
   const asked = new Promise<null>((resolve) => {
+    if (signal.aborted) resolve(null);
     signal.addEventListener('abort', () => resolve(null), { once: true });
   });
   const ends = parts.flatMap(({ name, ended }) => (ended === undefined ? [] : [ended.then(() => ({ name, fault: undefined }), (fault: unknown) => ({ name, fault }))]));
   const first = await Promise.race([asked, ...ends]);
-  if (first === null) return 0;
+  if (first === null) {
+    log.info('told to end', toldBy(signal));
+    return 0;
+  }
   log.error('a part ended by itself', { part: first.name, fault: first.fault });
   return 1;
 }
@@ -112,26 +116,49 @@ async function stopAll(parts: readonly Part[], { log, sleep: wait, drainMs = DRA
   return inTime && !failed;
 }
 
+/** Why a process ends: what its signal was aborted with. */
+class ToldToEnd extends Error {
+  /** The signal's name, or what else told it. */
+  readonly by: string;
+  constructor(by: string) {
+    super(`told to end: ${by}`);
+    this.name = 'ToldToEnd';
+    this.by = by;
+  }
+}
+
+function toldBy({ reason }: AbortSignal): { readonly signal?: string } { return reason instanceof ToldToEnd ? { signal: reason.by } : {}; }
+
+/** Ctrl-C goes to every process of the terminal, and comes once more from the launcher: two so close are one. */
+const IMPATIENT_MS = 1000;
+
 /**
- * The signal that aborts on the first SIGTERM or SIGINT, and on the reader of stdout or stderr going away; a second
- * signal ends the process at once. An error that nobody expected is logged and ends it with 1.
+ * The signal that aborts on the first SIGTERM, SIGINT or SIGHUP, on the reader of stdout or stderr going away, and on the
+ * launcher's end: it is our parent, with a channel to us. Another signal, a second or more after the first, ends the process
+ * at once. An error that nobody expected is logged and ends it with 1.
  */
 export function listenToProcess(log: Log): AbortSignal {
   const ending = new AbortController();
+  let firstMs: number | null = null;
   const onSignal = (name: NodeJS.Signals): void => {
-    if (ending.signal.aborted) process.exit(1);
-    log.info('told to end', { signal: name });
-    ending.abort();
+    const nowMs = performance.now();
+    if (firstMs !== null && nowMs - firstMs >= IMPATIENT_MS) process.exit(1);
+    firstMs ??= nowMs;
+    ending.abort(new ToldToEnd(name));
   };
-  process.on('SIGTERM', onSignal);
-  process.on('SIGINT', onSignal);
+  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, onSignal);
+  if (process.connected) {
+    process.on('disconnect', () => ending.abort(new ToldToEnd('the launcher has gone')));
+    // Listening must not keep a process that has nothing left to do.
+    process.channel?.unref();
+  }
   const onFault = (fault: unknown): void => {
     log.error('an error that nobody expected', { fault });
     process.exit(1);
   };
   process.on('uncaughtException', onFault);
   process.on('unhandledRejection', onFault);
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => ending.abort());
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => ending.abort(new ToldToEnd('nobody reads its output')));
   return ending.signal;
 }
 

@@ -35,6 +35,12 @@ export interface LogFields {
   /** Which of the servers: `events`, `views`, `source`. */
   readonly backend?: string;
   readonly partition?: number;
+  readonly topic?: string;
+  /** `host:port` */
+  readonly broker?: string;
+  /** What a server or its driver says of itself; never of a payload. */
+  readonly error?: string;
+  readonly waitMs?: number;
   readonly fault?: unknown;
 }
 
@@ -61,13 +67,15 @@ export function createLog(level: LogLevel, write: (line: string) => void = toStd
 
 /**
  * An error as a log may show it. An operating error's message is our own words; any other message may quote what was
- * being read (a JSON parser does), so only its name, its code and where it arose are kept.
+ * being read (a JSON parser does), so only its name, its code and where it arose are kept. What is behind an operating error
+ * was foreseen: where it arose says nothing more.
  */
-export function describeFault(fault: unknown, depth = 0): Record<string, unknown> {
+export function describeFault(fault: unknown, depth = 0, foreseen = false): Record<string, unknown> {
   if (!(fault instanceof Error)) return { name: typeof fault };
   const code = 'code' in fault && typeof fault.code === 'string' ? { code: fault.code } : {};
-  const said = fault instanceof OperatingError ? { message: fault.message } : { at: framesOf(fault) };
-  const cause = fault.cause === undefined || depth >= CAUSES_MAX ? {} : { cause: describeFault(fault.cause, depth + 1) };
+  const operating = fault instanceof OperatingError;
+  const said = operating ? { message: fault.message } : foreseen ? {} : { at: framesOf(fault) };
+  const cause = fault.cause === undefined || depth >= CAUSES_MAX ? {} : { cause: describeFault(fault.cause, depth + 1, foreseen || operating) };
   return { name: fault.name, ...code, ...said, ...cause };
 }
 
@@ -76,11 +84,12 @@ function framesOf(error: Error): readonly string[] {
 }
 
 const STDERR = 2;
-/** A pipe that is full (EAGAIN) or gone (EPIPE) costs the line, never the process. */
+/** A pipe that is full (EAGAIN) or gone (EPIPE) or a terminal that is gone (EIO) costs the line, never the process. */
+const UNWRITABLE: readonly unknown[] = ['EAGAIN', 'EPIPE', 'EIO'];
 function toStderr(line: string): void {
   try {
     writeSync(STDERR, line);
   } catch (error) {
-    if (!(typeof error === 'object' && error !== null && 'code' in error && (error.code === 'EAGAIN' || error.code === 'EPIPE'))) throw error;
+    if (!(typeof error === 'object' && error !== null && 'code' in error && UNWRITABLE.includes(error.code))) throw error;
   }
 }

@@ -4,6 +4,7 @@
 // The store commits in a thread of its own (SQLite) or elsewhere (a server), and the projector folds in another, so the
 // thread that answers requests never waits for a disk or a fold.
 import { mkdirSync } from 'node:fs';
+import type { RequestListener } from 'node:http';
 import { hostname } from 'node:os';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
 import * as backends from './backends.ts';
@@ -20,6 +21,7 @@ import { gapOf, lagOf } from './ops/status.ts';
 import type { Io } from './ops/terminal.ts';
 import type { EventStore, Source, ViewStore } from './ports.ts';
 import type { ProjectorThread } from './projector/thread.ts';
+import { startingApp } from './starting.ts';
 import { DEFAULT_WORKSPACE, masterKeyOf, Workspaces } from './workspaces.ts';
 
 export type Program = 'serve' | 'ingest' | 'project' | 'api';
@@ -44,7 +46,14 @@ export interface Seams {
   readonly fold?: boolean;
   readonly open?: Partial<Pick<typeof backends, 'openSource' | 'openTopic' | 'ensureTopic'>>;
 }
-export interface Told { readonly log: Log; readonly version: string; readonly onListening: (url: string, port: number) => void }
+export interface Told {
+  readonly log: Log;
+  readonly version: string;
+  /** The port is ours; until it has started, only health is answered there. */
+  readonly onListening?: (url: string, port: number) => void;
+  /** It does what it is for: serves, takes in, folds. */
+  readonly onStarted?: (url: string, port: number) => void;
+}
 
 /** A publish may hold this many bytes, batches included: some 25,000 events of 650 bytes, one commit's worth many times over. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
@@ -60,18 +69,19 @@ export function programVerb(program: Program, options: ProgramOptions, io: Io, v
     ingest: (url) => `Throughline takes in ${options.source?.topic ?? ''}; its health is at ${url}/readyz`,
     project: (url) => `Throughline folds; its health is at ${url}/readyz`,
   };
-  return runProgram(program, options, io, { log: createLog(options.logLevel), version, onListening: (url) => { io.stdout.write(`${said[program](url)}\n`); } });
+  return runProgram(program, options, io, { log: createLog(options.logLevel), version, onStarted: (url) => { io.stdout.write(`${said[program](url)}\n`); } });
 }
 
 export function runProgram(program: Program, options: ProgramOptions, io: Io, told: Told, seams: Seams = {}): Promise<number> {
   const running = new Running(program, options, io, told, seams);
   const starts: Readonly<Record<Program, readonly (() => Promise<Part>)[]>> = {
-    serve: [running.hold, running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.projector, running.ingest, running.api],
-    ingest: [running.health, running.events('serve'), running.views, running.workspaces, running.door, running.ingest],
-    project: [running.health, running.events('read'), running.views, running.workspaces, running.projector],
+    // Queries are answered while a topic is away: ingest comes after the api.
+    serve: [running.hold, running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.projector, running.api, running.ingest],
+    ingest: [running.events('serve'), running.views, running.workspaces, running.door, running.ingest],
+    project: [running.events('read'), running.views, running.workspaces, running.projector],
     api: [running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.api],
   };
-  return run(starts[program], { signal: io.signal, log: told.log, sleep: io.sleep });
+  return run([running.port, ...starts[program], running.complete], { signal: io.signal, log: told.log, sleep: io.sleep });
 }
 
 interface Ingesting { counts(): IngestState; readiness(): Readiness; readonly source: Source }
@@ -95,6 +105,12 @@ class Running {
   #ingesting: Ingesting | null = null;
   /** What is being waited for, null once all have started: a program is not ready before. */
   #awaiting: string | null = 'the first of its parts';
+  /** What answers; the api takes over from it. */
+  #app: RequestListener;
+  #listening: { readonly url: string; readonly port: number; /** As often as one likes. */ stop(): Promise<void> } | null = null;
+  #toldStarted = false;
+  /** Aborts when a part ends while others still start: nothing is waited for any more. */
+  readonly #failed = new AbortController();
   #groupsLook: { readonly at: number; readonly groups: Promise<readonly GroupState[]> } | null = null;
   #topicLook: { readonly at: number; readonly gaps: Promise<Awaited<ReturnType<Source['gaps']>> | null> } | null = null;
 
@@ -116,9 +132,29 @@ class Running {
       // What ingest keeps in the views, its counts by source, waits with it until they are back.
       ...(program === 'ingest' ? [] : [answers('the view store', async () => this.#views?.live('journeys'), io.sleep)]),
     ], io.clock);
+    const health = healthApp(this.#ready, this.#metrics);
+    this.#app = program === 'serve' || program === 'api' ? startingApp(health) : health;
   }
 
   // ---- parts -----------------------------------------------------------------------------------------------------------
+
+  /** First of all, before anything is made: who asks learns what a start waits for, and a port that is taken costs nothing. */
+  readonly port = async (): Promise<Part> => {
+    const { host, port: wanted } = this.#options;
+    const { log, version, onListening } = this.#told;
+    const { url, port, stop } = await listen((request, response) => this.#app(request, response), { host, port: wanted });
+    let stopped: Promise<void> | null = null;
+    const listening = this.#listening = { url, port, stop: () => stopped ??= stop() };
+    onListening?.(url, port);
+    log.info('listening', { host, port, version });
+    return {
+      name: 'http',
+      stop: async () => {
+        await listening.stop();
+        this.#metrics.close();
+      },
+    };
+  };
 
   /**
    * One `serve` a folder: it keeps out a second, and `import --data`. The split programs hold nothing: each of them may
@@ -145,7 +181,7 @@ class Running {
 
   readonly views = async (): Promise<Part> => {
     const place = this.#options.views;
-    const views = await this.#await(nameOf(place), 'start it, or correct --views (THROUGHLINE_VIEWS)', 'views', () => backends.openViews(place, { clock: this.#io.clock, onNotice: this.#noticing('views') }));
+    const views = await this.#await(nameOf(place), 'start it, or correct --views (THROUGHLINE_VIEWS)', 'views', () => backends.openViewsOf(started(this.#events), place, { clock: this.#io.clock, onNotice: this.#noticing('views') }));
     this.#views = views;
     return { name: 'views', stop: () => views.close() };
   };
@@ -193,13 +229,14 @@ class Running {
     const shards = shardsOf(views);
     const onFault = (message: string, attempt: number): void => this.#told.log.warn(`the projector met a passing fault: ${message}`, { attempt });
     const thread = this.#projector = startProjectorThread({ events, views, masterKey: started(this.#masterKey), shards, owned: alone ? 'all' : [] }, onFault);
-    this.#awaiting = null;
+    thread.ended.catch((fault: unknown) => { this.#failed.abort(fault); });
     const stop = new AbortController();
     const holder = `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`;
     const sharing = alone ? Promise.resolve() : shareShards({
       views: started(this.#views), holder, shards, clock, sleep, signal: stop.signal,
       onChange: (owned) => {
-        this.#told.log.info('folds these shards now', { shards: owned.join(' ') });
+        if (owned.length === 0) this.#told.log.info('folds no shard now');
+        else this.#told.log.info('folds these shards now', { shards: owned.join(' ') });
         thread.own(owned);
       },
       onFault: (fault) => this.#told.log.warn('the leases of shards could not be renewed', { backend: 'views', fault }),
@@ -221,26 +258,30 @@ class Running {
     const workspaces = started(this.#workspaces);
     const unknown = place.workspaces.filter((id) => workspaces.keys(id) === null);
     if (unknown.length > 0) throw new OperatingError('badConfiguration', `the source may write to workspaces that do not exist: make each first (${unknown.map((id) => `throughline workspaces create ${id}`).join('; ')}), or correct workspaces= of --source`);
-    const ingesting = await this.#openIngest(place, maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES, workspaces);
-    this.#awaiting = null;
-    return ingesting;
+    return this.#openIngest(place, maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES, workspaces);
   };
-
-  /** For programs without an api; started first, so that who asks learns what a start waits for. */
-  readonly health = async (): Promise<Part> => this.#listen(healthApp(this.#ready, this.#metrics));
 
   readonly api = async (): Promise<Part> => {
     const { createApi } = await import('./api/app.ts');
     const { clock, sleep } = this.#io;
     const { log, version } = this.#told;
     const maxEventBytes = this.#options.maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES;
-    this.#awaiting = null;
-    return this.#listen(createApi({
+    this.#app = createApi({
       events: started(this.#events), views: started(this.#views), workspaces: started(this.#workspaces), door: this.#door, clock, metrics: this.#metrics, version, log,
       wait: (ms) => sleep(ms),
       limits: { maxEventBytes, maxBodyBytes: Math.max(BODY_BYTES_MAX, maxEventBytes) },
       ready: this.#ready,
-    }));
+    });
+    this.#tellStarted();
+    // What it answers from is stopped after it.
+    return { name: 'api', stop: () => started(this.#listening).stop() };
+  };
+
+  /** Last of all. */
+  readonly complete = async (): Promise<Part> => {
+    this.#awaiting = null;
+    this.#tellStarted();
+    return nothing('start');
   };
 
   // ---- what they are made of ---------------------------------------------------------------------------------------------
@@ -257,6 +298,7 @@ class Running {
     const ingest = createIngest({
       source, deadLetters, door: started(this.#door), keysOf: (workspace) => workspaces.keys(workspace), workspaces: place.workspaces, maxEventBytes, clock, sleep,
       onFault: (fault, { partition, ms, reason }) => this.#told.log.warn(`a partition stands still: ${reason}`, { backend: 'source', partition, ms, fault }),
+      onDeadLetters: ({ partition, count, codes }) => this.#told.log.warn('records were written to the dead letters (throughline dead-letters list)', { backend: 'source', partition, events: count, code: Object.keys(codes).sort().join(' ') }),
     });
     const stop = new AbortController();
     const ended = ingest.run(stop.signal);
@@ -274,25 +316,23 @@ class Running {
     };
   }
 
-  async #listen(app: Parameters<typeof listen>[0]): Promise<Part> {
-    const { host, port: wanted } = this.#options;
-    const { log, version, onListening } = this.#told;
-    const { url, port, stop } = await listen(app, { host, port: wanted });
-    onListening(url, port);
-    log.info('listening', { host, port, version, ...(this.#events === null ? {} : { storeId: this.#events.storeId }) });
-    return {
-      name: 'http',
-      stop: async () => {
-        await stop();
-        this.#metrics.close();
-      },
-    };
+  /** Once: an api serves before all of its program has started. */
+  #tellStarted(): void {
+    if (this.#toldStarted) return;
+    this.#toldStarted = true;
+    const { log, onStarted } = this.#told;
+    const { url, port } = started(this.#listening);
+    log.info('started', { storeId: started(this.#events).storeId });
+    onStarted?.(url, port);
   }
 
   async #await<T>(what: string, advice: string, backend: Backend, open: () => Promise<T>): Promise<T> {
     this.#awaiting = what;
-    const { signal, clock, sleep } = this.#io;
-    return awaited(what, advice, open, { signal, clock, sleep, onWait: ({ code, message }) => this.#told.log.warn(`waiting for ${what}: ${message}`, { backend, code }) });
+    const { clock, sleep } = this.#io;
+    const signal = AbortSignal.any([this.#io.signal, this.#failed.signal]);
+    const opened = await awaited(what, advice, open, { signal, clock, sleep, onWait: ({ code, message }) => this.#told.log.warn(`waiting for ${what}: ${message}`, { backend, code }) });
+    this.#awaiting = 'the rest of its parts';
+    return opened;
   }
 
   #noticing(backend: Backend): backends.OnNotice {
@@ -335,7 +375,7 @@ function projectorReasons(projector: ProjectorThread | null): readonly string[] 
   return trouble === null ? [] : [`the projector cannot fold: ${trouble}`];
 }
 
-const NOTICE_FIELDS = ['ms', 'attempt', 'code', 'partition', 'group', 'generation', 'shard', 'events', 'gap'] as const;
+const NOTICE_FIELDS = ['ms', 'attempt', 'code', 'partition', 'group', 'generation', 'shard', 'events', 'gap', 'error', 'topic', 'broker', 'waitMs'] as const;
 
 function nothing(name: string): Part { return { name, stop: () => Promise.resolve() }; }
 

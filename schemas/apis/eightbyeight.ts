@@ -225,6 +225,8 @@ const REFUSALS: readonly EightByEightCode[] = [
   'badRequest', 'dateRangeNotNull', 'startRangeNotNull', 'endRangeNotNull', 'endDateBeforeStartDate', 'filtersNotEmpty', 'iso8061WithTzFormat', 'maxInterval',
   'filterValuesNotEmpty', 'invalidFilterType', 'timezoneNotNull', 'invalidTimezone', 'invalidSortDirection', 'invalidSortField', 'invalidLimit', 'invalidCursor', 'cursorAndSortMismatch',
 ];
+/** Whatever is asked for under it is answered in this dialect. */
+export const EIGHT_BY_EIGHT_PREFIX = '/cidp/journey/api';
 export const EIGHT_BY_EIGHT_PATH = '/cidp/journey/api/v1';
 
 function search(of: { name: string; path: string; summary: string; description: string; filterNames: readonly string[]; row: z.ZodType; explode?: string; filter: { name: string; values: string[] } }) {

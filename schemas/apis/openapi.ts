@@ -78,7 +78,7 @@ export const MEDIA_TYPES: Readonly<Record<Format, string>> = { json: 'applicatio
 /** Every list endpoint takes it, whatever else it takes. */
 export const formatParameter = z.enum(FORMATS).optional().meta({ description: 'The form of the answer; the Accept header does the same.' });
 
-const ANY_REFUSALS = ['unauthorized', 'malformedUrl', 'internal'] as const;
+const ANY_REFUSALS = ['unauthorized', 'malformedUrl', 'internal', 'starting'] as const;
 const VIEW_REFUSALS = ['building', 'notYet', 'badPosition', 'foreignPosition', 'positionPastHead', 'viewsUnavailable'] as const;
 const BODY_REFUSALS = ['bodyTooLarge', 'unsupportedMediaType', 'malformedJson'] as const;
 

@@ -2,7 +2,7 @@
 // of each. What it answers with is in routes.ts; nothing here knows an endpoint.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
-import { eightByEight } from '../../schemas/apis/eightbyeight.ts';
+import { EIGHT_BY_EIGHT_PREFIX, eightByEight } from '../../schemas/apis/eightbyeight.ts';
 import { native } from '../../schemas/apis/native.ts';
 import { type Dialect, type Endpoint, type Format, formatParameter, MEDIA_TYPES } from '../../schemas/apis/openapi.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
@@ -16,7 +16,6 @@ import { type Opened, type Refused, refuse, Views } from './views.ts';
 const QUERY_BYTES_MAX = 256 * 1024;
 /** Read and dropped of a body that is too large, so that its sender gets to read why. */
 const DRAINED_BYTES_MAX = 32 * 1024 * 1024;
-const EIGHT_BY_EIGHT_PREFIX = '/cidp/journey/api';
 
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Cache-Control': 'no-store',

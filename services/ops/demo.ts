@@ -42,10 +42,10 @@ export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'st
     const key = made === '' ? await keyOf(options, line) : made;
     io.stdout.write(`Throughline serves ${url} from ${line.servers.length === 0 ? `the empty folder ${folder}` : `${line.servers.join(', ')}${line.data.length === 0 ? '' : ` and the folder ${folder}`}`}\n\n`);
     for (const file of ['example-day.ndjson', 'wxcc-captured.ndjson']) {
-      const code = await bring(options, line, join(options.root, 'test/fixtures', file), url, key);
+      const code = await bring(options, line, join(options.root, 'test/fixtures', file), url, key, io.signal);
       if (code !== 0) return io.signal.aborted ? 0 : 1;
     }
-    if (line.fromTopic && !(await arrived(options, line, () => server.exitCode === null, io))) return 1;
+    if (line.fromTopic && !(await arrived(options, line, () => server.exitCode === null, io))) return io.signal.aborted ? 0 : 1;
     await show(url, key, io);
     if (options.exit || io.signal.aborted) return 0;
     io.stdout.write(`\nServing ${url} (documentation: ${url}/docs) until Ctrl-C ...\n`);
@@ -109,10 +109,15 @@ async function keyOf(options: DemoOptions, line: Line): Promise<string> {
 }
 
 /** Onto the topic where there is one, else over HTTP. */
-async function bring(options: DemoOptions, line: Line, file: string, url: string, key: string): Promise<number> {
+async function bring(options: DemoOptions, line: Line, file: string, url: string, key: string, signal: AbortSignal): Promise<number> {
   const args = line.fromTopic ? ['publish', file] : ['import', file, '--to', url];
   const child = spawn(options.node, [options.main, ...args], { stdio: 'inherit', env: { ...line.environment, THROUGHLINE_API_KEY: line.fromTopic ? '' : key } });
+  // What is started just after Ctrl-C hears nothing of it, and would wait for a server that has ended.
+  const end = (): void => { child.kill('SIGTERM'); };
+  signal.addEventListener('abort', end, { once: true });
+  if (signal.aborted) end();
   const [code] = (await once(child, 'close')) as [number | null];
+  signal.removeEventListener('abort', end);
   return code ?? 1;
 }
 

@@ -2,7 +2,7 @@
 // adapter knows what to look at in its server or folder; here is what has to agree between them.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { examine, nameOf, type SourcePlace, openViews } from '../backends.ts';
+import { examine, nameOf, openViews, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
 import type { EventStore, Finding, ViewStore } from '../ports.ts';

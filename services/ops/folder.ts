@@ -2,7 +2,7 @@
 // or alone.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { checkOwner, type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
+import { type EventsPlace, openEvents, openViewsOf, type ViewsPlace } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { masterKeyOf, Workspaces } from '../workspaces.ts';
@@ -42,7 +42,7 @@ export async function openLog(place: EventsPlace, mode: Mode, io: Pick<Io, 'rand
 export async function openStores(places: Places, mode: Mode, io: Pick<Io, 'clock' | 'random'>): Promise<Stores> {
   const log = await openLog(places.events, mode, io);
   try {
-    const views = await openOwnViews(places.views, log, io);
+    const views = await openViewsOf(log.events, places.views, { clock: io.clock });
     return {
       ...log, views,
       close: async () => {
@@ -52,18 +52,6 @@ export async function openStores(places: Places, mode: Mode, io: Pick<Io, 'clock
     };
   } catch (fault) {
     await log.close();
-    throw fault;
-  }
-}
-
-/** The views of these events. Throws foreignStore where they are of others. */
-export async function openOwnViews(place: ViewsPlace, { events }: Pick<EventLog, 'events'>, { clock }: Pick<Io, 'clock'>): Promise<ViewStore> {
-  const views = await openViews(place, { clock });
-  try {
-    await checkOwner(views, events);
-    return views;
-  } catch (fault) {
-    await views.close();
     throw fault;
   }
 }

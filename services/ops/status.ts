@@ -2,13 +2,13 @@
 // as well as when nothing runs. What cannot be known prints `?`.
 import { statfs } from 'node:fs/promises';
 import { readRecorded } from '../../schemas/recorded.ts';
-import { openSource, shardsOf, type SourcePlace } from '../backends.ts';
+import { openSource, openViewsOf, shardsOf, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
 import type { EventStore, Generation, Position, Tally, ViewStore } from '../ports.ts';
 import { SHARD_LEASES, sumDigests } from '../shards.ts';
 import { Workspaces } from '../workspaces.ts';
-import { openLog, openOwnViews } from './folder.ts';
+import { openLog } from './folder.ts';
 import { sumRejections } from './inspect.ts';
 import { bytes, count, type Io, orExplain, print, printable, printJson, table } from './terminal.ts';
 
@@ -110,7 +110,7 @@ async function orWhy<T>(read: () => Promise<T>): Promise<{ readonly value: T | n
 }
 
 async function readViews(options: Options<'status'>, events: EventStore, workspaces: readonly string[], io: Io): Promise<{ readonly groups: readonly GroupStatus[]; readonly counted: ReadonlyMap<string, Counted> }> {
-  const views = await openOwnViews(options.views, { events }, io);
+  const views = await openViewsOf(events, options.views, { clock: io.clock });
   try {
     const groups: GroupStatus[] = [];
     for (const group of GROUPS) groups.push(await readGroup(group, events, views, shardsOf(options.views), io));

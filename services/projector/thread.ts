@@ -1,6 +1,6 @@
 // The projector's thread as the programs see it: what it last told, which shards it is to fold, and a way to stop it.
 import { Worker } from 'node:worker_threads';
-import { OperatingError } from '../errors.ts';
+import { ERROR_CODES, type ErrorCode, OperatingError } from '../errors.ts';
 import type { GroupProgress } from './projector.ts';
 import type { FromProjector, ProjectorThreadData, ToProjector } from './worker.ts';
 
@@ -47,7 +47,7 @@ export function startProjectorThread(data: ProjectorThreadData, onFault: (messag
           return;
         case 'recovered': trouble = null; return;
         case 'stopped': resolve(); return;
-        case 'failed': reject(new OperatingError('storeUnavailable', `the projector stopped: ${message.message}`, { cause: message.stack }));
+        case 'failed': reject(faultOf(message.fault));
       }
     });
     worker.on('error', reject);
@@ -81,3 +81,23 @@ export function startProjectorThread(data: ProjectorThreadData, onFault: (messag
     },
   };
 }
+
+// ---- faults between threads ----------------------------------------------------------------------------------------------
+
+/** An error as a message can hold it: of one that is cloned, its class and its code are lost. */
+export interface ToldFault { readonly operating: boolean; readonly name: string; readonly code: string | null; readonly message: string; readonly stack: string | undefined; readonly cause: ToldFault | null }
+
+export function toldOf(fault: unknown): ToldFault {
+  const error = fault instanceof Error ? fault : new Error(String(fault));
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
+  return { operating: error instanceof OperatingError, name: error.name, code, message: error.message, stack: error.stack, cause: error.cause === undefined ? null : toldOf(error.cause) };
+}
+
+/** The same again: an operating error is one, and of any other it is kept what it was and where it arose. */
+export function faultOf({ operating, name, code, message, stack, cause: behind }: ToldFault): Error {
+  const cause = behind === null ? {} : { cause: faultOf(behind) };
+  if (operating && isErrorCode(code)) return new OperatingError(code, message, cause);
+  return Object.assign(new Error(message, cause), { name, stack }, code === null ? {} : { code });
+}
+
+function isErrorCode(code: string | null): code is ErrorCode { return code !== null && Object.hasOwn(ERROR_CODES, code); }

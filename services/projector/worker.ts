@@ -11,7 +11,7 @@ import { OperatingError } from '../errors.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { loadWorkspaceKeys } from '../workspaces.ts';
 import { backOff, type GroupProgress, type ProjectorOptions, ROOM, runProjector } from './projector.ts';
-import { isEmbedded } from './thread.ts';
+import { isEmbedded, toldOf, type ToldFault } from './thread.ts';
 
 export interface ProjectorThreadData {
   readonly events: EventsPlace;
@@ -27,7 +27,7 @@ export type FromProjector =
   /** After faults: it folds again. */
   | { readonly kind: 'recovered' }
   | { readonly kind: 'stopped' }
-  | { readonly kind: 'failed'; readonly code: string | null; readonly message: string; readonly stack: string | undefined };
+  | { readonly kind: 'failed'; readonly fault: ToldFault };
 
 /** Workspaces whose keys are kept; each remembers up to some 10 MB of hashes when it is busy, so that few of them are. */
 const KEYS_MAX = 64;
@@ -156,8 +156,7 @@ export async function runWorker(data: ProjectorThreadData, port: NonNullable<typ
     await events?.close();
     tell({ kind: 'stopped' });
   } catch (fault) {
-    const error = fault instanceof Error ? fault : new Error(String(fault));
-    tell({ kind: 'failed', code: fault instanceof OperatingError ? fault.code : null, message: error.message, stack: error.stack });
+    tell({ kind: 'failed', fault: toldOf(fault) });
   }
   progress.close();
   port.close();

@@ -10,7 +10,7 @@ process.exitCode = await runProgram(
   'serve',
   { events: { kind: 'sqlite', folder }, views: { kind: 'sqlite', folder }, host: '127.0.0.1', port: 0, maxEventBytes: DEFAULT_MAX_EVENT_BYTES, logLevel: 'warn', apiKey: 'bench-key-0123456789abcdef', masterKey: null },
   processIo(listenToProcess(log)),
-  { log, version: 'bench', onListening: (_url, port) => { process.send?.(port); } },
+  { log, version: 'bench', onStarted: (_url, port) => { process.send?.(port); } },
   { fold: mode === 'fold' },
 );
 process.disconnect();

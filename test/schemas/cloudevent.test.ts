@@ -360,6 +360,12 @@ describe('decodeMessage', () => {
     }
   });
 
+  test('says that nothing came where nothing came: a body over HTTP, a tombstone on a topic', () => {
+    const reason = (message: Message): unknown => decodeMessage(message, { binding: message.binding, maxEventBytes: DEFAULT_MAX_EVENT_BYTES });
+    expect(reason(http({ 'content-type': STRUCTURED }, ''))).toMatchObject({ decoded: { rejection: { code: 'notJson', reason: 'the body is empty' } } });
+    expect(reason(kafka({ 'content-type': STRUCTURED }))).toMatchObject({ decoded: { rejection: { code: 'notJson', reason: 'the record is empty' } } });
+  });
+
   test('the data is a view of the very bytes received', () => {
     const body = Buffer.from(`{${BASE_JSON},"data":{"a":1}}`);
     const decoded = decodeStructured(body, OPTIONS);

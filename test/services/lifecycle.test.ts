@@ -4,6 +4,7 @@ import { answers, createReadiness } from '../../services/health.ts';
 import { createLog, type Log } from '../../services/log.ts';
 import { createMetrics } from '../../services/metrics.ts';
 import { OperatingError } from '../../services/errors.ts';
+import { faultOf, toldOf } from '../../services/projector/thread.ts';
 
 const never = (): Promise<void> => new Promise(() => undefined);
 const sleepUntilAbort = (_: number, signal?: AbortSignal): Promise<void> => new Promise((resolve) => { signal?.addEventListener('abort', () => resolve(), { once: true }); });
@@ -27,6 +28,7 @@ describe('a process', () => {
     const running = run(starts, { signal: ending.signal, log, sleep: sleepUntilAbort });
     ending.abort();
     expect(await running).toBe(0);
+    expect(said).toEqual(['told to end', 'all has ended well']);
     expect(trail.slice(0, 1)).toEqual(['+store']);
     expect(trail.filter((step) => step.startsWith('-'))).toEqual(trail.filter((step) => step.startsWith('+')).map((step) => step.replace('+', '-')).reverse());
   });
@@ -97,11 +99,14 @@ describe('a server that is away at the start', () => {
 
   test('does not keep a process that is told to end, with 0, though its opening hangs', async () => {
     const { options, ending } = world();
-    const log: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+    const said: unknown[] = [];
+    const log: Log = { debug: () => undefined, info: (message, fields = {}) => said.push([message, fields]), warn: () => undefined, error: () => undefined };
     const start = async (): Promise<Part> => awaited('Redis', 'start it', () => new Promise<Part>(() => undefined), options);
     const running = run([start], { signal: ending.signal, log, sleep: sleepUntilAbort });
     ending.abort();
     expect(await running).toBe(0);
+    // No fault of a server's: nothing is said of one.
+    expect(said).toEqual([['told to end before all had started', {}], ['all has ended well', {}]]);
   });
 });
 
@@ -155,6 +160,26 @@ describe('the log', () => {
     expect(parsed()[0]).toMatchObject({ fault: { code: 'storeFull', message: 'the disk is full', cause: { name: 'SyntaxError' } } });
     expect(lines.join('')).not.toContain('ana@');
   });
+
+  test('says where a programmer\'s error arose, and nothing of where the causes of an operating error did', () => {
+    const log = createLog('info', (line) => lines.push(line));
+    const refused = Object.assign(new Error('connect'), { code: 'ECONNREFUSED', cause: new TypeError('behind it') });
+    log.warn('waiting', { fault: new OperatingError('storeUnavailable', 'Redis is away', { cause: refused }) });
+    log.error('a bug', { fault: new TypeError('x is not a function', { cause: new OperatingError('storeBusy', 'busy', { cause: refused }) }) });
+    expect(parsed().map(({ fault }) => fault)).toEqual([
+      { name: 'OperatingError', code: 'storeUnavailable', message: 'Redis is away', cause: { name: 'Error', code: 'ECONNREFUSED', cause: { name: 'TypeError' } } },
+      { name: 'TypeError', at: expect.arrayContaining([expect.stringContaining('lifecycle.test.ts')]), cause: { name: 'OperatingError', code: 'storeBusy', message: 'busy', cause: { name: 'Error', code: 'ECONNREFUSED', cause: { name: 'TypeError' } } } },
+    ]);
+  });
+});
+
+test('a fault that ended the thread of the projector is told with its code, its cause and where it arose', () => {
+  const cause = Object.assign(new Error('gone'), { code: 'ECONNRESET' });
+  const across = (fault: unknown): Error => faultOf(structuredClone(toldOf(fault)));
+  expect(across(new OperatingError('storeCorrupt', 'torn', { cause }))).toMatchObject({ name: 'OperatingError', code: 'storeCorrupt', message: 'torn', retriable: false, cause: { code: 'ECONNRESET' } });
+  const bug = new TypeError('x is not a function');
+  expect(across(bug)).toMatchObject({ name: 'TypeError', stack: bug.stack });
+  expect(across(bug)).not.toBeInstanceOf(OperatingError);
 });
 
 test('metrics show what the door and the groups say when they are asked, and requests by their pattern', async () => {

@@ -1,10 +1,12 @@
 // The programs, started in this process over one data folder, a topic in memory where Kafka would be: which parts each has,
 // what each says of itself, and how each ends.
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { MemoryBroker } from '../../services/adapters/memory-source.ts';
-import { parseSourceUrl, type SourcePlace } from '../../services/backends.ts';
+import { parseSourceUrl, parseViewsUrl, type SourcePlace, type ViewsPlace } from '../../services/backends.ts';
 import { OperatingError } from '../../services/errors.ts';
 import { sleep } from '../../services/lifecycle.ts';
 import { createLog } from '../../services/log.ts';
@@ -20,6 +22,8 @@ const DAY = { dateRange: { start: '2026-03-02T00:00:00+02:00', end: '2026-03-02T
 interface Started {
   /** Null while it does not listen yet. */
   url(): string | null;
+  /** Whether it said that it does what it is for. */
+  hasStarted(): boolean;
   readonly said: string[];
   readonly log: string[];
   end(): Promise<number>;
@@ -44,14 +48,15 @@ describe('the programs', () => {
     const said: string[] = [];
     const log: string[] = [];
     let at: string | null = null;
+    let didStart = false;
     const io: Io = {
       stdout: { write: (text: string) => said.push(text) }, stderr: { write: (text: string) => said.push(text) }, stdin: (async function* none() { /* nothing */ })(), isTty: false, signal: ending.signal,
       clock: { now: () => Date.now() }, random: (size) => randomBytes(size), sleep, fetch,
     };
-    const code = runProgram(program, { events: place, views: place, host: '127.0.0.1', port: 0, logLevel: 'info', apiKey: TEST_KEY, masterKey: null, ...more }, io, { log: createLog('info', (line) => log.push(line)), version: 'test', onListening: (url) => { at = url; } }, seams);
+    const code = runProgram(program, { events: place, views: place, host: '127.0.0.1', port: 0, logLevel: 'info', apiKey: TEST_KEY, masterKey: null, ...more }, io, { log: createLog('info', (line) => log.push(line)), version: 'test', onListening: (url) => { at = url; }, onStarted: () => { didStart = true; } }, seams);
     code.catch(() => undefined);
     const started: Started = {
-      url: () => at, said, log, code,
+      url: () => at, hasStarted: () => didStart, said, log, code,
       end: () => {
         ending.abort();
         return code;
@@ -75,6 +80,15 @@ describe('the programs', () => {
     broker.createTopic('calls.dead-letter', 3);
     return { place: parsed.place, broker, seams: { open: { openSource: async ({ topic, group }) => broker.source({ topic, group }), openTopic: async (_, name) => broker.topic(name), ensureTopic: async () => undefined } } };
   }
+  /** A Redis on a port where nothing listens. */
+  async function nobodyThere(): Promise<ViewsPlace> {
+    const free = createServer().listen(0, '127.0.0.1');
+    await once(free, 'listening');
+    const parsed = parseViewsUrl(`redis://127.0.0.1:${String((free.address() as AddressInfo).port)}`);
+    free.close();
+    if (parsed.kind !== 'place') throw new Error(parsed.problems.join());
+    return parsed.place;
+  }
   const publish = (broker: MemoryBroker, texts: readonly string[]): Promise<void> => broker.topic('calls').write(texts.map((text) => ({ key: Buffer.from((/"identity":"([^"]*)"/.exec(text) ?? [])[1] ?? ''), value: Buffer.from(text), headers: HEADERS })));
 
   test('ingest, project and api, each of its own, do over one folder what serve does', async () => {
@@ -97,6 +111,10 @@ describe('the programs', () => {
     const taken = await metrics(ingest);
     for (const line of [`throughline_ingest_received_total ${String(lines.length + 1)}`, 'throughline_ingest_recorded_total 183', 'throughline_ingest_duplicates_total 1']) expect(taken).toContain(`${line}\n`);
     expect(taken).toMatch(/throughline_topic_gap\{partition="2"\} \d+\n/);
+    expect(taken).toContain('throughline_ingest_partitions 3\n');
+    expect(ingest.log.map((line) => JSON.parse(line) as unknown)).toContainEqual(expect.objectContaining({ level: 'warn', backend: 'source', events: 1, code: 'notJson', partition: expect.any(Number) }));
+    broker.deleteTopic('calls');
+    await until('its readiness says so', async () => String((await ingest.readyz()).reasons) === 'the topic cannot be read: there is no such topic');
     expect(await metrics(project)).toMatch(/throughline_group_events\{group="journeys"\} 183\n[^]*throughline_group_shards\{group="journeys"\} 1\n/);
     expect(await fetch(`${project.url() ?? ''}/journeys`)).toMatchObject({ status: 404 });
     expect(await fetch(`${project.url() ?? ''}/healthz`, { method: 'POST' })).toMatchObject({ status: 405 });
@@ -121,6 +139,110 @@ describe('the programs', () => {
     expect(await project.readyz()).toEqual({ status: 503, reasons: [expect.stringMatching(/^waiting for the data folder /)] });
     expect(await fetch(`${project.url() ?? ''}/healthz`)).toMatchObject({ status: 200 });
     expect(await project.end()).toBe(0);
+    expect(project.hasStarted()).toBe(false);
+  });
+
+  test.each(['serve', 'api'] as const)('%s that waits for a server says so, and refuses everything else for now, each path in its own dialect', async (program) => {
+    const waiting = start(program, newFolder(), { views: await nobodyThere() });
+    await until('it waits for the views', async () => String((await waiting.readyz()).reasons).includes('waiting for Redis'));
+    const at = waiting.url() ?? '';
+    expect(await fetch(`${at}/healthz`)).toMatchObject({ status: 200 });
+    const native = await fetch(`${at}/events`, { method: 'POST', headers: HEADERS, body: lines[0] ?? '' });
+    expect([native.status, native.headers.get('retry-after'), await json(native)]).toEqual([503, '1', { errors: [{ code: 'starting', message: expect.any(String) }] }]);
+    const search = await fetch(`${at}/cidp/journey/api/v1/journeys/search`, { method: 'POST', body: JSON.stringify(DAY) });
+    expect([search.status, search.headers.get('retry-after'), await json(search)]).toEqual([503, '1', { errors: [expect.objectContaining({ errorCode: 'starting', suggestion: expect.any(String) })] }]);
+    expect(waiting.hasStarted()).toBe(false);
+    expect(await waiting.end()).toBe(0);
+    const [told] = waiting.log.map((line) => JSON.parse(line) as { msg: string; fault?: unknown }).filter(({ msg }) => msg === 'told to end before all had started');
+    expect([waiting.said, told?.fault]).toEqual([[], undefined]);
+  });
+
+  test.each(['serve', 'api'] as const)('%s whose port is taken makes nothing and says no key', async (program) => {
+    const data = join(newFolder(), 'none');
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    try {
+      const refused = start(program, data, { port: (taken.address() as AddressInfo).port, apiKey: null });
+      await expect(refused.code).rejects.toMatchObject({ code: 'portTaken' });
+      expect([refused.said, existsSync(data)]).toEqual([[], false]);
+    } finally {
+      taken.close();
+    }
+  });
+
+  test('serve answers queries while its topic is away, and is not ready before that is there', async () => {
+    const { place, broker, seams } = kafka();
+    let away = true;
+    const ensureTopic = (): Promise<void> => (away ? Promise.reject(new OperatingError('sourceUnavailable', 'refused')) : Promise.resolve());
+    const serve = start('serve', newFolder(), { source: place }, { open: { ...seams.open, ensureTopic } });
+    await until('it serves', () => serve.hasStarted());
+    expect(await fetch(`${serve.url() ?? ''}/sources`, { headers: { 'x-api-key': TEST_KEY } })).toMatchObject({ status: 200 });
+    await until('it waits for the topic', async () => String((await serve.readyz()).reasons).includes('waiting for Kafka'));
+    expect((await serve.readyz()).status).toBe(503);
+    away = false;
+    await ready(serve);
+    await publish(broker, lines.slice(0, 5));
+    await until('it is recorded', async () => (await (await fetch(`${serve.url() ?? ''}/metrics`)).text()).includes('throughline_door_recorded_total 5\n'));
+    expect(await serve.end()).toBe(0);
+  });
+
+  test('what ends at once with the wrong master key never says that it has started', async () => {
+    const data = newFolder();
+    const api = start('api', data);
+    await ready(api);
+    expect(await api.end()).toBe(0);
+    const { place, seams } = kafka();
+    for (const program of [start('project', data, { masterKey: randomBytes(32) }), start('ingest', data, { masterKey: randomBytes(32), source: place }, seams)]) {
+      await expect(program.code).rejects.toMatchObject({ code: 'badMasterKey' });
+      expect([program.hasStarted(), program.log.some((line) => line.includes('"msg":"started"'))]).toEqual([false, false]);
+    }
+  });
+
+  /** A folder whose views were made. */
+  async function served(data: string): Promise<void> {
+    const serve = start('serve', data);
+    await until('its views are made', async () => serve.hasStarted() && (await (await fetch(`${serve.url() ?? ''}/metrics`)).text()).includes('throughline_group_gap{group="persons"} 0\n'));
+    expect(await serve.end()).toBe(0);
+  }
+
+  test('no program starts on views of another store', async () => {
+    const [ours, others] = [newFolder(), newFolder()];
+    await ready(start('api', ours));
+    await served(others);
+    const { place, seams } = kafka();
+    const views = { kind: 'sqlite', folder: others } as const;
+    for (const program of [start('project', ours, { views }), start('api', ours, { views }), start('ingest', ours, { views, source: place }, seams), start('serve', ours, { views })]) {
+      await expect(program.code).rejects.toMatchObject({ code: 'foreignStore', message: expect.stringContaining('were folded from event store') });
+      expect(program.hasStarted()).toBe(false);
+    }
+  });
+
+  test('a damaged view ends project with 1, and the log says which fault it was', async () => {
+    const data = newFolder();
+    await served(data);
+    writeFileSync(join(data, 'views', 'journeys-1-0.sqlite'), 'no database at all, but long enough to be looked at');
+    const project = start('project', data);
+    expect(await project.code).toBe(1);
+    const fault = project.log.map((line) => JSON.parse(line) as { msg: string; fault?: { code?: string } }).find(({ msg }) => msg === 'a part ended by itself')?.fault;
+    expect(fault).toMatchObject({ name: 'OperatingError', code: 'storeCorrupt', message: expect.stringContaining('is damaged') });
+    // A serve that still waits for its topic does not wait any longer.
+    const { place, seams } = kafka();
+    const ensureTopic = (): Promise<void> => Promise.reject(new OperatingError('sourceUnavailable', 'refused'));
+    const waiting = start('serve', data, { source: place }, { open: { ...seams.open, ensureTopic } });
+    await expect(waiting.code).rejects.toMatchObject({ code: 'storeCorrupt' });
+  });
+
+  test('a program logs when it is told to end and that it has, and a second project that no shard is left for it', async () => {
+    const data = newFolder();
+    await ready(start('api', data));
+    const first = start('project', data);
+    await until('the first folds', () => first.log.join('').includes('folds these shards now'));
+    const second = start('project', data);
+    await until('the second has none', () => second.log.join('').includes('"msg":"folds no shard now"'));
+    expect(second.log.join('')).not.toContain('"shards":""');
+    expect(await second.end()).toBe(0);
+    const said = second.log.map((line) => (JSON.parse(line) as { msg: string }).msg);
+    expect([said.includes('told to end'), said.at(-1)]).toEqual([true, 'all has ended well']);
   });
 
   test('ingest does not start for a workspace that is not there, and says how to make it', async () => {
@@ -133,7 +255,7 @@ describe('the programs', () => {
   test('a source that stops for good ends the process, with 1', async () => {
     const data = newFolder();
     const { place, seams } = kafka();
-    const stopped: Source = { follow: () => Promise.reject(new OperatingError('sourceUnavailable', 'the consumer has stopped')), gaps: async () => [], close: async () => undefined };
+    const stopped: Source = { follow: () => Promise.reject(new OperatingError('sourceUnavailable', 'the consumer has stopped')), assigned: () => [], trouble: () => null, gaps: async () => [], close: async () => undefined };
     const serve = start('serve', data, { source: place }, { open: { ...seams.open, openSource: async () => stopped } });
     expect(await serve.code).toBe(1);
     expect(serve.log.join('')).toContain('the consumer has stopped');
@@ -142,7 +264,7 @@ describe('the programs', () => {
   test('a scrape goes on without what the brokers do not say', async () => {
     const data = newFolder();
     const { place, seams } = kafka();
-    const hung: Source = { follow: ({ signal }) => new Promise((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); }), gaps: () => Promise.reject(new OperatingError('sourceUnavailable', 'away')), close: async () => undefined };
+    const hung: Source = { follow: ({ signal }) => new Promise((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }); }), assigned: () => [], trouble: () => null, gaps: () => Promise.reject(new OperatingError('sourceUnavailable', 'away')), close: async () => undefined };
     const serve = start('serve', data, { source: place }, { fold: false, open: { ...seams.open, openSource: async () => hung } });
     await ready(serve);
     const text = await (await fetch(`${serve.url() ?? ''}/metrics`)).text();
