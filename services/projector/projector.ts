@@ -249,20 +249,22 @@ async function inLanes<T>(items: readonly T[], lanes: number, work: (item: T) =>
 
 /** An event as it was read, and interpreted when it is folded. */
 class Read implements Gathered {
+  readonly position: Position;
+  readonly identity: string;
   readonly workspace: string;
-  readonly #event: RecordedEvent;
-  #kept: Interpreted | null = null;
+  /** As it was recorded, until it is kept interpreted. */
+  #held: RecordedEvent | Interpreted;
 
   constructor(event: RecordedEvent, workspace: string) {
-    this.#event = event;
+    this.position = event.position;
+    this.identity = event.stream;
     this.workspace = workspace;
+    this.#held = event;
   }
 
-  get position(): Position { return this.#event.position; }
-  get identity(): string { return this.#event.stream; }
-  get interpreted(): Interpreted { return this.#kept ?? interpret(readRecorded(this.#event)).interpreted; }
+  get interpreted(): Interpreted { return 'stream' in this.#held ? interpret(readRecorded(this.#held)).interpreted : this.#held; }
 
-  keep(): void { this.#kept = this.interpreted; }
+  keep(): void { this.#held = this.interpreted; }
 }
 
 /** An event of an identity; the other categories are folded by groups to come. */
