@@ -4,8 +4,8 @@
 import type { EventStoreDbPlace } from './adapters/eventstoredb.ts';
 import type { KafkaPlace } from './adapters/kafka.ts';
 import type { RedisPlace } from './adapters/redis.ts';
-import { OperatingError } from './errors.ts';
-import type { Clock, EventStore, Finding, Generation, RandomBytes, Source, Topic, ViewStore } from './ports.ts';
+import { foreignStore, liveOf } from './generations.ts';
+import type { Clock, EventStore, Finding, RandomBytes, Source, Topic, ViewStore } from './ports.ts';
 import { isWorkspaceId } from '../schemas/identity.ts';
 
 export interface FolderPlace { readonly kind: 'sqlite'; readonly folder: string }
@@ -69,24 +69,19 @@ export async function ensureTopic(place: SourcePlace, name: string): Promise<voi
   await ensureKafkaTopic(place, name, 'as source');
 }
 
-/** The views of these events: views say whose they are, and whoever reads or writes them beside another store would mix two histories. Throws foreignStore. */
+/** The views of these events. Throws foreignStore. */
 export async function openViewsOf(events: Pick<EventStore, 'storeId'>, ...opening: Parameters<typeof openViews>): Promise<ViewStore> {
   const views = await openViews(...opening);
   try {
     for (const group of ['journeys', 'persons'] as const) {
-      const live = await views.live(group);
-      const generation = live === null ? undefined : (await views.generations(group)).find(({ id }) => id === live);
-      if (generation !== undefined && generation.storeId !== events.storeId) throw foreignStore(generation, events.storeId);
+      const generation = await liveOf(views, group);
+      if (generation !== null && generation.storeId !== events.storeId) throw foreignStore(generation, events.storeId);
     }
     return views;
   } catch (fault) {
     await views.close();
     throw fault;
   }
-}
-
-export function foreignStore({ group, storeId }: Pick<Generation, 'group' | 'storeId'>, ours: string): OperatingError {
-  return new OperatingError('foreignStore', `the views of "${group}" were folded from event store ${storeId}, but this is ${ours}: give these views their own store, or these events empty views (another prefix= or database, another folder)`);
 }
 
 /** What `doctor` asks of a backend by itself. Never throws for what it finds. */

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { anonymousStreams, apiKeyId, hashApiKey, isWorkspaceId, makeApiKey, sameHash, unwrapSecret, type WorkspaceId, workspaceKeys, type WorkspaceKeys, workspaceOfStream, wrapSecret } from '../schemas/identity.ts';
 import type { EventsPlace } from './backends.ts';
 import { OperatingError } from './errors.ts';
+import { jsonOf } from './json.ts';
 import type { Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent } from './ports.ts';
 
 // ---- what is said: events, their fold, and who may say what ---------------------------------------------------------
@@ -194,7 +195,7 @@ function unwrap(state: WorkspaceState, masterKey: Uint8Array): WorkspaceKeys { r
 /** Whether the master key opens the secret in the event that made a workspace. */
 export function secretOpens(created: Pick<RecordedEvent, 'type' | 'data'>, masterKey: Uint8Array): boolean {
   if (created.type !== TYPES.created) return false;
-  const { data } = createdSchema.safeParse(JSON.parse(Buffer.from(created.data).toString('utf8')));
+  const { data } = createdSchema.safeParse(jsonOf(created.data));
   return data !== undefined && unwrapSecret(data.secret, masterKey) !== null;
 }
 

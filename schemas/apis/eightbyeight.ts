@@ -227,7 +227,7 @@ const REFUSALS: readonly EightByEightCode[] = [
 ];
 /** Whatever is asked for under it is answered in this dialect. */
 export const EIGHT_BY_EIGHT_PREFIX = '/cidp/journey/api';
-export const EIGHT_BY_EIGHT_PATH = '/cidp/journey/api/v1';
+export const EIGHT_BY_EIGHT_PATH = `${EIGHT_BY_EIGHT_PREFIX}/v1`;
 
 function search(of: { name: string; path: string; summary: string; description: string; filterNames: readonly string[]; row: z.ZodType; explode?: string; filter: { name: string; values: string[] } }) {
   const body = searchRequest(of.filterNames);

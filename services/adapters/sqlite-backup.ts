@@ -9,6 +9,7 @@ import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { OperatingError } from '../errors.ts';
+import { jsonOf } from '../json.ts';
 import { guarded } from './sqlite-file.ts';
 import { databasesOf } from './sqlite-folder.ts';
 
@@ -155,12 +156,4 @@ function readManifest(from: string): Manifest {
   const odd = parsed.data.files.find(({ name }) => !/^(views\/)?[A-Za-z0-9_-]+\.(sqlite|key)$/.test(name));
   if (odd !== undefined) throw new OperatingError('fileUnreadable', `${file} names a file that no backup holds: ${JSON.stringify(odd.name)}`);
   return parsed.data;
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

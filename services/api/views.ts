@@ -3,6 +3,7 @@
 import { type NativeCode, nativeProblem } from '../../schemas/apis/native.ts';
 import type { Problem } from '../../schemas/apis/openapi.ts';
 import { OperatingError } from '../errors.ts';
+import { liveOf } from '../generations.ts';
 import type { Clock, EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
 import { shardOf } from '../shards.ts';
 
@@ -93,16 +94,10 @@ export class Views {
     const known = this.#pointers.get(group);
     if (known !== undefined && now - known.readAt < POINTER_MS && now >= known.readAt) return known.generation;
     // Stored before it is awaited: requests of the same moment share one read.
-    const generation = this.#readLive(group);
+    const generation = liveOf(this.#options.views, group);
     this.#pointers.set(group, { readAt: now, generation });
     generation.catch(() => this.#pointers.delete(group));
     return generation;
-  }
-
-  async #readLive(group: Group): Promise<Generation | null> {
-    const id = await this.#options.views.live(group);
-    if (id === null) return null;
-    return (await this.#options.views.generations(group)).find((generation) => generation.id === id) ?? null;
   }
 
   #handle(group: Group, generation: Generation, shard: number): Promise<View> {

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { examine, nameOf, openViews, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
+import { FOREIGN_ADVICE, liveOf } from '../generations.ts';
 import type { EventStore, Finding, ViewStore } from '../ports.ts';
 import { masterKeyOf, Workspaces } from '../workspaces.ts';
 import { openLog } from './folder.ts';
@@ -94,14 +95,13 @@ const ADVICE: Readonly<Record<string, string | undefined>> = {
   storeUnavailable: 'start its server, or correct its URL',
   storeLocked: 'end the process that holds it',
   badMasterKey: 'give the master key with which the workspaces were made',
-  foreignStore: 'give these views their own event store, or empty views',
+  foreignStore: FOREIGN_ADVICE,
 };
 
 async function whoseViews(group: string, views: ViewStore, storeId: string): Promise<Finding> {
-  const live = await views.live(group);
-  const generation = (await views.generations(group)).find(({ id }) => id === live);
-  if (generation === undefined) return warn(`views of ${group}`, 'none yet', NO_VIEWS);
-  if (generation.storeId !== storeId) return bad(`views of ${group}`, `were folded from event store ${generation.storeId}`, 'give these views their own event store, or these events empty views (another prefix= or database, another folder)');
+  const generation = await liveOf(views, group);
+  if (generation === null) return warn(`views of ${group}`, 'none yet', NO_VIEWS);
+  if (generation.storeId !== storeId) return bad(`views of ${group}`, `were folded from event store ${generation.storeId}`, FOREIGN_ADVICE);
   return ok(`views of ${group}`, `generation ${String(generation.id)}, ${String(generation.shards)} shard${generation.shards === 1 ? '' : 's'}, of this event store`);
 }
 

@@ -9,6 +9,7 @@ import { workspaceOfStream } from '../../schemas/identity.ts';
 import { type EventsPlace, nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
+import { jsonOf } from '../json.ts';
 import type { EventStore, NewEvent, RecordedEvent } from '../ports.ts';
 import { masterKeyOf, secretOpens } from '../workspaces.ts';
 import type { Element } from './elements.ts';
@@ -33,14 +34,6 @@ function printed({ stream, revision, id, type, metadata, data }: RecordedEvent):
 export function isExported({ bytes }: Element): boolean {
   const value = jsonOf(bytes);
   return typeof value === 'object' && value !== null && 'stream' in value && 'revision' in value && !('specversion' in value);
-}
-
-function jsonOf(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(Buffer.from(bytes).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }
 
 function lineOf({ line, bytes }: Element): Line {

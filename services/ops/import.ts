@@ -12,6 +12,7 @@ import { type EventsPlace, nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { Door } from '../door.ts';
 import { OperatingError } from '../errors.ts';
+import { jsonOf } from '../json.ts';
 import { DEFAULT_WORKSPACE } from '../workspaces.ts';
 import { type Element, elementsOf, longestSpelling, sizeOfFile, whoseEvent } from './elements.ts';
 import { isExported, takeLog } from './export.ts';
@@ -295,14 +296,6 @@ class ServerSink implements Sink {
       this.#counts[result] += 1;
       if (result === 'rejected' && line !== undefined) this.#rejects.add(line.element, { code: code ?? 'unknown', attribute: attribute ?? null, reason: message ?? '' });
     }
-  }
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }
 

@@ -9,6 +9,7 @@ import { nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { dryRun, factsOf } from '../door.ts';
 import { OperatingError } from '../errors.ts';
+import { liveOf } from '../generations.ts';
 import type { RecordedEvent } from '../ports.ts';
 import { SECRET_BYTES, type Workspaces } from '../workspaces.ts';
 import { type Element, elementsOf, longestSpelling } from './elements.ts';
@@ -235,11 +236,10 @@ async function journeysOf(stores: Stores, keys: WorkspaceKeys, interactions: rea
 
 /** Those of the documents that are there, with their keys, in the view that is live; a workspace's stand in one of its shards. */
 async function loadLive({ views }: Stores, { id: workspace }: WorkspaceKeys, group: 'journeys' | 'persons', keys: readonly string[]): Promise<readonly (readonly [key: string, text: string])[]> {
-  const live = await views.live(group);
-  const generation = (await views.generations(group)).find(({ id }) => id === live);
+  const generation = await liveOf(views, group);
   const found: [string, string][] = [];
-  for (let shard = 0; keys.length > 0 && shard < (generation?.shards ?? 0); shard += 1) {
-    const view = await views.view(group, live ?? 0, shard);
+  for (let shard = 0; generation !== null && keys.length > 0 && shard < generation.shards; shard += 1) {
+    const view = await views.view(group, generation.id, shard);
     (await view.load(keys.map((key) => `${workspace}/${key}`))).forEach((text, i) => { if (text !== null) found.push([keys[i] ?? '', text]); });
   }
   return found;

@@ -4,7 +4,8 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import type { Clause, Generation, Position, SearchQuery, SearchResult, SearchRow, Tally, View, ViewStore } from '../../services/ports.ts';
-import { at, commitOf, commitWith, DAY, EVERYTHING, find, is, keysOf, MONDAY, record } from '../support/views.ts';
+import { until } from '../support/serve.ts';
+import { at, commitOf, commitWith, DAY, EVERYTHING, find, is, keysOf, MONDAY, record, tenCommits } from '../support/views.ts';
 
 export interface Made {
   readonly store: ViewStore;
@@ -187,6 +188,11 @@ function commitsContract(made: () => Made): void {
       expect(await view.commit(commitWith({ expected: at(1), position: at(2), role: 'live' }))).toEqual({ kind: 'committed' });
       await live(store());
       expect(await view.commit(commitWith({ expected: at(2), position: at(3), role: 'live' }))).toEqual({ kind: 'moved', position: at(2), live: 2 });
+    });
+
+    test('a reader sees what another process committed, however warm its cache', async () => {
+      const { view: writer } = await live(store());
+      await tenCommits(writer, await (await made().again()).view('journeys', 1, 0));
     });
 
     test('G3: two writers take turns, and neither builds on what the other has changed since', async () => {
@@ -574,9 +580,9 @@ function leasesContract(made: () => Made): void {
     const store = (): ViewStore => made().store;
     const held = async (prefix = ''): Promise<string[]> => (await store().leases(prefix)).map(({ name, holder }) => `${name}: ${holder}`);
     /** Lets the short leases run out: by the clock where the store was given one, else it looks again until they have. */
-    const until = async (come: () => Promise<boolean>): Promise<void> => {
+    const ranOut = async (come: () => Promise<boolean>): Promise<void> => {
       made().advance?.(SHORT_MS);
-      while (!(await come())) await new Promise((resolve) => { setTimeout(resolve, SHORT_MS / 8); });
+      await until('the short leases have run out', come);
     };
 
     test('one holder has it at a time, and the same takes it again', async () => {
@@ -595,7 +601,7 @@ function leasesContract(made: () => Made): void {
 
     test('runs out by itself, and is another\'s then', async () => {
       await store().lease('shard/0', 'a', SHORT_MS);
-      await until(() => store().lease('shard/0', 'b', LONG_MS));
+      await ranOut(() => store().lease('shard/0', 'b', LONG_MS));
       expect(await store().lease('shard/0', 'a', LONG_MS)).toBe(false);
       expect(await held()).toEqual(['shard/0: b']);
     });
@@ -603,7 +609,7 @@ function leasesContract(made: () => Made): void {
     test('one that ran out stands in no list', async () => {
       await store().lease('shard/0', 'a', SHORT_MS);
       await store().lease('shard/1', 'a', LONG_MS);
-      await until(async () => (await held()).length === 1);
+      await ranOut(async () => (await held()).length === 1);
       expect(await held()).toEqual(['shard/1: a']);
       expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(true);
     });
@@ -613,7 +619,7 @@ function leasesContract(made: () => Made): void {
       await store().lease('shard/1', 'a', LONG_MS);
       // Both are a's still, or nobody's: nobody else asked.
       expect([await store().lease('shard/0', 'a', LONG_MS), await store().lease('shard/1', 'a', SHORT_MS)]).toEqual([true, true]);
-      await until(() => store().lease('shard/1', 'b', LONG_MS));
+      await ranOut(() => store().lease('shard/1', 'b', LONG_MS));
       expect(await store().lease('shard/0', 'b', LONG_MS)).toBe(false);
     });
 

@@ -550,6 +550,15 @@ describe('export, and the way back', () => {
     expect(await records(sqlite(copy))).toEqual([]);
   });
 
+  test('a workspace of which nothing can be read is refused as one whose secret does not open', async () => {
+    const { data, file } = await two();
+    await exported(data, file);
+    writeFileSync(file, readFileSync(file, 'utf8').split('\n').map((text, i) => (i === 0 ? JSON.stringify({ ...json(text), data: 'not JSON' }) : text)).join('\n'));
+    const io = world();
+    expect(await importVerb(asked('import', [file, '--data', join(newFolder(), 'copy')], keyOf(data)), io)).toBe(1);
+    expect(io.err()).toMatch(/does not open the secret of workspace default.*\(badMasterKey\)/);
+  });
+
   test('a store with a workspace of that name of its own is left as it is', async () => {
     const { data, file } = await two();
     await exported(data, file);

@@ -49,16 +49,6 @@ async function workOf(view: SqliteView, act: () => Promise<unknown>): Promise<Sq
 }
 
 describe('several on one folder', () => {
-  test('a reader sees what another process committed, however warm its cache', async () => {
-    const writer = await openLive();
-    const reader = await (await open()).view('journeys', 1, 0);
-    for (let count = 1; count <= 10; count += 1) {
-      await writer.commit(commitOf(count, [record(`k${count}`, MONDAY + count * DAY / 4, { medium: ['m'] }, [{ state: ['s'] }])]));
-      expect(await reader.position()).toBe(at(count));
-      for (const query of [{}, { clauses: [is('medium', 'm')] }, { sub: [is('state', 's')] }]) expect((await find(reader, query)).total).toBe(count);
-    }
-  });
-
   test('G5: a reader beside a busy writer sees documents, index and position of one commit', async () => {
     const view = await openLive();
     const commits = 150;

@@ -37,3 +37,12 @@ export async function find(view: View, query: Partial<SearchQuery> = {}): Promis
 export async function keysOf(view: View, query: Partial<SearchQuery> = {}): Promise<string[]> {
   return (await find(view, query)).rows.map(({ key }) => key);
 }
+
+/** Ten commits over three days; after each the reader, whatever it has kept, sees all that was committed. */
+export async function tenCommits(writer: View, reader: View): Promise<void> {
+  for (let count = 1; count <= 10; count += 1) {
+    await writer.commit(commitOf(count, [record(`k${count}`, MONDAY + count * DAY / 4, { medium: ['m'] }, [{ state: ['s'] }])]));
+    expect(await reader.position()).toBe(at(count));
+    for (const query of [{}, { clauses: [is('medium', 'm')] }, { sub: [is('state', 's')] }]) expect((await find(reader, query)).total).toBe(count);
+  }
+}
