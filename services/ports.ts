@@ -198,6 +198,8 @@ export interface SearchResult {
 /** What one commit may hold: documents and records together, and the length of the documents' JSON. */
 export interface CommitSize { readonly changes: number; readonly bytes: number }
 
+export interface Walked { readonly documents: readonly { readonly key: string; readonly value: string }[]; readonly next: string | null }
+
 export interface View {
   readonly generation: Generation;
   readonly shard: number;
@@ -212,12 +214,27 @@ export interface View {
   digest(): Promise<string>;
   /** JSON texts in the order of the keys, null where there is none. One snapshot. */
   load(keys: readonly string[]): Promise<readonly (string | null)[]>;
+  /**
+   * Some of all documents, in an order of the store's own: from the beginning (null) or from where the answer before
+   * left off. One that stands from the first call to the last is given at least once. `next` is null at the end.
+   */
+  walk(from: string | null, limit: number): Promise<Walked>;
   /** Documents with from <= key < to, in key order, in a space declared as ordered. */
   scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]>;
   commit(commit: Commit): Promise<CommitResult>;
   /** `documentSpace` names the documents to bring along: row.document is that of key `<workspace>/<documentSpace>/<row.key>`, read in the same snapshot. */
   search(query: SearchQuery, documentSpace: string): Promise<SearchResult>;
   stats(): Promise<{ readonly documents: number; readonly records: number; readonly bytes: number }>;
+}
+
+/** How long a hold stands at most: readers see nothing of it, and what is committed late is visible late (design.md section 5). */
+export const HOLD_MS = 2000;
+/** Commits are held up for a promotion. */
+export interface Hold {
+  /** The live generation that is held. */
+  readonly generation: number;
+  /** As often as one likes, also when it has ended by itself. */
+  release(): Promise<void>;
 }
 
 /** Counts of what the door saw, by workspace and source; a crash may lose the last second. */
@@ -239,8 +256,15 @@ export interface ViewStore {
   generations(group: string): Promise<readonly Generation[]>;
   live(group: string): Promise<number | null>;
   createGeneration(generation: Omit<Generation, 'id' | 'createdAt'>): Promise<Generation>;
-  /** Flips the pointer if it stands at `from`; answers whether it did. */
-  promote(group: string, from: number | null, to: number): Promise<boolean>;
+  /** The generation that was live before the one that is; null while there was none, and when it is dropped. */
+  previous(group: string): Promise<number | null>;
+  /** Flips the pointer if it stands at `from`, and, with a hold, only while that stands; answers whether it did. */
+  promote(group: string, from: number | null, to: number, hold?: Hold): Promise<boolean>;
+  /**
+   * Lets no commit to the live generation through, in any of its shards: each answers `held`. It ends when it is released,
+   * with whoever took it, and after HOLD_MS. Null while another stands, a commit is taking long, or nothing is live.
+   */
+  hold(group: string): Promise<Hold | null>;
   /** Drops a generation that is not live; false when it is. */
   dropGeneration(group: string, id: number): Promise<boolean>;
   /**
@@ -256,6 +280,8 @@ export interface ViewStore {
   /** Adds (counts are summed, lastSeen is the later). */
   addTallies(tallies: readonly Tally[]): Promise<void>;
   tallies(workspace: string): Promise<readonly Tally[]>;
+  /** Bytes by which the views may still grow, as far as the store can tell; null where it cannot. */
+  free(): Promise<number | null>;
   close(): Promise<void>;
 }
 

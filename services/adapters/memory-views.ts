@@ -2,7 +2,7 @@
 // indexed adapters are compared with.
 import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
-import type { Clause, Clock, Commit, CommitResult, Generation, Position, SearchQuery, SearchResult, SearchRow, Tally, View, ViewStore } from '../ports.ts';
+import { type Clause, type Clock, type Commit, type CommitResult, type Generation, type Hold, HOLD_MS, type Position, type SearchQuery, type SearchResult, type SearchRow, type Tally, type View, type ViewStore, type Walked } from '../ports.ts';
 import { OperatingError } from '../errors.ts';
 import { checkCommit, checkQuery, compareText, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
 
@@ -10,6 +10,9 @@ interface StoredRecord { readonly state: RecordState; readonly chunks: ReadonlyM
 interface Group {
   readonly generations: Map<number, { readonly generation: Generation; readonly views: readonly MemoryView[] }>;
   live: number | null;
+  previous: number | null;
+  /** Whether commits to the live generation are held now. */
+  isHeld(): boolean;
   /** Ids given so far: an id is never given twice, also after its generation was dropped. */
   made: number;
 }
@@ -18,6 +21,7 @@ export class MemoryViewStore implements ViewStore {
   readonly #clock: Clock;
   readonly #groups = new Map<string, Group>();
   readonly #tallies = new Map<string, Map<string, Tally>>();
+  readonly #holds = new Map<string, { readonly hold: Hold; readonly endsMs: number }>();
   readonly #leases = new Map<string, { readonly holder: string; readonly endsMs: number }>();
 
   constructor(options: { readonly clock?: Clock } = {}) {
@@ -41,12 +45,32 @@ export class MemoryViewStore implements ViewStore {
     return made;
   }
 
-  async promote(group: string, from: number | null, to: number): Promise<boolean> {
+  async previous(group: string): Promise<number | null> {
+    const { previous, generations } = this.#group(group);
+    return previous !== null && generations.has(previous) ? previous : null;
+  }
+
+  async promote(group: string, from: number | null, to: number, hold?: Hold): Promise<boolean> {
     const found = this.#group(group);
-    if (found.live !== from) return false;
+    if (found.live !== from || (hold !== undefined && !this.#isHeld(group, hold))) return false;
     if (!found.generations.has(to)) throw new OperatingError('viewMissing', `generation ${to} of ${group} does not exist`);
     found.live = to;
+    found.previous = from;
     return true;
+  }
+
+  async hold(group: string): Promise<Hold | null> {
+    const { live } = this.#group(group);
+    if (live === null || this.#isHeld(group)) return null;
+    const hold: Hold = { generation: live, release: async () => { if (this.#holds.get(group)?.hold === hold) this.#holds.delete(group); } };
+    this.#holds.set(group, { hold, endsMs: this.#clock.now() + HOLD_MS });
+    return hold;
+  }
+
+  /** Whether any stands, or the one given. */
+  #isHeld(group: string, hold?: Hold): boolean {
+    const standing = this.#holds.get(group);
+    return standing !== undefined && standing.endsMs > this.#clock.now() && (hold === undefined || standing.hold === hold);
   }
 
   async dropGeneration(group: string, id: number): Promise<boolean> {
@@ -94,12 +118,14 @@ export class MemoryViewStore implements ViewStore {
     return [...(this.#tallies.get(workspace)?.values() ?? [])].sort((a, b) => compareText(a.source, b.source));
   }
 
+  async free(): Promise<number | null> { return null; }
+
   async close(): Promise<void> {
     // Nothing is held open.
   }
 
   #group(name: string): Group {
-    const group = this.#groups.get(name) ?? { generations: new Map(), live: null, made: 0 };
+    const group = this.#groups.get(name) ?? { generations: new Map(), live: null, previous: null, made: 0, isHeld: () => this.#isHeld(name) };
     this.#groups.set(name, group);
     return group;
   }
@@ -133,6 +159,11 @@ class MemoryView implements View {
     return keys.map((key) => this.#documents.get(key) ?? null);
   }
 
+  async walk(from: string | null, limit: number): Promise<Walked> {
+    const keys = [...this.#documents.keys()].filter((key) => from === null || key > from).sort(compareText).slice(0, limit);
+    return { documents: keys.map((key) => ({ key, value: this.#documents.get(key) ?? '' })), next: keys.length < limit ? null : keys.at(-1) ?? null };
+  }
+
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {
     const end = scanEnd(this.generation, from, to);
     const keys = [...this.#documents.keys()].filter((key) => key >= from && key < end).sort(compareText).slice(0, limit);
@@ -143,6 +174,7 @@ class MemoryView implements View {
     checkCommit(this.generation, commit);
     const { live, generations } = this.#group;
     const mine = generations.has(this.generation.id) && (live === this.generation.id) === (commit.role === 'live');
+    if (mine && commit.role === 'live' && this.#group.isHeld()) return { kind: 'held' };
     if (!mine || this.#position !== commit.expected) return { kind: 'moved', position: this.#position, live };
     // Staged first, so that a change that asserts leaves nothing behind.
     const staged = [...commit.records].map(([workspace, changes]) => [workspace, stage(this.#records.get(workspace), changes)] as const);

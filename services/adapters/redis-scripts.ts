@@ -75,8 +75,8 @@ local function refused(role, expected, lin, n, newlin, newn)
   if s[3] == newlin and s[4] == newn then return {'committed'} end
   if s[6] then return {'torn'} end
   if s[1] == 'gone' then return {'gone', s[2] or ''} end
+  if role == 'live' and redis.call('EXISTS', T .. 'h') == 1 then return {'held'} end
   if s[1] ~= role then return {'role', s[2] or ''} end
-  if redis.call('EXISTS', T .. 'h') == 1 then return {'held'} end
   if s[5] then return {'stage', s[5]} end
   if (s[2] or '') ~= expected then return {'moved', s[2] or ''} end
   if (s[3] or '') ~= lin or s[4] ~= n then return {'stale'} end
@@ -241,8 +241,21 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], 'role', '
 
 export const MAKE_SHARD = script(false, MAKE, 'return 1');
 
-/** epoch, token, milliseconds: no longer live, and held for as long as the pointer is on its way. */
+/** token, milliseconds: 1 held, 0 when another holds it or it is gone. */
+export const HOLD = script(false, TAG, `
+if redis.call('HGET', KEYS[1], 'role') == 'gone' then return 0 end
+if redis.call('GET', T .. 'h') == ARGV[1] or redis.call('SET', T .. 'h', ARGV[1], 'NX') then
+  redis.call('PEXPIRE', T .. 'h', ARGV[2])
+  return 1
+end
+return 0`);
+
+/**
+ * epoch, token, milliseconds, the token of a hold that must stand, or nothing: no longer live, and held for as long as the
+ * pointer is on its way. -1 when that hold has ended: a commit may have come since.
+ */
 export const DEMOTE = script(false, TAG, MAKE, `
+if ARGV[4] and ARGV[4] ~= '' and redis.call('GET', T .. 'h') ~= ARGV[4] then return -1 end
 local s = redis.call('HMGET', KEYS[1], 'role', 'epoch')
 if s[1] == 'gone' or tonumber(ARGV[1]) <= tonumber(s[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'role', 'build', 'epoch', ARGV[1])
@@ -306,7 +319,7 @@ if s[1] == ARGV[2] and s[2] == ARGV[3] then return 1 end
 if (s[1] or '') ~= ARGV[1] then return 0 end
 if s[2] ~= ARGV[3] then return -2 end
 if redis.call('HEXISTS', KEYS[1], 'g:' .. ARGV[2]) == 0 then return -1 end
-redis.call('HSET', KEYS[1], 'live', ARGV[2])
+redis.call('HSET', KEYS[1], 'live', ARGV[2], 'previous', ARGV[1])
 return 1`);
 
 /** id: a new epoch for the generation that is live; 0 when it is not. */
@@ -409,6 +422,21 @@ for _, part in ipairs(redis.call('ZRANGE', top, '[' .. first, to == '' and '+' o
 end
 local values = #keys == 0 and {} or redis.call('MGET', unpack(keys))
 return {head, names, values}`);
+
+/** cursor, prefix of documents' keys, count: the next cursor, then key and document of those found. */
+export const WALK_SLICE = script(true, HEAD, `
+local found = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[3])
+local out = {head, found[1]}
+for _, key in ipairs(found[2]) do
+  if string.sub(key, 1, #ARGV[2]) == ARGV[2] then
+    local v = redis.call('GET', key)
+    if v then
+      out[#out + 1] = string.sub(key, #ARGV[2] + 1)
+      out[#out + 1] = v
+    end
+  end
+end
+return out`);
 
 /** workspace, lineage, number: the days that commits after that number touched; all of them to a reader of another lineage. */
 export const OPEN_SEARCH = script(true, TAG, HEAD, `

@@ -9,11 +9,11 @@
 // Every write can be sent twice: the driver does so with what was on its way when a connection broke. A commit finds its
 // own lineage and number then and answers as it did; a seal its stage; a chunk that another one is next.
 import { OperatingError } from '../errors.ts';
-import type { Commit, CommitResult, CommitSize, Generation, Position, RandomBytes, SearchQuery, SearchResult, View } from '../ports.ts';
+import type { Commit, CommitResult, CommitSize, Generation, Position, RandomBytes, SearchQuery, SearchResult, View, Walked } from '../ports.ts';
 import { checkCommit, checkQuery, EMPTY_DIGEST, scanEnd } from './postings.ts';
 import { type Head, IndexReader, IndexWriter, type Plan, type Reply, type Shard, SPACE_WIDTH, type Standing, type ViewWork } from './redis-index.ts';
 import { damaged, TermIds } from './redis-pack.ts';
-import { APPLY_CHUNK, COMMIT, ENLIVEN, LOAD, MEASURE_SLICE, SCAN_SPACE, type Script, SEAL } from './redis-scripts.ts';
+import { APPLY_CHUNK, COMMIT, ENLIVEN, LOAD, MEASURE_SLICE, SCAN_SPACE, type Script, SEAL, WALK_SLICE } from './redis-scripts.ts';
 
 /**
  * Measured on two cores shared with the client (Redis 7.0, the bench's traffic): 136 changes, which is 32 journeys with
@@ -33,6 +33,7 @@ const CACHE_BYTES = 32 * 1024 * 1024;
 const SCAN_KEYS = 1_000;
 /** Memory is measured on so many keys a call: on all of a small view, on a sample of a large one, which is 3 % off (a keyspace is walked in the order of hashes). */
 const MEASURE_KEYS = 500;
+const WALKED_KEYS = 500;
 const MEASURED_KEYS = 20_000;
 const LOOKED_AT_KEYS = 100_000;
 
@@ -120,6 +121,22 @@ export class RedisView implements View {
     }
   }
 
+  /** The keys of the server are walked, those of other views too: at most so many of them a call. */
+  async walk(from: string | null, limit: number): Promise<Walked> {
+    const prefix = `${this.#place.tag}d`;
+    for (let cursor = from ?? '0';;) {
+      const { head, rest: [next, ...found] } = await this.#read(WALK_SLICE, [cursor, prefix, Math.min(limit, WALKED_KEYS)], []);
+      if (head.stage !== null) {
+        await this.#settle();
+        continue;
+      }
+      cursor = String(next);
+      const texts = (found as readonly Buffer[]).map(String);
+      const documents = Array.from({ length: texts.length / 2 }, (_, i) => ({ key: texts[2 * i]!, value: texts[2 * i + 1]! }));
+      if (documents.length > 0 || cursor === '0') return { documents, next: cursor === '0' ? null : cursor };
+    }
+  }
+
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {
     const end = scanEnd(this.generation, from, to);
     const space = from.split('/', 2).join('/');
@@ -189,7 +206,8 @@ export class RedisView implements View {
       const plan = await this.#writer.plan(commit, base);
       const { target } = this.generation;
       const next = this.#next(commit, plan, base);
-      const [status, position] = plan.chunks.length > 1 && target !== null && commit.position < target
+      const isUnread = commit.role === 'build' || (target !== null && commit.position < target);
+      const [status, position] = plan.chunks.length > 1 && isUnread
         ? await this.#stage(commit, plan, base, next) : await this.#write(commit, plan, base, next);
       stands = status === 'committed';
       if (stands) {

@@ -16,11 +16,11 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { OperatingError } from '../errors.ts';
-import type { Clock, Finding, Generation, RandomBytes, Tally, ViewStore } from '../ports.ts';
+import { type Clock, type Finding, type Generation, type Hold, HOLD_MS, type RandomBytes, type Tally, type ViewStore } from '../ports.ts';
 import { compareText, mergeTally } from './postings.ts';
 import type { Reply } from './redis-index.ts';
 import {
-  BEGIN_DROP, BEGIN_PROMOTION, CLAIM, CREATE_GENERATION, DEMOTE, ENLIVEN, EXPIRE_SLICE, FLIP, LEASE, LEASES, MAKE_SHARD, MARK_GONE, RELEASE, type Script, TALLY, UNHOLD,
+  BEGIN_DROP, BEGIN_PROMOTION, CLAIM, CREATE_GENERATION, DEMOTE, ENLIVEN, EXPIRE_SLICE, FLIP, HOLD, LEASE, LEASES, MAKE_SHARD, MARK_GONE, RELEASE, type Script, TALLY, UNHOLD,
 } from './redis-scripts.ts';
 import { type Link, RedisView } from './redis-view.ts';
 
@@ -60,8 +60,6 @@ const RECONNECT_MAX_MS = 1_000;
 /** A reader is told at once that Redis is away; a writer's commands outlast a connection that broke. */
 const READ_RETRIES = 1;
 const WRITE_RETRIES = 3;
-/** As long as a pointer may take to flip; after that the shards of the old generation may be taken up again. */
-const HOLD_MS = 2_000;
 const PROMOTION_ATTEMPTS = 5;
 /**
  * Keys of a dropped generation go by themselves after this time: readers who hold it finish first (they read the pointer
@@ -142,12 +140,12 @@ function addressOf({ nodes }: RedisPlace): string { return nodes.map(({ host, po
 
 class Connection implements Link {
   readonly client: Client;
-  readonly #address: string;
+  readonly address: string;
   isClosed = false;
 
   constructor(client: Client, address: string) {
     this.client = client;
-    this.#address = address;
+    this.address = address;
   }
 
   close(): void {
@@ -162,7 +160,7 @@ class Connection implements Link {
     try {
       return await this.client.callBuffer(command, script.sha, ...rest) as Reply;
     } catch (error) {
-      if (!messageOf(error).startsWith('NOSCRIPT')) throw operating(error, this.#address);
+      if (!messageOf(error).startsWith('NOSCRIPT')) throw operating(error, this.address);
     }
     // A server that was started anew, or a master that took over, does not know it yet.
     return this.#asked(this.client.callBuffer(fallback, script.lua, ...rest));
@@ -176,7 +174,7 @@ class Connection implements Link {
     try {
       return await reply as Reply;
     } catch (error) {
-      throw operating(error, this.#address);
+      throw operating(error, this.address);
     }
   }
 }
@@ -262,16 +260,37 @@ export class RedisViewStore implements ViewStore {
     return { ...generation, id };
   }
 
-  async promote(group: string, from: number | null, to: number): Promise<boolean> {
+  async previous(group: string): Promise<number | null> {
+    const [previous] = await this.#reading.call('HMGET', [this.#group(group), 'previous']) as readonly (Buffer | null)[];
+    return previous == null || previous.length === 0 || !(await this.#stored(group, 'g:')).has(Number(previous)) ? null : Number(previous);
+  }
+
+  /** Each shard has its hold in a key of its own; those that were taken go when one is another's. */
+  async hold(group: string): Promise<Hold | null> {
+    const live = await this.live(group);
+    const stored = live === null ? undefined : (await this.#stored(group, 'g:')).get(live);
+    if (live === null || stored === undefined) return null;
+    const hold = new ShardHold(live, this.#token(9), this.#tags(live, stored), this.#writing);
+    for (const tag of hold.tags) {
+      if (await this.#writing.run(HOLD, [`${tag}s`], [hold.token, HOLD_MS]) === 1) continue;
+      await hold.release();
+      return null;
+    }
+    // The time of all counts from the first.
+    return hold;
+  }
+
+  async promote(group: string, from: number | null, to: number, hold?: Hold): Promise<boolean> {
+    if (hold !== undefined && (!(hold instanceof ShardHold) || hold.generation !== from)) return false;
     for (let attempt = 1; attempt <= PROMOTION_ATTEMPTS; attempt += 1) {
-      const flipped = await this.#promote(group, from, to);
+      const flipped = await this.#promote(group, from, to, hold?.token ?? '');
       if (flipped !== 'again') return flipped;
     }
     throw new OperatingError('storeBusy', `others promote generations of ${group} at the same time`);
   }
 
   /** One epoch's try: see the head of this file. `again` when somebody took a later epoch. */
-  async #promote(group: string, from: number | null, to: number): Promise<boolean | 'again'> {
+  async #promote(group: string, from: number | null, to: number, held: string): Promise<boolean | 'again'> {
     const key = this.#group(group);
     const missing = (): OperatingError => new OperatingError('viewMissing', `generation ${to} of ${group} does not exist`);
     const epoch = await this.#writing.run(BEGIN_PROMOTION, [key], [from ?? '', to]) as number;
@@ -282,9 +301,10 @@ export class RedisViewStore implements ViewStore {
       const stored = id === null ? undefined : generations.get(id);
       return id === null || stored === undefined ? [] : this.#tags(id, stored);
     };
-    const token = this.#token(9);
+    const token = held === '' ? this.#token(9) : held;
     const old = tagsOf(from);
-    for (const tag of old) await this.#writing.run(DEMOTE, [`${tag}s`], [epoch, token, HOLD_MS]);
+    // Where one's hold has ended, those before it find out at their next commits that the pointer did not move.
+    for (const tag of old) if (await this.#writing.run(DEMOTE, [`${tag}s`], [epoch, token, HOLD_MS, held]) === -1) return false;
     const flipped = await this.#writing.run(FLIP, [key], [from ?? '', to, epoch]);
     if (flipped === 1) for (const tag of tagsOf(to)) await this.#writing.run(ENLIVEN, [`${tag}s`], [epoch]);
     for (const tag of old) await this.#writing.run(UNHOLD, [`${tag}s`], [token]);
@@ -378,6 +398,19 @@ export class RedisViewStore implements ViewStore {
     return pairs(found).map(([, text]) => readTally(text)).sort((a, b) => compareText(a.source, b.source));
   }
 
+  /** The least that a node has left, times the nodes: a Cluster's shards are spread over them. */
+  async free(): Promise<number | null> {
+    const nodes = this.#reading.client instanceof Cluster ? this.#reading.client.nodes('master') : [this.#reading.client];
+    const left: number[] = [];
+    for (const node of nodes) {
+      const info = await readInfo(node).catch((error: unknown) => { throw operating(error, this.#reading.address); });
+      const most = Number(info?.get('maxmemory') ?? 0) || Number(info?.get('total_system_memory') ?? 0);
+      if (info === null || most === 0) return null;
+      left.push(Math.max(0, most - Number(info.get('used_memory') ?? 0)));
+    }
+    return left.length === 0 ? null : Math.min(...left) * left.length;
+  }
+
   /** What is under way ends first. */
   async close(): Promise<void> {
     for (const view of this.#views.values()) await view.close();
@@ -400,6 +433,23 @@ export class RedisViewStore implements ViewStore {
   #group(group: string): string { return this.#control(`group:${group}`); }
   #tallies(workspace: string): string { return `{${this.#prefix}:tallies}${workspace}`; }
   #token(bytes: number): string { return Buffer.from(this.#random(bytes)).toString('base64url'); }
+}
+
+/** A token in a key of each shard, which goes by itself after HOLD_MS. */
+class ShardHold implements Hold {
+  readonly generation: number;
+  readonly token: string;
+  readonly tags: readonly string[];
+  readonly #link: Link;
+
+  constructor(generation: number, token: string, tags: readonly string[], link: Link) {
+    this.generation = generation;
+    this.token = token;
+    this.tags = tags;
+    this.#link = link;
+  }
+
+  async release(): Promise<void> { for (const tag of this.tags) await this.#link.run(UNHOLD, [`${tag}s`], [this.token]); }
 }
 
 function readTally(text: string): Tally { return JSON.parse(text.slice(text.indexOf(' ') + 1)) as Tally; }

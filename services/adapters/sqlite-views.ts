@@ -7,11 +7,11 @@
 // written with synchronous=NORMAL: a power cut may take the last commits, but whole ones and from the end, and as the
 // position goes with them the log folds them again. The control file, which cannot be refolded, is FULL.
 import assert from 'node:assert';
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { OperatingError } from '../errors.ts';
-import type { Clock, Commit, CommitResult, Generation, Position, SearchQuery, SearchResult, Tally, View, ViewStore } from '../ports.ts';
+import { type Clock, type Commit, type CommitResult, type Generation, type Hold, HOLD_MS, type Position, type SearchQuery, type SearchResult, type Tally, type View, type ViewStore, type Walked } from '../ports.ts';
 import { checkCommit, checkQuery, DecodedCache, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
 import { checkFormat, Connection, FORMAT, guarded, isBusy, openExisting } from './sqlite-file.ts';
 import { INDEX_SCHEMA, IndexReader, IndexWriter, Names, type ViewWork } from './sqlite-index.ts';
@@ -36,7 +36,7 @@ const CACHE_BYTES = 32 * 1024 * 1024;
 const CHECKPOINT_PAGES = 4_000;
 
 const CONTROL_SCHEMA = `
-  CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, live INTEGER, made INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, live INTEGER, made INTEGER NOT NULL, previous INTEGER) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS generations (name TEXT NOT NULL, id INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (name, id)) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS tallies (workspace TEXT NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (workspace, source)) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -63,10 +63,16 @@ export async function openSqliteViewStore(options: SqliteViewOptions): Promise<S
     db.exec(`PRAGMA page_size = ${PAGE_SIZE}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL`);
     const control = new Connection(db);
     const { user_version: format } = control.get<{ user_version: number }>('PRAGMA user_version')!;
-    // Two processes may come first: the second finds the tables made. Folders made before there were leases lack that table
-    // alone; the versions that made them do not mind it, so the format's number stays.
-    const complete = control.get("SELECT 1 FROM sqlite_schema WHERE name = 'leases'") !== undefined;
-    if (format === 0 || (format === FORMAT && !complete)) control.transaction('BEGIN IMMEDIATE', () => db.exec(CONTROL_SCHEMA));
+    // Two processes may come first: the second finds the tables made. Folders made before there were leases lack that table,
+    // and later ones the column of what was live before; the versions that made them mind neither, so the format's number stays.
+    const lacks = (sql: string): boolean => control.get(sql) === undefined;
+    const isOld = (): boolean => lacks("SELECT 1 FROM sqlite_schema WHERE name = 'leases'") || lacks("SELECT 1 FROM pragma_table_info('groups') WHERE name = 'previous'");
+    if (format === 0 || (format === FORMAT && isOld())) {
+      control.transaction('BEGIN IMMEDIATE', () => {
+        db.exec(CONTROL_SCHEMA);
+        if (isOld()) db.exec('ALTER TABLE groups ADD COLUMN previous INTEGER');
+      });
+    }
     checkFormat(file, db);
     return new SqliteViewStore(folder, control, options);
   });
@@ -100,18 +106,40 @@ export class SqliteViewStore implements ViewStore {
     const createdAt = new Date((this.#options.clock ?? Date).now()).toISOString();
     return this.#change(() => {
       // An id is never given twice, so that nobody mistakes a new file for one that was dropped.
-      const { made } = this.#control.get<{ made: number }>('INSERT INTO groups VALUES (?, NULL, 1) ON CONFLICT (name) DO UPDATE SET made = made + 1 RETURNING made', generation.group)!;
+      const { made } = this.#control.get<{ made: number }>('INSERT INTO groups (name, made) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET made = made + 1 RETURNING made', generation.group)!;
       const created: Generation = { ...generation, id: made, createdAt };
       this.#control.run('INSERT INTO generations VALUES (?, ?, ?)', generation.group, made, JSON.stringify(created));
       return created;
     });
   }
 
-  async promote(group: string, from: number | null, to: number): Promise<boolean> {
+  async previous(group: string): Promise<number | null> {
+    return guarded(this.#file, () => this.#control.get<{ previous: number }>(
+      'SELECT previous FROM groups JOIN generations ON generations.name = groups.name AND id = previous WHERE groups.name = ?', group)?.previous ?? null);
+  }
+
+  /** A hold is the write lock of the live files: while it stands no commit to them can be under way, and none be made before the pointer has moved. */
+  async promote(group: string, from: number | null, to: number, hold?: Hold): Promise<boolean> {
     return this.#change(() => {
       if (this.#generation(group, to) === null) throw new OperatingError('viewMissing', `generation ${to} of ${group} does not exist`);
-      return this.#control.run('UPDATE groups SET live = ? WHERE name = ? AND live IS ?', to, group, from) === 1;
+      if (hold !== undefined && !(hold instanceof FileHold && hold.stands)) return false;
+      return this.#control.run('UPDATE groups SET live = ?, previous = live WHERE name = ? AND live IS ?', to, group, from) === 1;
     });
+  }
+
+  async hold(group: string): Promise<Hold | null> {
+    const live = await this.live(group);
+    const stored = live === null ? null : guarded(this.#file, () => this.#generation(group, live));
+    if (live === null || stored === null) return null;
+    const hold = new FileHold(live);
+    for (let shard = 0; shard < stored.shards; shard += 1) {
+      const file = this.#path(group, live, shard);
+      // One that nothing was ever folded into has no file, and is made by its first commit alone.
+      if (existsSync(file) && !hold.take(file, this.#options.lockWaitMs ?? LOCK_WAIT_MS)) return null;
+    }
+    if ((await this.live(group)) === live) return hold;
+    await hold.release();
+    return null;
   }
 
   /** Readers that have the files open go on reading what they had: the names go, the files when the last one closes them. */
@@ -177,6 +205,11 @@ export class SqliteViewStore implements ViewStore {
       .map(({ body }) => JSON.parse(body) as Tally));
   }
 
+  async free(): Promise<number | null> {
+    const { bavail, bsize } = guarded(this.#file, () => statfsSync(this.#folder));
+    return bavail * bsize;
+  }
+
   async close(): Promise<void> {
     for (const view of this.#views.values()) view.close();
     this.#views.clear();
@@ -207,6 +240,42 @@ export class SqliteViewStore implements ViewStore {
 
   #path(group: string, generation: number, shard: number): string {
     return path.join(this.#folder, `${group}-${generation}-${shard}.sqlite`);
+  }
+}
+
+/** The write locks of a generation's files. They go with this process at the latest, by themselves after HOLD_MS. */
+class FileHold implements Hold {
+  readonly generation: number;
+  readonly #locked: DatabaseSync[] = [];
+  readonly #end: NodeJS.Timeout;
+  stands = true;
+
+  constructor(generation: number) {
+    this.generation = generation;
+    this.#end = setTimeout(() => { this.#release(); }, HOLD_MS).unref();
+  }
+
+  /** False where a commit has the lock for longer than is waited; then nothing is held any more. */
+  take(file: string, waitMs: number): boolean {
+    try {
+      const db = guarded(file, () => openExisting(file, { readOnly: false, timeout: waitMs }, ''));
+      this.#locked.push(db);
+      db.exec('BEGIN IMMEDIATE');
+      return this.stands;
+    } catch (error) {
+      this.#release();
+      if (isBusy(error)) return false;
+      throw error;
+    }
+  }
+
+  async release(): Promise<void> { this.#release(); }
+
+  #release(): void {
+    this.stands = false;
+    clearTimeout(this.#end);
+    // Closing one ends its transaction, and with it the lock.
+    for (const db of this.#locked.splice(0)) db.close();
   }
 }
 
@@ -271,6 +340,12 @@ export class SqliteView implements View {
 
   async load(keys: readonly string[]): Promise<readonly (string | null)[]> {
     return this.#read(({ reader }) => reader.documents(keys));
+  }
+
+  async walk(from: string | null, limit: number): Promise<Walked> {
+    const documents = this.#read(({ reader }) => reader.connection.all<{ key: string; value: string }>(
+      'SELECT key, value FROM documents WHERE key > ? ORDER BY key LIMIT ?', from ?? '', limit).map(({ key, value }) => ({ key, value })));
+    return { documents, next: documents.length < limit ? null : documents.at(-1)?.key ?? null };
   }
 
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {

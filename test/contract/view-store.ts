@@ -3,7 +3,7 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
-import type { Clause, Generation, Position, SearchQuery, SearchResult, SearchRow, Tally, View, ViewStore } from '../../services/ports.ts';
+import { type Clause, type Generation, HOLD_MS, type Position, type SearchQuery, type SearchResult, type SearchRow, type Tally, type View, type ViewStore } from '../../services/ports.ts';
 import { until } from '../support/serve.ts';
 import { at, commitOf, commitWith, DAY, EVERYTHING, find, is, keysOf, MONDAY, record, tenCommits } from '../support/views.ts';
 
@@ -34,6 +34,7 @@ export function viewStoreContract(name: string, make: () => Promise<Made>): void
     afterEach(async () => made.dispose());
 
     generationsContract(() => store);
+    holdsContract(() => made);
     commitsContract(() => made);
     documentsContract(() => store);
     searchContract(() => store);
@@ -84,6 +85,17 @@ async function live(store: ViewStore, shape: Partial<typeof SHAPE> = {}): Promis
   return new Driver(await store.view(generation.group, generation.id, 0));
 }
 
+async function walked(view: View, limit: number): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  let from: string | null = null;
+  do {
+    const { documents, next } = await view.walk(from, limit);
+    for (const { key, value } of documents) found[key] = value;
+    from = next;
+  } while (from !== null);
+  return found;
+}
+
 // ---- generations -------------------------------------------------------------------------------------------------------
 
 function generationsContract(store: () => ViewStore): void {
@@ -128,6 +140,21 @@ function generationsContract(store: () => ViewStore): void {
       expect((await store().createGeneration(SHAPE)).id).toBe(3);
     });
 
+    test('what was live before is remembered, until it is dropped', async () => {
+      const ids = [(await store().createGeneration(SHAPE)).id, (await store().createGeneration(SHAPE)).id, (await store().createGeneration(SHAPE)).id] as const;
+      expect(await store().previous('journeys')).toBeNull();
+      await store().promote('journeys', null, ids[0]);
+      expect(await store().previous('journeys')).toBeNull();
+      await store().promote('journeys', ids[0], ids[1]);
+      expect(await store().previous('journeys')).toBe(ids[0]);
+      expect(await store().promote('journeys', ids[0], ids[2])).toBe(false);
+      await store().promote('journeys', ids[1], ids[0]);
+      expect([await store().live('journeys'), await store().previous('journeys')]).toEqual([ids[0], ids[1]]);
+      await store().dropGeneration('journeys', ids[1]);
+      expect(await store().previous('journeys')).toBeNull();
+      expect(await store().previous('persons')).toBeNull();
+    });
+
     test('a reader that holds a dropped one finishes, a writer is told', async () => {
       const old = await live(store());
       await old.write({ documents: { 'acme/j/a': '1' }, records: { acme: [record('a', MONDAY)] } });
@@ -136,6 +163,80 @@ function generationsContract(store: () => ViewStore): void {
       expect(await old.view.load(['acme/j/a'])).toEqual(['1']);
       expect(await old.keys()).toEqual(['a']);
       expect(await old.view.commit(commitWith({ expected: old.position, position: at(9), role: 'build' }))).toEqual({ kind: 'moved', position: old.position, live: 2 });
+    });
+  });
+}
+
+// ---- holds -------------------------------------------------------------------------------------------------------------
+
+function holdsContract(made: () => Made): void {
+  describe('a hold', () => {
+    const store = (): ViewStore => made().store;
+    const emptyAt = (driver: Driver, count: number, role: 'live' | 'build' = 'live') => driver.view.commit(commitWith({ expected: driver.position, position: at(count), role }));
+
+    test('there is none where nothing is live', async () => {
+      expect(await store().hold('journeys')).toBeNull();
+    });
+
+    test('G5: lets no commit to the live generation through until it is released, and hinders no builder and no reader', async () => {
+      const driver = await live(store());
+      await driver.write({ documents: { 'acme/j/a': '1' } });
+      const next = await store().createGeneration(SHAPE);
+      const builder = new Driver(await store().view('journeys', next.id, 0));
+      const hold = await store().hold('journeys');
+      assert(hold !== null);
+      expect(hold.generation).toBe(1);
+      expect(await emptyAt(driver, 5)).toEqual({ kind: 'held' });
+      expect(await emptyAt(builder, 5, 'build')).toEqual({ kind: 'committed' });
+      expect(await driver.view.load(['acme/j/a'])).toEqual(['1']);
+      await hold.release();
+      expect(await emptyAt(driver, 5)).toEqual({ kind: 'committed' });
+      await hold.release();
+    });
+
+    test('one stands at a time, whoever asks', async () => {
+      await live(store());
+      const other = await made().again();
+      const hold = await store().hold('journeys');
+      expect(hold).not.toBeNull();
+      expect(await other.hold('journeys')).toBeNull();
+      await hold?.release();
+      const next = await other.hold('journeys');
+      expect(next).not.toBeNull();
+      // One that has ended takes nothing from the one that came after it.
+      await hold?.release();
+      expect(await store().hold('journeys')).toBeNull();
+      await next?.release();
+    });
+
+    test('G5: a promotion goes through under its own hold alone; the old generation takes no commit after it, the new one does', async () => {
+      const driver = await live(store());
+      const next = await store().createGeneration(SHAPE);
+      const ended = await store().hold('journeys');
+      await ended?.release();
+      assert(ended !== null);
+      expect(await store().promote('journeys', 1, next.id, ended)).toBe(false);
+      expect(await store().live('journeys')).toBe(1);
+      expect(await emptyAt(driver, 1)).toEqual({ kind: 'committed' });
+      driver.position = at(1);
+      const hold = await store().hold('journeys');
+      assert(hold !== null);
+      expect(await store().promote('journeys', 1, next.id, hold)).toBe(true);
+      await hold.release();
+      expect(await emptyAt(driver, 2)).toMatchObject({ kind: 'moved', live: next.id });
+      expect(await emptyAt(new Driver(await store().view('journeys', next.id, 0)), 2)).toEqual({ kind: 'committed' });
+    });
+
+    test('ends by itself: commits go on, and a promotion under it does not', async () => {
+      const driver = await live(store());
+      const next = await store().createGeneration(SHAPE);
+      const hold = await store().hold('journeys');
+      assert(hold !== null);
+      expect(await emptyAt(driver, 1)).toEqual({ kind: 'held' });
+      made().advance?.(HOLD_MS + 1);
+      await until('the hold has ended', async () => (await emptyAt(driver, 1)).kind === 'committed');
+      expect(await store().promote('journeys', 1, next.id, hold)).toBe(false);
+      expect(await store().live('journeys')).toBe(1);
     });
   });
 }
@@ -275,6 +376,18 @@ function documentsContract(store: () => ViewStore): void {
       await driver.write({ documents: { 'other/j/a': null }, records: { other: [{ key: 'a', state: null }] } });
       expect(await driver.keys()).toEqual(['a']);
       expect(await driver.keys({ workspace: 'other' })).toEqual([]);
+    });
+
+    test('are walked, each that stands at least once, and nothing of another shard or generation', async () => {
+      const driver = await live(store());
+      expect(await walked(driver.view, 7)).toEqual({});
+      const documents = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`acme/${i % 2 === 0 ? 'j' : 'scan'}/k${i}`, `{"is":"${i} é"}`]));
+      await driver.write({ documents });
+      await driver.write({ documents: { 'acme/j/k0': null, 'acme/j/k2': '"changed"' } });
+      await (await store().view('journeys', 1, 1)).commit(commitWith({ documents: new Map([['other/j/z', '1']]) }));
+      await (await store().view('journeys', (await store().createGeneration(SHAPE)).id, 0)).commit(commitWith({ role: 'build', documents: new Map([['acme/j/z', '1']]) }));
+      const { 'acme/j/k0': _gone, ...rest } = documents;
+      for (const limit of [1, 7, 1000]) expect(await walked(driver.view, limit)).toEqual({ ...rest, 'acme/j/k2': '"changed"' });
     });
 
     test('of an ordered space are scanned in key order, from the first to before the last', async () => {

@@ -11,6 +11,7 @@ import { OperatingError } from '../../services/errors.ts';
 import type { Commit, CommitSize, Position, View } from '../../services/ports.ts';
 import { type Arrival, CacheRoom, Target } from '../../services/projector/target.ts';
 import { arbitraryEvents, CONTEXT, event, MemoryDocuments } from '../support/facts.ts';
+import { through } from '../support/views.ts';
 
 const WORKSPACE = 'acme';
 assert(isWorkspaceId(WORKSPACE));
@@ -31,13 +32,6 @@ async function targetOn(view: View, projection: Projection, stepBytesMax = 1e7, 
   const target = new Target({ projection, view, role: 'live', cache: new CacheRoom(1e7), stepBytesMax, foldEvents });
   await target.resume();
   return target;
-}
-
-function through(view: View, more: Partial<View>): View {
-  return {
-    generation: view.generation, shard: view.shard, commitMax: view.commitMax, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys),
-    scan: (from, to, limit) => view.scan(from, to, limit), commit: (commit) => view.commit(commit), search: (query, space) => view.search(query, space), stats: () => view.stats(), ...more,
-  };
 }
 
 // ---- two workers -----------------------------------------------------------------------------------------------------

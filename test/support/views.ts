@@ -25,6 +25,15 @@ export function commitWith(given: Partial<Commit>): Commit {
   return { expected: null, position: at(1), role: 'live', documents: new Map(), records: new Map(), digest: '0'.repeat(32), ...given };
 }
 
+/** The same view, but for some of what it does. */
+export function through(view: View, more: Partial<View>): View {
+  return {
+    generation: view.generation, shard: view.shard, commitMax: view.commitMax, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys),
+    walk: (from, limit) => view.walk(from, limit), scan: (from, to, limit) => view.scan(from, to, limit), commit: (commit) => view.commit(commit),
+    search: (query, space) => view.search(query, space), stats: () => view.stats(), ...more,
+  };
+}
+
 /** The commit of that number in a row of them, counted from 1. */
 export function commitOf(count: number, records: readonly RecordChange[], documents: Readonly<Record<string, string | null>> = {}): Commit {
   return commitWith({ expected: count === 1 ? null : at(count - 1), position: at(count), documents: new Map(Object.entries(documents)), records: new Map([['acme', records]]), digest: String(count).padStart(32, '0') });
