@@ -60,6 +60,12 @@ const FLAGS = {
   code: { schema: z.string().regex(/^[A-Za-z0-9]{1,64}$/, 'must be the code of a rejection'), value: 'CODE', help: 'only those that were rejected with it' },
   maxEventBytes: { schema: integer(1024, 16 * 1024 * 1024), value: 'BYTES', help: 'largest event taken in' },
   logLevel: { schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), value: 'LEVEL', help: `least severe line logged: ${LOG_LEVELS.join(', ')}` },
+  dryRun: { schema: onOff, value: null, help: 'ends after the comparison' },
+  accept: { schema: onOff, value: null, help: 'promotes a generation that differs too' },
+  rollback: { schema: onOff, value: null, help: 'back to the generation before, which catches up first; one of another version answers as it is, marked stale' },
+  anew: { schema: onOff, value: null, help: 'starts over instead of taking up what a replay left that was interrupted or refused' },
+  forget: { schema: onOff, value: null, help: 'drops the generations that do not answer, the one kept for --rollback among them' },
+  rate: { schema: integer(1, 1_000_000), value: 'N', help: 'folds at most so many events a second' },
   exit: { schema: onOff, value: null, help: 'end after printing instead of serving on', variable: 'DEMO_EXIT' },
   apiKey: { schema: z.string().min(API_KEY_LENGTH_MIN, `must have at least ${String(API_KEY_LENGTH_MIN)} characters`), value: 'KEY', help: 'API key: of the server to talk to; for serve, the first key of the workspace made on first start', hidden: 'secret' },
   masterKey: { schema: secret, value: 'KEY', help: 'master key that wraps the secrets of workspaces, 32 bytes as hex or base64; left out, master.key in the data folder; needed where the events are on a server', hidden: 'secret' },
@@ -153,6 +159,11 @@ export const VERBS = {
   doctor: {
     help: 'looks at every backend that is named: reachable, version, settings, whose it is, clock, disk, keys; says what to do. Exit code 1 when something is bad',
     flags: ['data', 'events', 'views', 'source', 'json', 'masterKey'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events', 'views'],
+  },
+  replay: {
+    help: 'fold a group anew from the log beside the live generation, compare, promote: beside running programs, which notice nothing. A difference is shown and refused. Taken up again where it was interrupted',
+    actions: ['journeys', 'persons'], flags: ['data', 'events', 'views', 'dryRun', 'accept', 'rollback', 'anew', 'forget', 'rate', 'json', 'masterKey'],
+    defaults: { data: DATA_DEFAULT, dryRun: 'false', accept: 'false', rollback: 'false', anew: 'false', forget: 'false', json: 'false' }, stores: ['events', 'views'], secrets: true,
   },
   workspaces: {
     help: 'make and list workspaces; also beside a running serve', actions: ['create', 'list'],

@@ -1,6 +1,8 @@
-// Which generation of a group answers, and whose events it was folded from.
+// Which generation of a group answers and which one is folded, whose events it was folded from, and how another comes in its
+// place (design.md section 5).
+import type { Projection } from '../projections/projection.ts';
 import { OperatingError } from './errors.ts';
-import type { Generation, ViewStore } from './ports.ts';
+import type { EventStore, Generation, Position, ViewStore } from './ports.ts';
 
 /** Null while there is none, or when it was dropped between two looks. */
 export async function liveOf(views: ViewStore, group: string): Promise<Generation | null> {
@@ -13,4 +15,87 @@ export const FOREIGN_ADVICE = 'give these views their own event store, or these 
 /** Views say whose events they hold: whoever reads or writes them beside another store would mix two histories. */
 export function foreignStore({ group, storeId }: Pick<Generation, 'group' | 'storeId'>, ours: string): OperatingError {
   return new OperatingError('foreignStore', `the views of "${group}" were folded from event store ${storeId}, but this is ${ours}: ${FOREIGN_ADVICE}`);
+}
+
+// ---- what is to be folded ----------------------------------------------------------------------------------------------
+
+/**
+ * `live`: the one that answers. `build`: another version of the projection made that one, which goes on answering while
+ * this one is built. `none`: that one answers, and stays as it is, because a rollback or a newer program put it there.
+ */
+export interface ToFold { readonly generation: Generation; readonly role: 'live' | 'build' | 'none'; /** The one that was live when this was found. */ readonly live: number }
+
+/**
+ * What a program with this projection has to fold. Versions have no order: whether a program is newer than the views, or
+ * older, is told by what was live before. If that is a generation of this program's own version, somebody has gone on from
+ * it, or back from it, and a program that promoted its own again would take turns with another for ever.
+ */
+export async function toFold(views: ViewStore, events: EventStore, projection: Projection, shards: number): Promise<ToFold> {
+  const { group, version } = projection;
+  for (;;) {
+    const live = await views.live(group);
+    const generations = await views.generations(group);
+    const current = generations.find(({ id }) => id === live);
+    if (current !== undefined && current.storeId !== events.storeId) throw foreignStore(current, events.storeId);
+    if (current?.version === version) return { generation: current, role: 'live', live: current.id };
+    if (current === undefined) {
+      const made = await make(views, events, projection, shards);
+      // Two workers may start at once: the pointer moves for one of them, the other takes what is live then and leaves nothing behind.
+      if (!(await views.promote(group, live, made.id))) await views.dropGeneration(group, made.id);
+      continue;
+    }
+    const previous = await views.previous(group);
+    const ours = generations.filter((one) => one.version === version && one.storeId === events.storeId);
+    if (ours.some(({ id }) => id === previous)) return { generation: current, role: 'none', live: current.id };
+    const begun = ours.find(({ id }) => id > current.id);
+    if (begun !== undefined) return { generation: begun, role: 'build', live: current.id };
+    const made = await make(views, events, projection, shards);
+    // Here too: all who look after they have made theirs see the first one, and take it.
+    const first = (await views.generations(group)).find((one) => one.version === version && one.storeId === events.storeId && one.id > current.id);
+    if (first !== undefined && first.id !== made.id) await views.dropGeneration(group, made.id);
+  }
+}
+
+/** Readable once it has reached `target`: where nothing else is said, what stands in the log now. */
+export async function make(views: ViewStore, events: EventStore, { group, version, fields, subFields, ordered }: Projection, shards: number, target?: Position | null): Promise<Generation> {
+  return views.createGeneration({ group, version, shards, storeId: events.storeId, target: target === undefined ? await events.head() : target, fields, subFields, ordered });
+}
+
+// ---- promotion -----------------------------------------------------------------------------------------------------------
+
+export async function positionsOf(views: ViewStore, { group, id, shards }: Generation): Promise<readonly (Position | null)[]> {
+  const positions: (Position | null)[] = [];
+  for (let shard = 0; shard < shards; shard += 1) positions.push(await (await views.view(group, id, shard)).position());
+  return positions;
+}
+
+/** Whether no reader goes back in time when `next` takes the place of what is live; shards that are cut alike are compared each with its own. */
+async function hasPassed(views: ViewStore, next: Generation, live: Generation): Promise<boolean> {
+  const [theirs, ours] = [await positionsOf(views, live), await positionsOf(views, next)];
+  const isPast = (position: Position | null, wanted: Position | null): boolean => wanted === null || (position !== null && position >= wanted);
+  if (!ours.every((position) => isPast(position, next.target))) return false;
+  return next.shards === live.shards ? ours.every((position, shard) => isPast(position, theirs[shard] ?? null)) : ours.every((position) => theirs.every((wanted) => isPast(position, wanted)));
+}
+
+/**
+ * Promotes a generation of another version once it stands where the live one stands; false while it does not. Nothing is
+ * compared: it is meant to differ. The hold keeps the live one from moving on between the look and the flip (programs of
+ * the old version may still fold it).
+ */
+export async function promoteOver(views: ViewStore, live: Generation, next: Generation): Promise<boolean> {
+  if (!(await hasPassed(views, next, live))) return false;
+  const hold = await views.hold(live.group);
+  if (hold === null) return false;
+  try {
+    return hold.generation === live.id && await hasPassed(views, next, live) && await views.promote(live.group, live.id, next.id, hold);
+  } finally {
+    await hold.release();
+  }
+}
+
+/** Drops what neither answers, nor did before, nor is being built. */
+export async function sweep(views: ViewStore, group: string): Promise<void> {
+  const [live, previous] = [await views.live(group), await views.previous(group)];
+  if (live === null) return;
+  for (const { id } of await views.generations(group)) if (id < live && id !== previous) await views.dropGeneration(group, id);
 }

@@ -230,6 +230,25 @@ export async function loadWorkspaceKeys(store: EventStore, workspace: string, ma
   return unwrap(state, masterKey);
 }
 
+/** Workspaces whose keys are kept; each remembers up to some 10 MB of hashes when it is busy, so that few of them are. */
+const KEYS_MAX = 64;
+/** The keys of the workspaces that events came of last. */
+export function keysReader(events: EventStore, masterKey: Uint8Array): (workspace: string) => Promise<WorkspaceKeys> {
+  const known = new Map<string, Promise<WorkspaceKeys>>();
+  return (workspace) => {
+    const keys = known.get(workspace) ?? loadWorkspaceKeys(events, workspace, masterKey);
+    known.delete(workspace);
+    known.set(workspace, keys);
+    for (const oldest of known.keys()) {
+      if (known.size <= KEYS_MAX) break;
+      known.delete(oldest);
+    }
+    // A passing fault must not stay for good.
+    keys.catch(() => known.delete(workspace));
+    return keys;
+  };
+}
+
 // ---- all of them ------------------------------------------------------------------------------------------------------
 
 export interface WorkspacesOptions {

@@ -77,6 +77,12 @@ export function bytes(value: number): string {
   return step === 0 ? `${String(value)} B` : `${(value / 1024 ** step).toFixed(1)} ${units[step] ?? ''}`;
 }
 
+export function duration(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${String(whole)} s`;
+  return whole < 3600 ? `${String(Math.floor(whole / 60))} min ${String(whole % 60)} s` : `${String(Math.floor(whole / 3600))} h ${String(Math.round((whole % 3600) / 60))} min`;
+}
+
 const BAR_WIDTH = 24;
 const REDRAW_MS = 100;
 
@@ -88,6 +94,8 @@ export class ProgressBar {
   readonly #startedMs: number;
   #drawnMs = -Infinity;
   #drawn = false;
+  /** Of the whole, at the first call: what was done before is no measure of how fast it goes. */
+  #first: number | null = null;
 
   /** `total` in the unit of `done`; null when it cannot be known (stdin). */
   constructor(io: Pick<Io, 'stderr' | 'isTty' | 'clock'>, title: string, total: number | null) {
@@ -97,15 +105,24 @@ export class ProgressBar {
     this.#startedMs = io.clock.now();
   }
 
-  /** `events` null: it is not events that are counted. */
-  show(done: number, events: number | null): void {
+  /** `events` null: it is not events that are counted. `what` stands in for the title. */
+  show(done: number, events: number | null, what = this.#title): void {
+    this.#first ??= this.#share(done);
     const nowMs = this.#io.clock.now();
     if (!this.#io.isTty || nowMs - this.#drawnMs < REDRAW_MS) return;
     this.#drawnMs = nowMs;
     this.#drawn = true;
     const seconds = Math.max(0.001, (nowMs - this.#startedMs) / 1000);
     const counted = events === null ? '' : `${count(events)} events, ${count(Math.round(events / seconds))}/s`;
-    this.#io.stderr.write(`\r\u001b[K${this.#title} ${this.#bar(done)}${counted}`);
+    const left = this.secondsLeft(done);
+    this.#io.stderr.write(`\r\u001b[K${what} ${this.#bar(done)}${counted}${left === null ? '' : `, ${duration(left)} left`}`);
+  }
+
+  /** By what went so far; null while a tenth of it has not. */
+  secondsLeft(done: number): number | null {
+    const [share, first] = [this.#share(done), this.#first ?? 0];
+    if (this.#total === null || first === 1 || share - first < 0.1 * (1 - first)) return null;
+    return (this.#io.clock.now() - this.#startedMs) / 1000 * (1 - share) / (share - first);
   }
 
   clear(): void {
@@ -113,9 +130,11 @@ export class ProgressBar {
     this.#drawn = false;
   }
 
+  #share(done: number): number { return this.#total === null || this.#total === 0 ? 0 : Math.min(1, done / this.#total); }
+
   #bar(done: number): string {
     if (this.#total === null || this.#total === 0) return '';
-    const share = Math.min(1, done / this.#total);
+    const share = this.#share(done);
     const filled = Math.round(share * BAR_WIDTH);
     return `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}] ${String(Math.floor(share * 100)).padStart(3)}%  `;
   }

@@ -1,13 +1,14 @@
 // The shards that one worker folds: which of them an event is for, and how far each has come.
 import type { Projection } from '../../projections/projection.ts';
-import type { Clock, Generation, Position, ViewStore } from '../ports.ts';
+import { promoteOver, sweep, type ToFold } from '../generations.ts';
+import type { Clock, Position, ViewStore } from '../ports.ts';
 import { shardOf } from '../shards.ts';
 import { type Arrival, CacheRoom, Target } from './target.ts';
 
 /** Workspaces whose shards are remembered: some 10 MB, and a hash each to find them again. */
 const WORKSPACES_MAX = 50_000;
 
-/** One shard of one group's live generation. */
+/** One shard of the generation of a group that is folded. */
 export class Slot {
   readonly target: Target;
   /** Everything up to here that is this shard's stands in its view. */
@@ -25,40 +26,41 @@ export class Slot {
 
   holds(workspace: string): boolean { return shardOf(workspace, this.shards) === this.target.view.shard; }
 
-
   /** Whether commits to it are cut small, because readers see it. */
   get isCut(): boolean {
     const { commitMax, generation: { target } } = this.target.view;
-    return commitMax !== null && (target === null || (this.through !== null && this.through >= target));
+    return this.target.role === 'live' && commitMax !== null && (target === null || (this.through !== null && this.through >= target));
   }
 }
+
+export type Opened = ToFold & { readonly projection: Projection };
 
 export class Crew {
   readonly slots: readonly Slot[];
   readonly #views: ViewStore;
-  readonly #generations: readonly Generation[];
+  readonly #opened: readonly Opened[];
   readonly #byWorkspace = new Map<string, readonly Slot[]>();
 
-  private constructor(views: ViewStore, generations: readonly Generation[], slots: readonly Slot[]) {
+  private constructor(views: ViewStore, opened: readonly Opened[], slots: readonly Slot[]) {
     this.#views = views;
-    this.#generations = generations;
+    this.#opened = opened;
     this.slots = slots;
   }
 
   /** Opens the shards of these generations that are this worker's, and reads where they stand. */
-  static async open(views: ViewStore, opened: readonly { readonly projection: Projection; readonly generation: Generation }[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly room: { readonly cacheBytesMax: number; readonly stepBytesMax: number }; readonly clock: Clock }): Promise<Crew> {
+  static async open(views: ViewStore, opened: readonly Opened[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly room: { readonly cacheBytesMax: number; readonly stepBytesMax: number }; readonly clock: Clock }): Promise<Crew> {
     const { owned, shards, clock, room } = options;
-    const wanted = opened.flatMap(({ projection, generation }) => Array.from({ length: generation.shards }, (_, shard) => ({ projection, generation, shard })))
+    const wanted = opened.flatMap(({ projection, generation, role }) => (role === 'none' ? [] : Array.from({ length: generation.shards }, (_, shard) => ({ projection, generation, role, shard }))))
       .filter(({ shard }) => owned === 'all' || owned.includes(shard % shards));
     const slots: Slot[] = [];
     const cache = new CacheRoom(room.cacheBytesMax);
-    for (const { projection, generation, shard } of wanted) {
+    for (const { projection, generation, role, shard } of wanted) {
       const view = await views.view(projection.group, generation.id, shard);
-      const target = new Target({ projection, view, role: 'live', cache, stepBytesMax: room.stepBytesMax });
+      const target = new Target({ projection, view, role, cache, stepBytesMax: room.stepBytesMax });
       await target.resume();
       slots.push(new Slot(target, clock.now()));
     }
-    return new Crew(views, opened.map(({ generation }) => generation), slots);
+    return new Crew(views, opened, slots);
   }
 
   /** The slots that hold a workspace: one of each group, if it is this worker's. */
@@ -95,9 +97,18 @@ export class Crew {
   /** Whether commits to one of them are cut small. */
   get isCut(): boolean { return this.slots.some((slot) => slot.isCut); }
 
-  /** Whether its generations are the live ones still: a shard that is another worker's may have been told first. */
+  /** Whether what was live when it was opened is so still: a shard that is another worker's may have been told first. */
   async isCurrent(): Promise<boolean> {
-    for (const { group, id } of this.#generations) if ((await this.#views.live(group)) !== id) return false;
+    for (const { projection: { group }, live } of this.#opened) if ((await this.#views.live(group)) !== live) return false;
     return true;
+  }
+
+  /** Lets what it builds answer, where that has caught up with what does. Whichever worker sees it first does it. */
+  async promoteBuilt(): Promise<void> {
+    for (const { projection: { group }, generation, role, live } of this.#opened) {
+      if (role !== 'build') continue;
+      const old = (await this.#views.generations(group)).find(({ id }) => id === live);
+      if (old !== undefined && await promoteOver(this.#views, old, generation)) await sweep(this.#views, group);
+    }
   }
 }

@@ -47,6 +47,8 @@ export class Pace {
     this.#events = Math.min(PAGE_MAX, most.batchMax);
   }
 
+  get events(): number { return this.#events; }
+
   isFull({ isCut }: Pick<Crew, 'isCut'>, events: number, bytes: number): boolean {
     return bytes >= this.#most.batchBytesMax || events >= (isCut ? Math.min(this.#events, BATCH_CUT_MAX) : this.#events);
   }

@@ -157,7 +157,7 @@ class Portions {
 export class Target {
   readonly projection: Projection;
   readonly view: View;
-  readonly #role: 'live' | 'build';
+  readonly role: 'live' | 'build';
   readonly #cacheRoom: CacheRoom;
   readonly #cache = new DocumentCache();
   readonly #stepBytesMax: number;
@@ -178,7 +178,7 @@ export class Target {
   constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cache: CacheRoom; stepBytesMax?: number; foldEvents?: number }) {
     this.projection = options.projection;
     this.view = options.view;
-    this.#role = options.role;
+    this.role = options.role;
     this.#cacheRoom = options.cache;
     this.#cacheRoom.join(this.#cache);
     this.#stepBytesMax = options.stepBytesMax ?? STEP_BYTES_MAX;
@@ -251,7 +251,7 @@ export class Target {
 
   #isUnread(position: Position): boolean {
     const { target } = this.view.generation;
-    return this.view.commitMax === null || (target !== null && position < target);
+    return this.role === 'build' || this.view.commitMax === null || (target !== null && position < target);
   }
 
   #bounds(position: Position): Bounds {
@@ -279,7 +279,7 @@ export class Target {
     }
     const { records, digest, came } = made;
     const documents = this.#documents;
-    const result = await this.view.commit({ expected: from, position, role: this.#role, documents, records, digest: digestText(digest) });
+    const result = await this.view.commit({ expected: from, position, role: this.role, documents, records, digest: digestText(digest) });
     // As after a throw, and the position may be another.
     if (result.kind !== 'committed') {
       await this.resume();

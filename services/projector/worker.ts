@@ -5,11 +5,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { setTimeout as pause } from 'node:timers/promises';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
-import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
-import { loadWorkspaceKeys } from '../workspaces.ts';
+import { keysReader } from '../workspaces.ts';
 import { backOff, type GroupProgress, type ProjectorOptions, ROOM, runProjector } from './projector.ts';
 import { isEmbedded, toldOf, type ToldFault } from './thread.ts';
 
@@ -29,51 +28,31 @@ export type FromProjector =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'failed'; readonly fault: ToldFault };
 
-/** Workspaces whose keys are kept; each remembers up to some 10 MB of hashes when it is busy, so that few of them are. */
-const KEYS_MAX = 64;
-
 /** Progress is told at most this often, and at once when a group has caught up or fallen behind. */
 const PROGRESS_MS = 250;
 
 /** What was passed over is told by a timer: the last of a burst may be the last for hours, and a gap would stand there meanwhile that is none. */
 function progressTeller(tell: (message: FromProjector) => void): { report(groups: readonly GroupProgress[]): void; close(): void } {
   let latest: readonly GroupProgress[] = [];
-  let toldMs = 0;
+  let toldMs = -Infinity;
   let caughtUp = false;
   let timer: NodeJS.Timeout | undefined;
   const send = (): void => {
     clearTimeout(timer);
     timer = undefined;
-    toldMs = Date.now();
+    toldMs = performance.now();
     tell({ kind: 'progress', groups: latest });
   };
   return {
     report: (groups) => {
       latest = groups;
       const all = groups.every((group) => group.caughtUp);
-      const dueMs = all === caughtUp ? toldMs + PROGRESS_MS - Date.now() : 0;
+      const dueMs = all === caughtUp ? toldMs + PROGRESS_MS - performance.now() : 0;
       caughtUp = all;
       if (dueMs <= 0) send();
       else timer ??= setTimeout(send, dueMs);
     },
     close: () => clearTimeout(timer),
-  };
-}
-
-/** The keys of the workspaces that events came of last. */
-function keysOf(events: EventStore, masterKey: Uint8Array): ProjectorOptions['keysOf'] {
-  const known = new Map<string, Promise<WorkspaceKeys>>();
-  return (workspace) => {
-    const keys = known.get(workspace) ?? loadWorkspaceKeys(events, workspace, masterKey);
-    known.delete(workspace);
-    known.set(workspace, keys);
-    for (const oldest of known.keys()) {
-      if (known.size <= KEYS_MAX) break;
-      known.delete(oldest);
-    }
-    // A passing fault must not stay for good.
-    keys.catch(() => known.delete(workspace));
-    return keys;
   };
 }
 
@@ -104,6 +83,8 @@ class Orders {
 
 const wait: ProjectorOptions['wait'] = (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined);
 const clock = { now: () => Date.now() };
+/** For how long something takes: it only goes forward, however the machine's clock is set. */
+const steady = { now: () => performance.now() };
 
 /** Null when it was told to stop before. A server may be away when this starts, and come; a folder is there or is not. */
 async function opened<T>(open: () => Promise<T>, data: ProjectorThreadData, stop: AbortSignal, onFault: ProjectorOptions['onFault']): Promise<T | null> {
@@ -122,10 +103,10 @@ async function opened<T>(open: () => Promise<T>, data: ProjectorThreadData, stop
 /** Follows what it is told to, until it is told to stop. */
 async function project(data: ProjectorThreadData, orders: Orders, stores: { readonly events: EventStore; readonly views: ViewStore }, told: Pick<ProjectorOptions, 'onProgress' | 'onFault'>): Promise<void> {
   const embedded = isEmbedded(data);
-  const keys = keysOf(stores.events, data.masterKey);
+  const keys = keysReader(stores.events, data.masterKey);
   while (!orders.stop.aborted) {
     await runProjector({
-      ...stores, ...told, projections: [journeys, persons], keysOf: keys, clock, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
+      ...stores, ...told, projections: [journeys, persons], keysOf: keys, clock: steady, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
       patience: embedded ? 'bounded' : 'endless', room: embedded ? ROOM.embedded : ROOM.servers,
     });
   }

@@ -27,7 +27,7 @@ import { startProjectorThread } from '../../services/projector/thread.ts';
 import { shardOf } from '../../services/shards.ts';
 import { Workspaces } from '../../services/workspaces.ts';
 import { arbitraryArrival, arbitraryEvents, CONTEXT, event, second } from '../support/facts.ts';
-import { through } from '../support/views.ts';
+import { through, throughStore } from '../support/views.ts';
 import { seeded } from '../support/seeded.ts';
 
 const PROJECTIONS = [journeys, persons] as const;
@@ -355,16 +355,68 @@ describe('the supervisor', () => {
     await expect(project(foreign, views)).rejects.toMatchObject({ code: 'foreignStore' });
   });
 
-  test('a projection of another version gets a generation of its own, readable from the head that it saw', async () => {
-    const events = await recorded(9, 20);
-    const views = new MemoryViewStore();
-    await project(events, views);
+  describe('an upgrade', () => {
     const next: Projection = { ...persons, version: `${persons.version}-next` };
-    await project(events, views, { projections: [journeys, next] });
-    expect((await views.generations('persons')).map(({ id, version, target }) => ({ id, version, target })))
-      .toEqual([{ id: 1, version: persons.version, target: await events.head() }, { id: 2, version: next.version, target: await events.head() }]);
-    expect(await views.live('persons')).toBe(2);
-    expect((await views.generations('journeys')).length).toBe(1);
+    /** As a program of that version runs, until the pointer stands there and all is folded, or, given `looks`, as long as that many times that the views are looked at. */
+    const runs = async (events: EventStore, views: ViewStore, projection: Projection, until_: { live: number } | { looks: number }): Promise<void> => {
+      const stop = new AbortController();
+      let now = 0;
+      const onProgress = async (groups: readonly GroupProgress[]): Promise<void> => {
+        if ('live' in until_ && groups.some(({ group, generation, caughtUp }) => group === 'persons' && generation === until_.live && caughtUp) && await views.live('persons') === until_.live) stop.abort();
+      };
+      let looks = 0;
+      const counted: ViewStore = throughStore(views, { live: async (group) => { if ('looks' in until_ && (looks += 1) > until_.looks) stop.abort(); return views.live(group); } });
+      await project(events, counted, { projections: [journeys, projection], signal: stop.signal, clock: { now: () => (now += 500) }, onProgress: (groups) => { void onProgress(groups); } });
+    };
+
+    test('G5: builds a generation of its own beside the live one, which answers until the new one has caught up', async () => {
+      const events = await recorded(9, 20);
+      const views = new MemoryViewStore();
+      await project(events, views);
+      const promotions: (readonly [number | null, number, boolean])[] = [];
+      const watched = throughStore(views, { promote: async (group, from, to, hold) => {
+        const [old, built] = [await (await views.view(group, from ?? 0, 0)).position(), await (await views.view(group, to, 0)).position()];
+        promotions.push([from, to, hold !== undefined && built !== null && old !== null && built >= old]);
+        return views.promote(group, from, to, hold);
+      } });
+      await runs(events, watched, next, { live: 2 });
+      expect(promotions).toEqual([[1, 2, true]]);
+      expect((await views.generations('persons')).map(({ id, version, target }) => ({ id, version, target })))
+        .toEqual([{ id: 1, version: persons.version, target: await events.head() }, { id: 2, version: next.version, target: await events.head() }]);
+      expect(await views.previous('persons')).toBe(1);
+      expect((await views.generations('journeys')).length).toBe(1);
+      expect(await (await liveView(views, 'persons')).digest()).toBe(await (await views.view('persons', 1, 0)).digest());
+    });
+
+    test('a program of the old version that still runs, or starts again, leaves the new generation live', async () => {
+      const events = await recorded(9, 20);
+      const views = new MemoryViewStore();
+      await project(events, views);
+      await runs(events, views, next, { live: 2 });
+      await runs(events, views, persons, { looks: 20 });
+      expect([await views.live('persons'), (await views.generations('persons')).length]).toEqual([2, 2]);
+    });
+
+    test('one that was rolled back is not undone by the program that promoted it', async () => {
+      const events = await recorded(9, 20);
+      const views = new MemoryViewStore();
+      await project(events, views);
+      await runs(events, views, next, { live: 2 });
+      await views.promote('persons', 2, 1);
+      await runs(events, views, next, { looks: 20 });
+      expect([await views.live('persons'), (await views.generations('persons')).length]).toEqual([1, 2]);
+    });
+
+    test('two workers of the new version that start at once build one generation, and an older one of the same version goes on', async () => {
+      const events = await recorded(9, 40);
+      const views = new MemoryViewStore();
+      await project(events, views);
+      await Promise.all([runs(events, views, next, { live: 2 }), runs(events, views, next, { live: 2 })]);
+      expect([await views.live('persons'), (await views.generations('persons')).map(({ id }) => id)]).toEqual([2, [1, 2]]);
+      // A third version: what the first left is of no use to anybody any more.
+      await runs(events, views, { ...persons, version: 'third' }, { live: 4 });
+      expect((await views.generations('persons')).map(({ id }) => id)).toEqual([2, 4]);
+    });
   });
 
   test('an idle view\'s position is moved along, and its digest stays', async () => {

@@ -1,6 +1,6 @@
 // Short words for the tests of view stores: positions by number, commits, records, clauses and searches.
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
-import type { Clause, Commit, Position, SearchQuery, SearchResult, View } from '../../services/ports.ts';
+import type { Clause, Commit, Position, SearchQuery, SearchResult, View, ViewStore } from '../../services/ports.ts';
 
 export const DAY = 86_400_000;
 /** 2026-03-02T00:00:00Z. */
@@ -31,6 +31,17 @@ export function through(view: View, more: Partial<View>): View {
     generation: view.generation, shard: view.shard, commitMax: view.commitMax, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys),
     walk: (from, limit) => view.walk(from, limit), scan: (from, to, limit) => view.scan(from, to, limit), commit: (commit) => view.commit(commit),
     search: (query, space) => view.search(query, space), stats: () => view.stats(), ...more,
+  };
+}
+
+/** The same store, but for some of what it does. */
+export function throughStore(store: ViewStore, more: Partial<ViewStore>): ViewStore {
+  return {
+    generations: (group) => store.generations(group), live: (group) => store.live(group), previous: (group) => store.previous(group), createGeneration: (generation) => store.createGeneration(generation),
+    promote: (group, from, to, hold) => store.promote(group, from, to, hold), hold: (group) => store.hold(group), dropGeneration: (group, id) => store.dropGeneration(group, id),
+    lease: (name, holder, ms) => store.lease(name, holder, ms), release: (name, holder) => store.release(name, holder), leases: (prefix) => store.leases(prefix),
+    view: (group, generation, shard) => store.view(group, generation, shard), addTallies: (tallies) => store.addTallies(tallies), tallies: (workspace) => store.tallies(workspace),
+    free: () => store.free(), close: () => store.close(), ...more,
   };
 }
 

@@ -1,0 +1,211 @@
+// A generation that nobody reads, folded from the log up to the positions that its builder names, shard by shard: to stand
+// exactly where another generation stands, and be compared with it.
+//
+// One subscription stays open all the time and is read ahead of the fold, so that the last events before a promotion are
+// at hand when commits are held: opening one, or waiting until a quiet store says how far it has been read, would take
+// longer than a hold may.
+import type { Projection } from '../../projections/projection.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import { workspaceOfStream } from '../../schemas/identity.ts';
+import { OperatingError } from '../errors.ts';
+import type { Clock, EventStore, Generation, Position, SubscriptionBatch, View, ViewStore } from '../ports.ts';
+import { Crew, type Slot } from './crew.ts';
+import { type Gathered, Pace, PAGE_MAX } from './intake.ts';
+import { PREFIXES, read, type Room } from './projector.ts';
+
+export interface BuilderOptions {
+  readonly events: EventStore;
+  readonly views: ViewStore;
+  readonly projection: Projection;
+  readonly generation: Generation;
+  /** Of the generation that is live meanwhile. */
+  readonly live: number;
+  readonly keysOf: (workspace: string) => Promise<WorkspaceKeys>;
+  readonly room: Room;
+  readonly clock: Clock;
+  /** Resolves after so many milliseconds, or when the signal aborts. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+/** `moved`: somebody else folds this generation, or it is gone or live: open it anew, if it is still to be built. `late`: not by the given time. */
+export type Built = 'there' | 'late' | 'stopped' | 'moved';
+/** What a step of it came to. */
+export interface BuildStep { readonly events: number; readonly through: Position }
+
+export class Builder {
+  readonly #options: BuilderOptions;
+  readonly #crew: Crew;
+  readonly #pace: Pace;
+  readonly #tail: Tail;
+
+  private constructor(options: BuilderOptions, crew: Crew) {
+    this.#options = options;
+    this.#crew = crew;
+    this.#pace = new Pace(options.room);
+    this.#tail = new Tail(options, crew);
+  }
+
+  /** Takes it up where it stands. Close it at the end. */
+  static async open(options: BuilderOptions): Promise<Builder> {
+    const { views, projection, generation, live, room, clock } = options;
+    const crew = await Crew.open(views, [{ projection, generation, role: 'build', live }], { owned: 'all', shards: generation.shards, room, clock });
+    return new Builder(options, crew);
+  }
+
+  /** Of each shard, as it was committed. */
+  positions(): readonly (Position | null)[] { return this.#crew.slots.map(({ target }) => target.position); }
+  view(shard: number): View { return this.#slot(shard).target.view; }
+
+  async close(): Promise<void> { await this.#tail.close(); }
+
+  /**
+   * Folds each shard to exactly its position; one of null, or that stands further already, is left alone. Until so many
+   * milliseconds since 1970, when that is given. Throws what the stores throw.
+   */
+  async foldTo(positions: readonly (Position | null)[], each: (step: BuildStep) => Promise<void> = nothing, untilMs = Infinity): Promise<Built> {
+    const { clock, signal } = this.#options;
+    const wanted = this.#crew.slots.filter((slot) => isBefore(slot.target.position, positions[slot.target.view.shard] ?? null));
+    const last = wanted.map((slot) => positions[slot.target.view.shard] ?? null).reduce<Position | null>((one, other) => (isBefore(one, other) ? other : one), null);
+    if (last === null) return 'there';
+    for (;;) {
+      await this.#tail.gathered((count, bytes) => this.#pace.isFull(this.#crew, count, bytes), last, untilMs);
+      if (signal.aborted) return 'stopped';
+      if (clock.now() >= untilMs && isBefore(this.#tail.position, last)) return 'late';
+      const startedMs = clock.now();
+      const { arrivals, reached } = this.#tail.first(this.#pace.events);
+      for (const slot of wanted) {
+        const own = positions[slot.target.view.shard] ?? null;
+        const result = reached === null || own === null ? 'there' : await this.#step(slot, arrivals, own < reached ? own : reached);
+        if (result !== 'there') return result;
+      }
+      this.#pace.took({ full: arrivals.length > 0 && isBefore(reached, last) }, clock.now() - startedMs);
+      if (reached !== null) await each({ events: this.#tail.forget(), through: reached });
+      if (!isBefore(reached, last)) return 'there';
+    }
+  }
+
+  async #step(slot: Slot, arrivals: readonly Gathered[], to: Position): Promise<Built> {
+    if (!isBefore(slot.target.position, to)) return 'there';
+    const ours = this.#crew.ours(slot, arrivals).filter(({ position }) => position <= to);
+    const { kind } = await slot.target.step(ours, to, this.#options.keysOf, this.#options.signal);
+    if (kind !== 'committed') return kind === 'stopped' ? 'stopped' : 'moved';
+    slot.through = to;
+    return 'there';
+  }
+
+  #slot(shard: number): Slot {
+    const slot = this.#crew.slots[shard];
+    if (slot === undefined) throw new Error('assertion: a shard of its generation');
+    return slot;
+  }
+}
+
+async function nothing(): Promise<void> { await Promise.resolve(); }
+
+/** Whether a position is before another; nothing is before null, and null is before everything else. */
+export function isBefore(one: Position | null, other: Position | null): boolean { return other !== null && (one === null || one < other); }
+
+/** Reads ahead; what is read is kept until every shard has it. */
+class Tail {
+  readonly #crew: Crew;
+  readonly #mostEvents: number;
+  readonly #mostBytes: number;
+  readonly #end = new AbortController();
+  readonly #clock: Clock;
+  readonly #wait: BuilderOptions['wait'];
+  readonly #running: Promise<void>;
+  #arrivals: Gathered[] = [];
+  #bytes = 0;
+  /** Events read and not told yet. */
+  #untold = 0;
+  #position: Position | null;
+  #fault: Error | null = null;
+  #wake: () => void = nobody;
+  #onRoom: () => void = nobody;
+
+  constructor({ events, room, clock, wait, signal }: BuilderOptions, crew: Crew) {
+    this.#crew = crew;
+    this.#clock = clock;
+    this.#wait = wait;
+    // A batch in the fold, and another.
+    [this.#mostEvents, this.#mostBytes] = [room.batchMax * 2, room.batchBytesMax * 2];
+    this.#position = crew.slots.map(({ through }) => through).reduce((one, other) => (isBefore(one, other) ? one : other));
+    signal.addEventListener('abort', this.#stop);
+    if (signal.aborted) this.#stop();
+    this.#running = this.#read(events.subscribe({ after: this.#position, prefixes: PREFIXES, maxBatch: PAGE_MAX, signal: this.#end.signal })).finally(() => signal.removeEventListener('abort', this.#stop));
+  }
+
+  /** Everything up to here was read. */
+  get position(): Position | null { return this.#position; }
+
+  /** So many of what is kept, and how far they reach. */
+  first(most: number): { readonly arrivals: readonly Gathered[]; readonly reached: Position | null } {
+    const arrivals = this.#arrivals.slice(0, most);
+    return { arrivals, reached: arrivals.length < this.#arrivals.length ? arrivals.at(-1)?.position ?? null : this.#position };
+  }
+
+  /** Lets go of what every shard has; how many events were read since this was asked before. */
+  forget(): number {
+    const lowest = this.#crew.slots.map(({ target }) => target.position).reduce((one, other) => (isBefore(one, other) ? one : other));
+    this.#arrivals = this.#arrivals.filter(({ position }) => isBefore(lowest, position));
+    if (this.#arrivals.length === 0) this.#bytes = 0;
+    const told = this.#untold;
+    this.#untold = 0;
+    this.#onRoom();
+    return told;
+  }
+
+  /** Until enough is gathered, `to` is reached, or it is late. Throws what the reading failed with. */
+  async gathered(isEnough: (count: number, bytes: number) => boolean, to: Position, untilMs: number): Promise<void> {
+    while (!this.#end.signal.aborted && isBefore(this.#position, to) && !isEnough(this.#arrivals.length, this.#bytes) && this.#clock.now() < untilMs) {
+      if (this.#fault !== null) throw this.#fault;
+      const news = new Promise<void>((resolve) => { this.#wake = resolve; });
+      // Where time is bounded, the clock is looked at again even if nothing comes.
+      const over = new AbortController();
+      await Promise.race([news, ...(untilMs === Infinity ? [] : [this.#wait(LOOK_MS, over.signal)])]);
+      over.abort();
+    }
+    if (this.#fault !== null) throw this.#fault;
+  }
+
+  async close(): Promise<void> {
+    this.#stop();
+    await this.#running;
+  }
+
+  readonly #stop = (): void => {
+    this.#end.abort();
+    this.#onRoom();
+    this.#wake();
+  };
+
+  async #read(pages: AsyncIterable<SubscriptionBatch>): Promise<void> {
+    try {
+      for await (const page of pages) {
+        this.#add(page);
+        while ((this.#arrivals.length >= this.#mostEvents || this.#bytes >= this.#mostBytes) && !this.#end.signal.aborted) await new Promise<void>((resolve) => { this.#onRoom = resolve; });
+        if (this.#end.signal.aborted) return;
+      }
+      this.#fault = new OperatingError('storeUnavailable', 'the subscription ended by itself');
+    } catch (fault) {
+      this.#fault = fault instanceof Error ? fault : new Error(String(fault));
+    }
+    this.#wake();
+  }
+
+  #add({ events, position }: SubscriptionBatch): void {
+    for (const event of events) {
+      const workspace = workspaceOfStream(event.stream);
+      if (workspace === null || !this.#crew.lacks(workspace, event.position)) continue;
+      this.#bytes += event.data.length + event.metadata.length;
+      this.#arrivals.push(...read(event));
+    }
+    this.#untold += events.length;
+    this.#position = position;
+    this.#wake();
+  }
+}
+
+const LOOK_MS = 20;
+const nobody = (): void => undefined;

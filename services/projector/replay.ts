@@ -1,0 +1,434 @@
+// A replay (design.md section 5, "Promotion"): the next generation of a group is folded beside the live one, compared with
+// it at one position of each shard, and takes its place while commits are held; or the generation before comes back.
+//
+// It never stands further than the live one, so that both can be brought to one position at any time, and no reader goes
+// back in time. Whatever stops it leaves a generation that nobody reads, which the next replay takes up where it stands.
+import type { Projection } from '../../projections/projection.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import { OperatingError } from '../errors.ts';
+import { foreignStore, liveOf, make, positionsOf, sweep } from '../generations.ts';
+import { type Clock, type EventStore, type Generation, HOLD_MS, type Position, shareOf, type View, type ViewStore } from '../ports.ts';
+import { Builder, type Built, isBefore } from './builder.ts';
+import type { Room } from './projector.ts';
+
+export interface ReplayOptions {
+  readonly events: EventStore;
+  readonly views: ViewStore;
+  readonly projection: Projection;
+  readonly keysOf: (workspace: string) => Promise<WorkspaceKeys>;
+  /** `back`: to the generation before, which catches up if it is of this version and stays as it is if not. */
+  readonly to: 'next' | 'back';
+  /** Starts over, instead of taking up what an earlier replay left. */
+  readonly anew: boolean;
+  /** Ends after the comparison. */
+  readonly dryRun: boolean;
+  /** Promotes one that differs too. */
+  readonly accept: boolean;
+  /** Events folded a second, at most. */
+  readonly rate: number | null;
+  readonly room: Room;
+  /** This process, unlike any other. */
+  readonly holder: string;
+  readonly clock: Clock;
+  /** Resolves after so many milliseconds, or when the signal aborts. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: ReplayProgress) => void;
+}
+
+export type ReplayPhase = 'building' | 'paused' | 'comparing' | 'promoting';
+/** `share` of the log as it was when the replay began: 0 to 1. */
+export interface ReplayProgress { readonly phase: ReplayPhase; readonly generation: number; readonly events: number; readonly share: number }
+
+/** One document, as the live generation has it and as it was folded now; null: not there. */
+export interface Difference { readonly key: string; readonly live: string | null; readonly built: string | null }
+export interface Compared {
+  readonly equal: boolean;
+  /** The first of them; none where digests alone differ, which were then moved wrongly. */
+  readonly differences: readonly Difference[];
+  /** Whether there are more. */
+  readonly more: boolean;
+}
+
+export type ReplayResult =
+  | { readonly kind: 'promoted'; readonly from: Generation; readonly to: Generation; readonly compared: Compared | null; readonly heldMs: number }
+  /** After a dry run. */
+  | { readonly kind: 'compared'; readonly live: Generation; readonly built: Generation; readonly compared: Compared }
+  /** Not promoted. It stays, for `accept`. */
+  | { readonly kind: 'refused'; readonly live: Generation; readonly built: Generation; readonly compared: Compared }
+  | { readonly kind: 'stopped' }
+  /** Another replay of the group is under way. */
+  | { readonly kind: 'busy'; readonly holder: string }
+  /** A second generation would not fit: bytes. */
+  | { readonly kind: 'noRoom'; readonly needed: number; readonly free: number }
+  | { readonly kind: 'nothing'; readonly why: string };
+
+/** A replay that died is another's to go on with after this. */
+const LEASE_MS = 15_000;
+const RENEW_MS = 4_000;
+/** What is folded in less than this is near enough to be held for. */
+const NEAR_MS = 400;
+/** Of a hold, what may go by before the pointer moves: the rest is for a store that answers late. */
+const HELD_MS = HOLD_MS * 0.6;
+const ROUNDS_MAX = 50;
+/** Somebody else folds what is built here (a worker of this version, after an upgrade): so often it is tried again. */
+const MOVED_MAX = 5;
+const AGAIN_MS = 100;
+/** A generation is as large again as the live one, and a little: its files or its memory are not filled alike. */
+const SIZE_FACTOR = 1.1;
+/** How often it is looked whether the live generation keeps up. */
+const LAG_LOOK_MS = 500;
+/** Behind by more than this and falling further, the live generation has the machine to itself. An idle shard's position is 2 s old. */
+const LAG_MS = 5_000;
+/** Documents looked at together, and how many that differ are told. */
+const PAGE = 256;
+const TOLD_MAX = 20;
+/** Documents that differ while both generations move: looked at again where they stand at one position. */
+const SUSPECTS_MAX = 200;
+
+export const replayLease = (group: string): string => `replay/${group}`;
+
+export async function replay(options: ReplayOptions): Promise<ReplayResult> {
+  const { views, projection: { group }, holder, wait, clock } = options;
+  const name = replayLease(group);
+  if (!(await views.lease(name, holder, LEASE_MS))) return { kind: 'busy', holder: (await views.leases(name))[0]?.holder ?? 'another' };
+  const over = new AbortController();
+  const signal = AbortSignal.any([options.signal, over.signal]);
+  const met: { lost: Error | null } = { lost: null };
+  const renewing = (async () => {
+    for (let renewedMs = clock.now(); !signal.aborted;) {
+      await wait(RENEW_MS, signal);
+      if (isAborted(signal)) return;
+      try {
+        if (!(await views.lease(name, holder, LEASE_MS))) met.lost = new OperatingError('storeBusy', `another replay of ${group} took over from this one`);
+        renewedMs = clock.now();
+      } catch (fault) {
+        // The store may be away for a moment.
+        if (clock.now() - renewedMs >= LEASE_MS) met.lost = fault instanceof Error ? fault : new Error(String(fault));
+      }
+      if (met.lost !== null) over.abort();
+    }
+  })();
+  try {
+    const result = await new Replay({ ...options, signal }).run();
+    if (met.lost !== null) throw met.lost;
+    return result;
+  } finally {
+    over.abort();
+    await renewing;
+    await views.release(name, holder).catch(() => undefined);
+  }
+}
+
+function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
+
+/** Leaves what is under way, from wherever it is noticed. */
+class Left extends Error {
+  readonly why: Exclude<Built, 'there' | 'late'>;
+
+  constructor(why: Exclude<Built, 'there' | 'late'>) {
+    super(why);
+    this.why = why;
+  }
+}
+
+class Replay {
+  readonly #options: ReplayOptions;
+  readonly #group: string;
+  #folded = 0;
+  readonly #startedMs: number;
+  /** The head of the log when it began: what is 1 of the way. */
+  #head: Position | null = null;
+  /** When the live generation was looked at last, where it stood, and heads of the log that it had not reached then. */
+  #look: { atMs: number; stood: Position | null; lagMs: number; heads: { position: Position; atMs: number }[] };
+
+  constructor(options: ReplayOptions) {
+    this.#options = options;
+    this.#group = options.projection.group;
+    this.#startedMs = options.clock.now();
+    this.#look = { atMs: this.#startedMs, stood: null, lagMs: 0, heads: [] };
+  }
+
+  async run(): Promise<ReplayResult> {
+    for (let moved = 0; ; moved += 1) {
+      try {
+        return await this.#run();
+      } catch (fault) {
+        if (fault instanceof Left && fault.why === 'stopped') return { kind: 'stopped' };
+        if (!(fault instanceof Left)) throw fault;
+        if (moved >= MOVED_MAX) return { kind: 'nothing', why: `another program folds the same generation of ${this.#group}, and will promote it: see throughline status` };
+        await this.#options.wait(AGAIN_MS * 2 ** moved, this.#options.signal);
+      }
+    }
+  }
+
+  async #run(): Promise<ReplayResult> {
+    const { events, views, to } = this.#options;
+    const live = await liveOf(views, this.#group);
+    if (live === null) return { kind: 'nothing', why: `there is no generation of ${this.#group} yet: start serve or project, which makes the first` };
+    if (live.storeId !== events.storeId) throw foreignStore(live, events.storeId);
+    this.#head ??= await events.head();
+    if (!(await isReadable(views, live))) return { kind: 'nothing', why: `the live generation of ${this.#group} is still being built: see throughline status` };
+    if (to === 'back') return this.#goBack(live);
+    const built = await this.#begin(live);
+    if ('kind' in built) return built;
+    return this.#building(live, built, async (builder) => {
+      await this.#catchUp(builder, live, built);
+      if (this.#options.dryRun) return { kind: 'compared', live, built, compared: await this.#compare(builder, live, built) };
+      return this.#promote(builder, live, built, !this.#options.accept);
+    });
+  }
+
+  /** What an earlier replay left, or a new one. */
+  async #begin(live: Generation): Promise<Generation | Extract<ReplayResult, { kind: 'noRoom' }>> {
+    const { events, views, projection, anew } = this.#options;
+    const previous = await views.previous(this.#group);
+    const left = (await views.generations(this.#group)).filter(({ id, version, storeId, shards }) => id > live.id && id !== previous && version === projection.version && storeId === events.storeId && shards === live.shards);
+    if (anew) for (const { id } of left) await views.dropGeneration(this.#group, id);
+    const [begun] = anew ? [] : left;
+    const room = await this.#room(live, begun ?? null);
+    if (room !== null) return room;
+    // Readable where the live one is: it is promoted where that one stands.
+    return begun ?? await make(views, events, projection, live.shards, live.target);
+  }
+
+  /** Null where there is enough, or nobody can tell. */
+  async #room(live: Generation, begun: Generation | null): Promise<Extract<ReplayResult, { kind: 'noRoom' }> | null> {
+    const free = await this.#options.views.free();
+    const size = await this.#size(live) * SIZE_FACTOR - (begun === null ? 0 : await this.#size(begun));
+    return free === null || size <= free ? null : { kind: 'noRoom', needed: Math.ceil(size), free };
+  }
+
+  async #size({ group, id, shards }: Generation): Promise<number> {
+    let size = 0;
+    for (let shard = 0; shard < shards; shard += 1) size += (await (await this.#options.views.view(group, id, shard)).stats()).bytes;
+    return size;
+  }
+
+  async #goBack(live: Generation): Promise<ReplayResult> {
+    const { views, projection, dryRun } = this.#options;
+    const id = await views.previous(this.#group);
+    const before = (await views.generations(this.#group)).find((one) => one.id === id);
+    if (before === undefined) return { kind: 'nothing', why: `there is no generation of ${this.#group} before the live one: the next replay or upgrade leaves one` };
+    if (before.version !== projection.version) {
+      if (dryRun) return { kind: 'nothing', why: `generation ${String(before.id)} is of version ${before.version}, which this program does not fold: it would answer as it is, marked stale` };
+      const hold = await this.#hold();
+      try {
+        if (!(await views.promote(this.#group, live.id, before.id, hold))) throw new Left('moved');
+        return { kind: 'promoted', from: live, to: before, compared: null, heldMs: 0 };
+      } finally {
+        await hold.release();
+      }
+    }
+    return this.#building(live, before, async (builder) => {
+      await this.#catchUp(builder, live, before);
+      if (dryRun) return { kind: 'compared', live, built: before, compared: await this.#compare(builder, live, before) };
+      return this.#promote(builder, live, before, false);
+    });
+  }
+
+  async #building(live: Generation, generation: Generation, work: (builder: Builder) => Promise<ReplayResult>): Promise<ReplayResult> {
+    const { events, views, projection, keysOf, room, clock, wait, signal, rate } = this.#options;
+    // At a rate, by half a second's worth.
+    const paced: Room = rate === null ? room : { ...room, batchMax: Math.min(room.batchMax, Math.max(1, Math.ceil(rate / 2))) };
+    const builder = await Builder.open({ events, views, projection, generation, live: live.id, keysOf, room: paced, clock, wait, signal });
+    try {
+      return await work(builder);
+    } finally {
+      await builder.close();
+    }
+  }
+
+  // ---- catching up -------------------------------------------------------------------------------------------------------
+
+  /** To where the live generation stands, again and again, until the way is short. */
+  async #catchUp(builder: Builder, live: Generation, built: Generation): Promise<void> {
+    const { clock } = this.#options;
+    for (let round = 0; round < ROUNDS_MAX; round += 1) {
+      const startedMs = clock.now();
+      await this.#foldTo(builder, await positionsOf(this.#options.views, live), live, built);
+      if (clock.now() - startedMs < NEAR_MS) return;
+    }
+  }
+
+  async #foldTo(builder: Builder, positions: readonly (Position | null)[], live: Generation, built: Generation): Promise<void> {
+    const last = positions.reduce((one, other) => (isBefore(one, other) ? other : one), null);
+    const tell = (phase: ReplayPhase, through: Position | null): void => this.#tell(phase, built, shareOf(through, isBefore(last, this.#head) ? this.#head : last));
+    tell('building', builder.positions().reduce((one, other) => (isBefore(one, other) ? one : other)));
+    const came = await builder.foldTo(positions, async (step) => {
+      this.#folded += step.events;
+      tell('building', step.through);
+      await this.#keepToRate();
+      await this.#giveWay(live, (phase) => tell(phase, step.through));
+    });
+    if (came !== 'there' && came !== 'late') throw new Left(came);
+  }
+
+  async #keepToRate(): Promise<void> {
+    const { rate, clock, wait, signal } = this.#options;
+    if (rate === null) return;
+    const dueMs = this.#startedMs + (this.#folded / rate) * 1000;
+    if (dueMs > clock.now()) await wait(dueMs - clock.now(), signal);
+  }
+
+  /** Waits while the live generation falls further behind. One that does not move at all has nobody who folds it, and is in nobody's way. */
+  async #giveWay(live: Generation, tell: (phase: ReplayPhase) => void): Promise<void> {
+    const { clock, wait, signal } = this.#options;
+    if (clock.now() - this.#look.atMs < LAG_LOOK_MS) return;
+    while (await this.#fallsBehind(live) && !signal.aborted) {
+      tell('paused');
+      await wait(LAG_LOOK_MS, signal);
+    }
+    if (!signal.aborted) tell('building');
+  }
+
+  async #fallsBehind(live: Generation): Promise<boolean> {
+    const { events, views, clock } = this.#options;
+    const before = this.#look;
+    const atMs = clock.now();
+    const stands = (await positionsOf(views, live)).reduce((one, other) => (isBefore(one, other) ? one : other));
+    const head = await events.head();
+    const heads = before.heads.filter(({ position }) => isBefore(stands, position));
+    const lagMs = heads[0] === undefined ? 0 : atMs - heads[0].atMs;
+    if (isBefore(stands, head) && head !== null && heads.at(-1)?.position !== head) heads.push({ position: head, atMs });
+    this.#look = { atMs, stood: stands, lagMs, heads };
+    return lagMs > LAG_MS && lagMs > before.lagMs && isBefore(before.stood, stands);
+  }
+
+  #tell(phase: ReplayPhase, { id }: Generation, share: number): void { this.#options.onProgress({ phase, generation: id, events: this.#folded, share }); }
+
+  // ---- comparing -----------------------------------------------------------------------------------------------------------
+
+  /** Shard by shard, each where the live one was found; documents are looked at where digests differ. */
+  async #compare(builder: Builder, live: Generation, built: Generation): Promise<Compared> {
+    this.#tell('comparing', built, 1);
+    const differences: Difference[] = [];
+    let equal = true;
+    let more = false;
+    for (let shard = 0; shard < live.shards; shard += 1) {
+      const view = await this.#options.views.view(this.#group, live.id, shard);
+      const { position, digest } = await standing(view);
+      await this.#foldShard(builder, shard, position, live, built);
+      if (digest === await builder.view(shard).digest()) continue;
+      equal = false;
+      const found = await this.#differences(builder, view, live, built);
+      more ||= differences.length + found.length > TOLD_MAX;
+      differences.push(...found.slice(0, TOLD_MAX - differences.length));
+    }
+    return { equal, differences, more };
+  }
+
+  async #foldShard(builder: Builder, shard: number, position: Position | null, live: Generation, built: Generation): Promise<void> {
+    await this.#foldTo(builder, Array.from({ length: live.shards }, (_, one) => (one === shard ? position : null)), live, built);
+  }
+
+  /** The live one moves on meanwhile: what seems to differ is looked at again where both stand at one position. */
+  async #differences(builder: Builder, view: View, live: Generation, built: Generation): Promise<readonly Difference[]> {
+    const { wait, signal } = this.#options;
+    const suspects = await suspectsOf(view, builder.view(view.shard));
+    for (let round = 0; round < ROUNDS_MAX && !signal.aborted; round += 1) {
+      const position = await view.position();
+      const texts = await view.load(suspects);
+      // A commit came between: what was read is of no one position.
+      if (await view.position() !== position) {
+        await wait(AGAIN_MS, signal);
+        continue;
+      }
+      await this.#foldShard(builder, view.shard, position, live, built);
+      const ours = await builder.view(view.shard).load(suspects);
+      return suspects.map((key, i): Difference => ({ key, live: texts[i] ?? null, built: ours[i] ?? null })).filter((one) => one.live !== one.built);
+    }
+    return [];
+  }
+
+  // ---- promotion -----------------------------------------------------------------------------------------------------------
+
+  async #promote(builder: Builder, live: Generation, built: Generation, mustBeEqual: boolean): Promise<ReplayResult> {
+    const { views, wait, signal } = this.#options;
+    const compared = await this.#compare(builder, live, built);
+    if (!compared.equal && mustBeEqual) return { kind: 'refused', live, built, compared };
+    for (let round = 0; round < ROUNDS_MAX && !signal.aborted; round += 1) {
+      await this.#catchUp(builder, live, built);
+      this.#tell('promoting', built, 1);
+      const promoted = await this.#promoteHeld(builder, live, built, compared.equal && mustBeEqual);
+      if (typeof promoted === 'number') {
+        await sweep(views, this.#group);
+        return { kind: 'promoted', from: live, to: built, compared, heldMs: promoted };
+      }
+      // What was equal is not any more: what came since is folded otherwise.
+      if (promoted === 'different') return this.#promote(builder, live, built, mustBeEqual);
+      await wait(AGAIN_MS, signal);
+    }
+    if (signal.aborted) throw new Left('stopped');
+    throw new OperatingError('storeBusy', `generation ${String(built.id)} of ${this.#group} did not get to the live position within a hold, ${String(ROUNDS_MAX)} times: the load is too high now; the next replay goes on from where this one came`);
+  }
+
+  /** How long commits were held, when it is promoted. */
+  async #promoteHeld(builder: Builder, live: Generation, built: Generation, mustBeEqual: boolean): Promise<number | 'late' | 'different'> {
+    const { views, clock } = this.#options;
+    const hold = await this.#hold();
+    const startedMs = clock.now();
+    try {
+      if (hold.generation !== live.id) throw new Left('moved');
+      const positions = await positionsOf(views, live);
+      const came = await builder.foldTo(positions, undefined, startedMs + HELD_MS);
+      if (came === 'late') return 'late';
+      if (came !== 'there') throw new Left(came);
+      if (mustBeEqual && !(await this.#areEqual(builder, live))) return 'different';
+      if (clock.now() - startedMs > HELD_MS) return 'late';
+      // The store looks for itself whether the hold still stands.
+      if (!(await views.promote(this.#group, live.id, built.id, hold))) return 'late';
+      return clock.now() - startedMs;
+    } finally {
+      await hold.release();
+    }
+  }
+
+  async #areEqual(builder: Builder, live: Generation): Promise<boolean> {
+    for (let shard = 0; shard < live.shards; shard += 1) {
+      const theirs = await this.#options.views.view(this.#group, live.id, shard);
+      if (await theirs.digest() !== await builder.view(shard).digest()) return false;
+    }
+    return true;
+  }
+
+  /** A commit may be under way, and take long. */
+  async #hold() {
+    const { views, wait, signal } = this.#options;
+    for (let round = 0; round < ROUNDS_MAX * 10 && !signal.aborted; round += 1) {
+      const hold = await views.hold(this.#group);
+      if (hold !== null) return hold;
+      await wait(AGAIN_MS, signal);
+    }
+    if (signal.aborted) throw new Left('stopped');
+    throw new OperatingError('storeBusy', `commits to ${this.#group} could not be held: they take too long now`);
+  }
+}
+
+async function isReadable(views: ViewStore, generation: Generation): Promise<boolean> {
+  return (await positionsOf(views, generation)).every((position) => !isBefore(position, generation.target));
+}
+
+/** Position and digest of one commit. */
+export async function standing(view: View): Promise<{ readonly position: Position | null; readonly digest: string }> {
+  for (;;) {
+    const position = await view.position();
+    const digest = await view.digest();
+    if (await view.position() === position) return { position, digest };
+  }
+}
+
+/** Keys of documents that are not the same in both, some of them. */
+export async function suspectsOf(one: View, other: View): Promise<string[]> {
+  const suspects = new Set<string>();
+  for (const [from, to] of [[one, other], [other, one]] as const) {
+    let next: string | null = null;
+    do {
+      const page = await from.walk(next, PAGE);
+      const texts = await to.load(page.documents.map(({ key }) => key));
+      page.documents.forEach(({ key, value }, i) => { if (texts[i] !== value) suspects.add(key); });
+      next = page.next;
+    } while (next !== null && suspects.size < SUSPECTS_MAX);
+  }
+  return [...suspects];
+}

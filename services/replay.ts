@@ -1,0 +1,167 @@
+// `throughline replay journeys|persons`: a replay beside running programs, in a process of its own (projector/replay.ts says
+// how it goes), and what an operator is shown of it.
+import { hostname } from 'node:os';
+import { journeys } from '../projections/journeys.ts';
+import { persons } from '../projections/persons.ts';
+import type { Json, Projection } from '../projections/projection.ts';
+import { nameOf } from './backends.ts';
+import type { Options } from './config.ts';
+import { openStores } from './ops/folder.ts';
+import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
+import type { ViewStore } from './ports.ts';
+import { ROOM } from './projector/projector.ts';
+import { type Compared, type Difference, replay, replayLease, type ReplayProgress, type ReplayResult } from './projector/replay.ts';
+import { keysReader, masterKeyOf } from './workspaces.ts';
+
+export const PROJECTIONS: Readonly<Record<'journeys' | 'persons', Projection>> = { journeys, persons };
+/** Lines of one document that are shown. */
+const FIELDS_MAX = 12;
+/** Documents whose fields are shown. */
+const SHOWN_MAX = 3;
+
+/** Exit code 0 promoted, or equal after a dry run; 1 different, or it could not be done. */
+export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> {
+  const { action: group, dryRun, accept, rollback, anew, forget, rate, json } = options;
+  return orExplain('replay', io, async () => {
+    const stores = await openStores(options, 'read', io);
+    try {
+      if (forget) return await forgotten(group, stores.views, json, io);
+      const masterKey = await masterKeyOf(options.events, stores.events, { given: options.masterKey, mayMake: false, random: io.random });
+      const shown = new Shown(group, io);
+      const result = await replay({
+        events: stores.events, views: stores.views, projection: PROJECTIONS[group], keysOf: keysReader(stores.events, masterKey), to: rollback ? 'back' : 'next', anew, dryRun, accept, rate,
+        room: ROOM.replay, holder: `${hostname()}-${String(process.pid)}-${Buffer.from(io.random(4)).toString('hex')}`,
+        clock: io.clock, wait: (ms, signal) => io.sleep(ms, signal), signal: io.signal, onProgress: (progress) => shown.progress(progress),
+      });
+      shown.end();
+      if (json) await printJson(io.stdout, toldOf(result, shown));
+      else await print(io.stdout, described(group, result, shown, PROJECTIONS[group], nameOf(options.views)));
+      return result.kind === 'promoted' || (result.kind === 'compared' && result.compared.equal) ? 0 : 1;
+    } finally {
+      await stores.close();
+    }
+  });
+}
+
+async function forgotten(group: string, views: ViewStore, json: boolean, io: Io): Promise<number> {
+  const live = await views.live(group);
+  if ((await views.leases(replayLease(group))).length > 0) {
+    await print(io.stderr, `throughline replay: a replay of ${group} is under way: its generation is not dropped (storeBusy)\n`);
+    return 1;
+  }
+  const dropped: number[] = [];
+  for (const { id } of await views.generations(group)) if (id !== live && await views.dropGeneration(group, id)) dropped.push(id);
+  if (json) await printJson(io.stdout, { group, dropped });
+  else await print(io.stdout, dropped.length === 0 ? `${group}: there is no generation but the live one.\n` : `${group}: dropped generation ${dropped.join(', ')}; there is nothing to roll back to now.\n`);
+  return 0;
+}
+
+/** The bar on a terminal; elsewhere a line for each tenth. */
+class Shown {
+  readonly #group: string;
+  readonly #io: Io;
+  readonly #bar: ProgressBar;
+  readonly startedMs: number;
+  events = 0;
+  #tenth = 0;
+  #phase = '';
+
+  constructor(group: string, io: Io) {
+    this.#group = group;
+    this.#io = io;
+    this.#bar = new ProgressBar(io, 'replay', 1);
+    this.startedMs = io.clock.now();
+  }
+
+  get seconds(): number { return Math.max(0.001, (this.#io.clock.now() - this.startedMs) / 1000); }
+
+  progress({ phase, generation, events, share }: ReplayProgress): void {
+    this.events = events;
+    const what = phase === 'building' ? `${this.#group}, generation ${String(generation)}` : PHASES[phase];
+    this.#bar.show(share, events, what);
+    if (this.#io.isTty) return;
+    const left = this.#bar.secondsLeft(share);
+    const tenth = Math.floor(share * 10);
+    if (phase === 'building' ? tenth <= this.#tenth && (this.#phase !== '' || share === 1) : phase === this.#phase) return;
+    this.#phase = phase;
+    this.#tenth = Math.max(tenth, this.#tenth);
+    this.#io.stderr.write(`${what}: ${String(Math.floor(share * 100))} %, ${count(events)} events, ${count(Math.round(events / this.seconds))}/s${left === null ? '' : `, ${duration(left)} left`}\n`);
+  }
+
+  end(): void { this.#bar.clear(); }
+}
+const PHASES = { paused: 'paused, the live generation falls behind', comparing: 'comparing', promoting: 'promoting' } as const;
+
+// ---- what is told --------------------------------------------------------------------------------------------------------
+
+function toldOf(result: ReplayResult, { events, seconds }: Shown): object {
+  const { kind } = result;
+  const work = { events, seconds };
+  switch (kind) {
+    case 'promoted': return { kind, from: result.from.id, to: result.to.id, compared: result.compared, heldMs: result.heldMs, ...work };
+    case 'compared': case 'refused': return { kind, live: result.live.id, built: result.built.id, compared: result.compared, ...work };
+    default: return { ...result, ...work };
+  }
+}
+
+function described(group: string, result: ReplayResult, { events, seconds }: Shown, projection: Projection, place: string): string {
+  const folded = `${count(events)} events folded in ${duration(seconds)} (${count(Math.round(events / seconds))}/s)`;
+  switch (result.kind) {
+    case 'promoted': {
+      const { from, to, compared, heldMs } = result;
+      const standing = compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? 'Equal to the one before' : 'It differs from the one before';
+      return `${group}: generation ${String(to.id)} answers now, ${String(from.id)} is kept for --rollback. ${standing}; ${folded}, commits held for ${String(heldMs)} ms.\n${compared === null ? '' : differencesOf(compared, projection, from.id, to.id)}`;
+    }
+    case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); a replay goes on from it, --forget drops it.\n${differencesOf(result.compared, projection, result.live.id, result.built.id)}`;
+    case 'refused': return `${group}: generation ${String(result.built.id)} differs from the live one, ${String(result.live.id)}, and was not promoted; ${folded}. Look at the differences; --accept promotes it, --anew folds it once more, --forget drops it.\n${differencesOf(result.compared, projection, result.live.id, result.built.id)}`;
+    case 'stopped': return `${group}: interrupted; ${folded}. The live generation answers as before; the next replay goes on from here.\n`;
+    case 'busy': return `${group}: another replay is under way (${result.holder}). One that was killed is over in 15 s.\n`;
+    case 'noRoom': return `${group}: a second generation takes some ${bytes(result.needed)}, and ${place} has ${bytes(result.free)} left: make room (replay ${group} --forget drops the generation kept for --rollback), then try again.\n`;
+    case 'nothing': return `${group}: ${result.why}\n`;
+  }
+}
+
+function differencesOf({ equal, differences, more }: Compared, projection: Projection, live: number, built: number): string {
+  if (equal) return '';
+  if (differences.length === 0) return 'Every document is the same: the digest of one of them was moved wrongly.\n';
+  const shown = differences.slice(0, SHOWN_MAX).map((one) => `\n${printable(one.key)}\n${fieldsOf(one, projection, live, built).map((line) => `  ${line}\n`).join('')}`);
+  const rest = differences.slice(SHOWN_MAX).map(({ key }) => `${printable(key)}\n`);
+  return `${shown.join('')}${rest.length === 0 ? '' : `\nalso different:\n${rest.join('')}`}${more ? 'and more\n' : ''}`;
+}
+
+/** Where two documents differ, field by field. */
+export function fieldsOf({ key, live: before, built: after }: Difference, projection: Projection, live: number, built: number): readonly string[] {
+  const name = key.slice(key.indexOf('/') + 1);
+  if (before === null) return [`is in generation ${String(built)} alone`];
+  if (after === null) return [`is in generation ${String(live)} alone`];
+  const lines: string[] = [];
+  compare('', unpacked(projection, name, before), unpacked(projection, name, after), (path, one, other) => {
+    lines.push(`${path === '' ? '(all of it)' : path}: ${text(one)} in ${String(live)}, ${text(other)} in ${String(built)}`);
+  });
+  // The same value may have been packed in two ways.
+  if (lines.length === 0) lines.push('says the same, and is stored otherwise');
+  return lines.length > FIELDS_MAX ? [...lines.slice(0, FIELDS_MAX), `and ${String(lines.length - FIELDS_MAX)} more fields`] : lines;
+}
+
+/** One that another version stored may not be readable here: its text is JSON all the same. */
+function unpacked(projection: Projection, name: string, stored: string): Json {
+  try {
+    return projection.unpack(name, stored);
+  } catch {
+    return JSON.parse(stored) as Json;
+  }
+}
+
+function compare(path: string, one: Json | undefined, other: Json | undefined, differ: (path: string, one: Json | undefined, other: Json | undefined) => void): void {
+  if (typeof one === 'object' && typeof other === 'object' && one !== null && other !== null && Array.isArray(one) === Array.isArray(other)) {
+    const [left, right] = [one, other] as readonly Readonly<Record<string, Json | undefined>>[];
+    for (const name of new Set([...Object.keys(one), ...Object.keys(other)])) compare(path === '' ? name : `${path}.${name}`, left?.[name], right?.[name], differ);
+  } else if (JSON.stringify(one) !== JSON.stringify(other)) differ(path, one, other);
+}
+
+const TEXT_MAX = 80;
+function text(value: Json | undefined): string {
+  if (value === undefined) return 'absent';
+  const json = printable(JSON.stringify(value));
+  return json.length > TEXT_MAX ? `${json.slice(0, TEXT_MAX)}…` : json;
+}
