@@ -8,68 +8,27 @@ import fc from 'fast-check';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
 import type { Projection } from '../../projections/projection.ts';
-import type { CloudEvent } from '../../schemas/cloudevent.ts';
 import type { CustomerFactBody, InteractionFactBody, Interpreted } from '../../schemas/facts.ts';
-import { isWorkspaceId, workspaceKeys, type WorkspaceKeys } from '../../schemas/identity.ts';
-import { parseInstant } from '../../schemas/time.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { MemoryEventStore } from '../../services/adapters/memory-events.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { openSqliteEventStore } from '../../services/adapters/sqlite-events.ts';
-import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
 import { Door } from '../../services/door.ts';
 import { OperatingError } from '../../services/errors.ts';
-import type { Commit, CommitResult, EventStore, Position, View, ViewStore } from '../../services/ports.ts';
+import type { Commit, CommitResult, EventStore, View, ViewStore } from '../../services/ports.ts';
 import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST } from '../../services/projector/digest.ts';
 import { BATCH_CUT_MAX, FOLD_MS_MAX, Pace } from '../../services/projector/intake.ts';
-import { type GroupProgress, type ProjectorOptions, read, runProjector } from '../../services/projector/projector.ts';
+import type { GroupProgress, ProjectorOptions } from '../../services/projector/projector.ts';
 import { type Arrival, CacheRoom, Target } from '../../services/projector/target.ts';
 import { startProjectorThread } from '../../services/projector/thread.ts';
 import { shardOf } from '../../services/shards.ts';
 import { Workspaces } from '../../services/workspaces.ts';
 import { arbitraryArrival, arbitraryEvents, CONTEXT, event, second } from '../support/facts.ts';
+import { ADAPTERS, freshFold, keysFor, keysOf, liveView, MANY, position, project, PROJECTIONS, recorded, ROOM, targetOf, targetOn } from '../support/folds.ts';
 import { through, throughStore } from '../support/views.ts';
 import { seeded } from '../support/seeded.ts';
 
-const PROJECTIONS = [journeys, persons] as const;
-const keysOf = async (workspace: string): Promise<WorkspaceKeys> => keysFor(workspace);
-const position = (place: number): Position => String(place).padStart(20, '0') as Position;
-
-const MANY = ['acme', 'rival', 'w1', 'w2', 'w3', 'w4', 'w5'] as const;
-const KEYS = MANY.map((name) => {
-  if (!isWorkspaceId(name)) throw new Error('not a workspace');
-  return workspaceKeys(name, new Uint8Array(32).fill(9));
-});
-
-function keysFor(workspace: string): WorkspaceKeys {
-  const keys = KEYS.find(({ id }) => id === workspace);
-  if (keys === undefined) throw new Error(`no workspace ${workspace}`);
-  return keys;
-}
-
 // ---- stores, and what may happen to them -----------------------------------------------------------------------------
-
-interface Opened { readonly views: ViewStore; /** The same views through another connection, as another process has them. */ readonly again: () => Promise<ViewStore>; readonly dispose: () => Promise<void> }
-
-const ADAPTERS: readonly (readonly [name: string, runs: number, open: () => Promise<Opened>])[] = [
-  ['memory', 40, async () => {
-    const views = new MemoryViewStore();
-    return { views, again: async () => views, dispose: async () => undefined };
-  }],
-  ['SQLite', 6, async () => {
-    const folder = mkdtempSync(path.join(tmpdir(), 'throughline-projector-'));
-    const opened: ViewStore[] = [];
-    const again = async (): Promise<ViewStore> => {
-      const views = await openSqliteViewStore({ folder });
-      opened.push(views);
-      return views;
-    };
-    const dispose = async (): Promise<void> => {
-      for (const views of opened) await views.close();
-      rmSync(folder, { recursive: true });
-    };
-    return { views: await again(), again, dispose };
-  }],
-];
 
 /** What becomes of a call: nothing of it is done; it is done and its answer is lost; a promotion holds the shard. */
 type Mishap = 'lost' | 'unanswered' | 'held';
@@ -148,77 +107,6 @@ function brokenUp(inner: EventStore, size: number, breaks: readonly number[], ho
 }
 
 // ---- events ----------------------------------------------------------------------------------------------------------
-
-/** A day's events of a few customers, in the order of their arrival: linked calls, late events, merges, two workspaces. */
-async function recorded(seed: number, count: number, workspaces?: readonly string[]): Promise<EventStore> {
-  const store = new MemoryEventStore({ storeId: 'store' });
-  const door = new Door({ store, clock: { now: () => Date.UTC(2026, 2, 3) }, random: (size) => new Uint8Array(size), sleep: async () => undefined, tallies: new MemoryViewStore() });
-  const chance = seeded(seed);
-  const types = ['started', 'waiting', 'answered', 'held', 'resumed', 'described', 'ended'];
-  for (let n = 0; n < count; n += 1) {
-    const attributes = {
-      specversion: '1.0', id: String(n), source: 's', type: `org.throughline.interaction.${chance.pick(types)}`, time: String(second(chance.below(5000))), identity: `c${chance.below(6)}@example.com`, identitytype: 'email',
-      ...(chance.below(12) === 0 ? { previousidentity: `c${chance.below(6)}@example.com` } : {}),
-    };
-    const data = { interactionId: `i${chance.below(9)}`, ...(chance.below(9) === 0 ? { linkedTo: `i${chance.below(9)}` } : {}), ...(chance.below(9) === 0 ? { journeyId: `J${chance.below(4)}` } : {}) };
-    const decoded: CloudEvent = { id: attributes.id, source: 's', type: attributes.type, time: parseInstant(attributes.time), attributes, dataKind: 'json', data: Buffer.from(JSON.stringify(data)) };
-    const workspace = workspaces === undefined ? (chance.below(4) === 0 ? 'rival' : 'acme') : chance.pick(workspaces);
-    await door.receive(keysFor(workspace), [{ kind: 'event', event: decoded }]);
-  }
-  await door.drain();
-  return store;
-}
-
-/** All that the log holds of some workspaces, folded at once into views of their own. */
-async function freshFold(events: EventStore, holds: (workspace: string) => boolean = () => true): Promise<readonly string[]> {
-  const head = await events.head();
-  const arrivals: Arrival[] = [];
-  const reading = new AbortController();
-  for await (const batch of events.subscribe({ after: null, prefixes: [], maxBatch: 10_000, signal: reading.signal })) {
-    arrivals.push(...batch.events.flatMap(read).filter(({ workspace }) => holds(workspace)));
-    if (batch.caughtUp) reading.abort();
-  }
-  return Promise.all(PROJECTIONS.map(async (projection) => {
-    const target = await targetOf(new MemoryViewStore(), projection);
-    await target.step(arrivals, head ?? position(1), keysOf);
-    return target.view.digest();
-  }));
-}
-
-async function targetOf(views: ViewStore, projection: Projection, cacheBytesMax = 1e7, stepBytesMax?: number): Promise<Target> {
-  const { id } = await views.createGeneration({ group: projection.group, version: projection.version, shards: 1, storeId: 'store', target: null, fields: projection.fields, subFields: projection.subFields, ordered: projection.ordered });
-  await views.promote(projection.group, null, id);
-  return targetOn(await views.view(projection.group, id, 0), projection, cacheBytesMax, stepBytesMax);
-}
-
-async function targetOn(view: View, projection: Projection, cacheBytesMax: number, stepBytesMax?: number): Promise<Target> {
-  const target = new Target({ projection, view, role: 'live', cache: new CacheRoom(cacheBytesMax), ...(stepBytesMax === undefined ? {} : { stepBytesMax }) });
-  await target.resume();
-  return target;
-}
-
-async function liveView(views: ViewStore, group: string): Promise<View> { return views.view(group, (await views.live(group)) ?? 0, 0); }
-
-const ROOM = { batchMax: 4096, batchBytesMax: 1e7, cacheBytesMax: 1e7, stepBytesMax: 1e7, lanes: 1 };
-
-/** Runs a projector until every group has folded the whole log; answers what it told on the way. */
-async function project(events: EventStore, views: ViewStore, more: Partial<ProjectorOptions> = {}): Promise<{ readonly faults: readonly unknown[]; readonly told: readonly (readonly GroupProgress[])[] }> {
-  const head = await events.head();
-  const stop = new AbortController();
-  const faults: unknown[] = [];
-  const told: (readonly GroupProgress[])[] = [];
-  await runProjector({
-    events, views, projections: PROJECTIONS, keysOf, shards: 1, owned: 'all', patience: 'bounded', room: ROOM,
-    clock: { now: () => 0 }, wait: async () => { await setImmediate(); }, signal: stop.signal,
-    onProgress: (groups) => {
-      told.push(groups);
-      if (groups.length > 0 && groups.every((group) => group.through === head)) stop.abort();
-    },
-    onFault: (fault) => { faults.push(fault); },
-    ...more,
-  });
-  return { faults, told };
-}
 
 /** The sum over what really stands there of the hashes that a digest is the sum of. */
 async function honestDigest(view: View, keys: Iterable<string>): Promise<string> {
