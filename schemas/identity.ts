@@ -107,6 +107,8 @@ export interface WorkspaceKeys {
   readonly term: (field: string, value: string) => string;
   /** Key of an identity; null when it is empty or anonymous after normalisation. */
   readonly identityKey: (type: string, value: string) => string | null;
+  /** The stream that an event of an anonymous value stands in. */
+  readonly anonymousStream: (eventId: string) => string;
   readonly identify: (event: CloudEvent) => Identified | { readonly kind: 'rejected'; readonly rejection: Rejection };
   /** 32 bytes for signing cursors. */
   readonly cursorKey: Uint8Array;
@@ -143,6 +145,7 @@ export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { re
     const normal = normaliseIdentity(type, value);
     return normal.type === '' || isAnonymous(normal.value) ? null : hash(normal.type, normal.value);
   };
+  const anonymousStream = (eventId: string): string => identityStream(id, hashJson(anonymousJson(parseInt(eventId.slice(0, 2), 16) % ANONYMOUS_STREAMS)));
   const identify: WorkspaceKeys['identify'] = (event) => {
     const said = saidIdentity(event);
     if (said === null) return rejected('missingIdentity', 'identity', 'neither identity and identitytype nor subject says whose event this is');
@@ -152,13 +155,12 @@ export function workspaceKeys(id: WorkspaceId, secret: Uint8Array, options: { re
     const anonymous = isAnonymous(normal.value);
     const ownKey = hash(normal.type, normal.value);
     const eventId = eventIdOf(id, event, ownKey);
-    const streamKey = anonymous ? hashJson(anonymousJson(parseInt(eventId.slice(0, 2), 16) % ANONYMOUS_STREAMS)) : ownKey;
     return {
-      kind: 'identified', stream: identityStream(id, streamKey), eventId, key: ownKey, type: normal.type, value: said.value,
+      kind: 'identified', stream: anonymous ? anonymousStream(eventId) : identityStream(id, ownKey), eventId, key: ownKey, type: normal.type, value: said.value,
       evidence: said.evidence && !anonymous, anonymous,
     };
   };
-  return { id, hash, term, identityKey, identify, cursorKey: mac(key, JSON.stringify(['cursor'])) };
+  return { id, hash, term, identityKey, anonymousStream, identify, cursorKey: mac(key, JSON.stringify(['cursor'])) };
 }
 
 function rejected(code: RejectionCode, attribute: string, reason: string): { kind: 'rejected'; rejection: Rejection } {

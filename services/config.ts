@@ -65,6 +65,10 @@ const FLAGS = {
   rollback: { schema: onOff, value: null, help: 'back to the generation before, which catches up first; one of another version answers as it is, marked stale' },
   anew: { schema: onOff, value: null, help: 'starts over instead of taking up what a replay left that was interrupted or refused' },
   forget: { schema: onOff, value: null, help: 'drops the generations that do not answer, the one kept for --rollback among them' },
+  journey: { schema: text, value: 'ID', help: 'this journey, by any id that it answers to' },
+  person: { schema: z.string().regex(/^[0-9a-f]{24}$/, 'must be the 24 hex digits of a person'), value: 'ID', help: 'this person' },
+  count: { schema: integer(1, 1_000_000), value: 'N', help: 'so many journeys, by chance, and as many persons' },
+  all: { schema: onOff, value: null, help: 'all of them, by reading the whole log once' },
   rate: { schema: integer(1, 1_000_000), value: 'N', help: 'folds at most so many events a second' },
   exit: { schema: onOff, value: null, help: 'end after printing instead of serving on', variable: 'DEMO_EXIT' },
   apiKey: { schema: z.string().min(API_KEY_LENGTH_MIN, `must have at least ${String(API_KEY_LENGTH_MIN)} characters`), value: 'KEY', help: 'API key: of the server to talk to; for serve, the first key of the workspace made on first start', hidden: 'secret' },
@@ -77,10 +81,14 @@ interface Verb {
   readonly help: string;
   /** Words after the verb that must be one of these. */
   readonly actions?: readonly string[];
+  /** Which of them it is where none is said. */
+  readonly action?: string;
   /** Name of the argument that must follow, per action where there are actions. */
   readonly argument?: string;
   readonly flags: readonly FlagName[];
   readonly required?: readonly FlagName[];
+  /** By action, where only some need it. */
+  readonly requiredFor?: Readonly<Partial<Record<string, readonly FlagName[]>>>;
   readonly defaults: Readonly<Partial<Record<FlagName, string>>>;
   /** A flag and a set of flags that exclude each other: a flag wins over the others' variables, and of variables the first named here. Without any, the first has URL_DEFAULT. */
   readonly either?: readonly [FlagName, readonly FlagName[]];
@@ -129,8 +137,8 @@ export const VERBS = {
     argument: 'FILE', flags: ['source', 'json', 'maxEventBytes'], required: ['source'], defaults: { json: 'false', maxEventBytes: EVENT_BYTES },
   },
   'dead-letters': {
-    help: 'what the topic brought and could not be recorded: list them, show one (which prints a customer\'s data: key, headers and body), retry all or some through the door', actions: ['list', 'show', 'retry'],
-    flags: ['source', 'id', 'code', 'data', 'events', 'views', 'json', 'maxEventBytes', 'masterKey'], required: ['source'],
+    help: 'what could not be recorded. With --source, of the topic: list it, show one record (which prints a customer\'s data: key, headers and body), retry all or some through the door. Without, what imports and publishers were refused: counts by source and code, and hashes of the last', actions: ['list', 'show', 'retry'], action: 'list',
+    flags: ['source', 'workspace', 'id', 'code', 'data', 'events', 'views', 'json', 'maxEventBytes', 'masterKey'], requiredFor: { show: ['source'], retry: ['source'] },
     defaults: { data: DATA_DEFAULT, json: 'false', maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: ['retry'],
   },
   export: {
@@ -159,6 +167,10 @@ export const VERBS = {
   doctor: {
     help: 'looks at every backend that is named: reachable, version, settings, whose it is, clock, disk, keys; says what to do. Exit code 1 when something is bad',
     flags: ['data', 'events', 'views', 'source', 'json', 'masterKey'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events', 'views'],
+  },
+  verify: {
+    help: 'fold random journeys and persons, or the one named, anew from the log alone and compare them with what answers; --all reads the whole log once and compares everything (its scratch files stand in TMPDIR). Beside running programs; exit code 1 when something differs',
+    flags: ['data', 'events', 'views', 'journey', 'person', 'count', 'all', 'workspace', 'json', 'masterKey'], defaults: { data: DATA_DEFAULT, count: '100', all: 'false', json: 'false' }, stores: ['events', 'views'], secrets: true,
   },
   replay: {
     help: 'fold a group anew from the log beside the live generation, compare, promote: beside running programs, which notice nothing. A difference is shown and refused. Taken up again where it was interrupted',
@@ -281,7 +293,7 @@ function readWords(name: VerbName, verb: Verb, words: readonly string[]): Words 
   let options: Words['options'] = {};
   let subject: string | null = null;
   if (verb.actions !== undefined) {
-    const action = rest.shift();
+    const action = rest.shift() ?? verb.action;
     if (action === undefined || !verb.actions.includes(action)) problems.push(`${name} needs one of: ${verb.actions.join(', ')}${action === undefined ? '' : ` (not ${JSON.stringify(action)})`}`);
     else options = { action };
     subject = SUBJECTS[`${name} ${action ?? ''}`] === undefined ? null : rest.shift() ?? null;
@@ -316,7 +328,7 @@ function readValues(verb: Verb, given: ReturnType<typeof withSubject>, action: s
     const value = dropped.includes(flag) ? undefined : asFlag ?? variable(flag, environment) ?? verb.defaults[flag];
     options[flag] = null;
     if (value === undefined) {
-      if (verb.required?.includes(flag) === true || given.required.includes(flag)) problems.push(`--${dash(flag)} is missing: ${FLAGS[flag].help}`);
+      if (verb.required?.includes(flag) === true || verb.requiredFor?.[action ?? '']?.includes(flag) === true || given.required.includes(flag)) problems.push(`--${dash(flag)} is missing: ${FLAGS[flag].help}`);
       continue;
     }
     const parsed = FLAGS[flag].schema.safeParse(value);

@@ -1,8 +1,18 @@
 // Which generation of a group answers and which one is folded, whose events it was folded from, and how another comes in its
 // place (design.md section 5).
+import { journeys } from '../projections/journeys.ts';
+import { persons } from '../projections/persons.ts';
 import type { Projection } from '../projections/projection.ts';
 import { OperatingError } from './errors.ts';
 import type { EventStore, Generation, Position, ViewStore } from './ports.ts';
+
+/** What this program folds. */
+export const PROJECTIONS: Readonly<Record<Projection['group'], Projection>> = { journeys, persons };
+
+/** Whether another version of the program folded it: it answers, and may stand still. */
+export function isStale({ group, version }: Pick<Generation, 'group' | 'version'>): boolean {
+  return Object.values(PROJECTIONS).some((projection) => projection.group === group && projection.version !== version);
+}
 
 /** Null while there is none, or when it was dropped between two looks. */
 export async function liveOf(views: ViewStore, group: string): Promise<Generation | null> {

@@ -42,6 +42,7 @@ async function runVerb(asked: Asked, io: Io): Promise<number> {
     case 'trace': return traceVerb(asked.options, io);
     case 'doctor': return (await import('./ops/doctor.ts')).doctorVerb(asked.options, io);
     case 'status': return statusVerb(asked.options, io);
+    case 'verify': return (await import('./verify.ts')).verifyVerb(asked.options, io);
     case 'replay': return (await import('./replay.ts')).replayVerb(asked.options, io);
     case 'workspaces': return workspacesVerb(asked.options, io);
     case 'keys': return keysVerb(asked.options, io);

@@ -1,19 +1,18 @@
 // `throughline replay journeys|persons`: a replay beside running programs, in a process of its own (projector/replay.ts says
 // how it goes), and what an operator is shown of it.
 import { hostname } from 'node:os';
-import { journeys } from '../projections/journeys.ts';
-import { persons } from '../projections/persons.ts';
 import type { Json, Projection } from '../projections/projection.ts';
 import { nameOf } from './backends.ts';
 import type { Options } from './config.ts';
+import { PROJECTIONS } from './generations.ts';
 import { openStores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
 import type { ViewStore } from './ports.ts';
 import { ROOM } from './projector/projector.ts';
-import { type Compared, type Difference, replay, replayLease, type ReplayProgress, type ReplayResult } from './projector/replay.ts';
+import type { Compared, Difference } from './projector/compare.ts';
+import { replay, replayLease, type ReplayProgress, type ReplayResult } from './projector/replay.ts';
 import { keysReader, masterKeyOf } from './workspaces.ts';
 
-export const PROJECTIONS: Readonly<Record<'journeys' | 'persons', Projection>> = { journeys, persons };
 /** Lines of one document that are shown. */
 const FIELDS_MAX = 12;
 /** Documents whose fields are shown. */
@@ -124,19 +123,19 @@ function described(group: string, result: ReplayResult, { events, seconds }: Sho
 function differencesOf({ equal, differences, more }: Compared, projection: Projection, live: number, built: number): string {
   if (equal) return '';
   if (differences.length === 0) return 'Every document is the same: the digest of one of them was moved wrongly.\n';
-  const shown = differences.slice(0, SHOWN_MAX).map((one) => `\n${printable(one.key)}\n${fieldsOf(one, projection, live, built).map((line) => `  ${line}\n`).join('')}`);
+  const shown = differences.slice(0, SHOWN_MAX).map((one) => `\n${printable(one.key)}\n${fieldsOf(one, projection, `generation ${String(live)}`, `generation ${String(built)}`).map((line) => `  ${line}\n`).join('')}`);
   const rest = differences.slice(SHOWN_MAX).map(({ key }) => `${printable(key)}\n`);
   return `${shown.join('')}${rest.length === 0 ? '' : `\nalso different:\n${rest.join('')}`}${more ? 'and more\n' : ''}`;
 }
 
 /** Where two documents differ, field by field. */
-export function fieldsOf({ key, live: before, built: after }: Difference, projection: Projection, live: number, built: number): readonly string[] {
+export function fieldsOf({ key, live: before, built: after }: Difference, projection: Projection, live: string, built: string): readonly string[] {
   const name = key.slice(key.indexOf('/') + 1);
-  if (before === null) return [`is in generation ${String(built)} alone`];
-  if (after === null) return [`is in generation ${String(live)} alone`];
+  if (before === null) return [`is in ${built} alone`];
+  if (after === null) return [`is in ${live} alone`];
   const lines: string[] = [];
   compare('', unpacked(projection, name, before), unpacked(projection, name, after), (path, one, other) => {
-    lines.push(`${path === '' ? '(all of it)' : path}: ${text(one)} in ${String(live)}, ${text(other)} in ${String(built)}`);
+    lines.push(`${path === '' ? '(all of it)' : path}: ${text(one)} in ${live}, ${text(other)} in ${built}`);
   });
   // The same value may have been packed in two ways.
   if (lines.length === 0) lines.push('says the same, and is stored otherwise');

@@ -178,6 +178,7 @@ function success(one: Endpoint): JsonSchema {
   const lines = one.list === null ? {} : { [MEDIA_TYPES.csv]: { schema: { type: 'string' } }, [MEDIA_TYPES.ndjson]: { schema: { type: 'string' } } };
   const headers = {
     ...(one.reads.length > 0 || one.body.kind === 'cloudevents' ? { 'Throughline-Position': textHeader('Where the view that answered stands, or the written event.') } : {}),
+    ...(one.reads.length > 0 ? { 'Throughline-Stale': textHeader('The groups that another version of the program folded, after an upgrade or a rollback: the answer may be old.') } : {}),
     ...(one.list === null ? {} : { 'Throughline-Next-Cursor': textHeader('CSV and NDJSON: the cursor of the next page; missing on the last.'), 'Throughline-Total': textHeader('CSV and NDJSON: how many there are in all, where it is counted.') }),
   };
   return { description: one.summary, headers, content: { [one.answer.mediaType]: { schema: jsonSchemaOf(one.answer.schema, 'output'), ...example }, ...lines } };

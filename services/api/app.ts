@@ -6,6 +6,7 @@ import { EIGHT_BY_EIGHT_PREFIX, eightByEight } from '../../schemas/apis/eightbye
 import { native } from '../../schemas/apis/native.ts';
 import { type Dialect, type Endpoint, type Format, formatParameter, MEDIA_TYPES } from '../../schemas/apis/openapi.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import { Admission, type Kind, type Place } from '../admission.ts';
 import { OperatingError } from '../errors.ts';
 import { formatOf, printPage } from './pages.ts';
 import type { ApiDeps, Outcome, Route } from './call.ts';
@@ -16,6 +17,8 @@ import { type Opened, type Refused, refuse, Views } from './views.ts';
 const QUERY_BYTES_MAX = 256 * 1024;
 /** Read and dropped of a body that is too large, so that its sender gets to read why. */
 const DRAINED_BYTES_MAX = 32 * 1024 * 1024;
+/** Of a request that is told to come again: what is under way now is over by then, or the next one is told the same. */
+const RETRY_AFTER_S = '1';
 
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Cache-Control': 'no-store',
@@ -31,6 +34,7 @@ interface Trace { route: string; dialect: Dialect; workspace?: string; keyId?: s
 
 export function createApi(deps: ApiDeps): Express {
   const views = new Views(deps);
+  const admission = deps.admission ?? new Admission(deps.clock);
   const routes = createRoutes(deps, views);
   const app = express();
   app.disable('x-powered-by');
@@ -47,8 +51,9 @@ export function createApi(deps: ApiDeps): Express {
     const trace = traceOf(request);
     trace.route = route.endpoint.path;
     trace.dialect = route.endpoint.dialect;
-    const { outcome, opened } = await answer(deps, views, route, request, response, trace);
+    const { outcome, opened } = await admitted({ ...deps, admission }, views, route, request, response, trace);
     if (opened?.position !== undefined && opened.position !== null) response.setHeader('Throughline-Position', views.stated(opened.position));
+    if (opened !== null && opened.stale.length > 0) response.setHeader('Throughline-Stale', opened.stale.join(', '));
     send(outcome, route, request, response);
   };
   for (const [path, methods] of byPath(routes)) {
@@ -88,12 +93,31 @@ function byPath(routes: readonly Route[]): ReadonlyMap<string, ReadonlyMap<Endpo
 
 interface Answered { readonly outcome: Outcome; readonly opened: Opened | null }
 
-/** Key, body, views, handler: the first that refuses answers. */
-async function answer(deps: ApiDeps, views: Views, route: Route, request: Request, response: Response, trace: Trace): Promise<Answered> {
+type Caller = ReturnType<typeof authenticate>;
+
+/** Who asks, and whether there is room: what is refused here costs next to nothing. What anybody may ask (health, readiness, metrics, the documents) always is answered. */
+async function admitted(deps: ApiDeps & { readonly admission: Admission }, views: Views, route: Route, request: Request, response: Response, trace: Trace): Promise<Answered> {
   const { endpoint } = route;
-  const keys = endpoint.access === 'open' ? null : authenticate(deps, request, trace);
-  if (keys?.kind === 'refused') return { outcome: keys, opened: null };
-  const body = endpoint.body.kind === 'none' ? NO_BODY : await readBody(request, response, endpoint.body.kind === 'json' ? QUERY_BYTES_MAX : deps.limits.maxBodyBytes);
+  if (endpoint.access === 'open') return answer(deps, views, route, request, response, null, null);
+  const caller = authenticate(deps, request, trace);
+  if (caller.kind === 'refused') return { outcome: caller, opened: null };
+  const place = deps.admission.enter(kindOf(endpoint));
+  if (place === null) return { outcome: overloaded(), opened: null };
+  response.once('close', () => place.leave());
+  try {
+    return await answer(deps, views, route, request, response, caller, place);
+  } finally {
+    place.leave();
+  }
+}
+
+function kindOf({ body }: Endpoint): Kind { return body.kind === 'none' || body.kind === 'json' ? 'query' : 'publish'; }
+function overloaded(): Refused { return refuse('overloaded', {}, { 'Retry-After': RETRY_AFTER_S }); }
+
+/** Body, views, handler: the first that refuses answers. */
+async function answer(deps: ApiDeps, views: Views, route: Route, request: Request, response: Response, keys: Exclude<Caller, Refused> | null, place: Place | null): Promise<Answered> {
+  const { endpoint } = route;
+  const body = endpoint.body.kind === 'none' || place === null ? NO_BODY : await readBody(request, response, endpoint.body.kind === 'json' ? QUERY_BYTES_MAX : deps.limits.maxBodyBytes, place);
   if (body.kind === 'refused') return { outcome: body, opened: null };
   const parsed = endpoint.body.kind === 'json' ? parseJson(request, body.bytes) : NO_JSON;
   if (parsed.kind === 'refused') return { outcome: parsed, opened: null };
@@ -138,19 +162,36 @@ function signalOf(response: ServerResponse): AbortSignal {
   return controller.signal;
 }
 
-/** The body's bytes, or why not; what is too large is read to its end (within reason) and dropped. */
-async function readBody(request: IncomingMessage, response: ServerResponse, maxBytes: number): Promise<{ readonly kind: 'body'; readonly bytes: Uint8Array } | Refused> {
+/**
+ * The body's bytes, or why not. Room for it is taken before it is read where its length is told, else as it comes; what is
+ * too large is read to its end (within reason) and dropped. Where there is no room the answer goes out at once, and Node
+ * drops what still comes of the body.
+ */
+async function readBody(request: IncomingMessage, response: ServerResponse, maxBytes: number, place: Place): Promise<{ readonly kind: 'body'; readonly bytes: Uint8Array } | Refused> {
   const encoding = header(request, 'content-encoding') ?? 'identity';
   const unreadable = encoding.toLowerCase() === 'identity' ? null : refuse('unsupportedMediaType', { attribute: 'content-encoding' });
+  const length = Number(header(request, 'content-length') ?? Number.NaN);
+  const whole = unreadable === null && length <= maxBytes;
+  if (whole && !place.reserve(length)) return overloaded();
+  const body = whole ? Buffer.allocUnsafe(length) : null;
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Uint8Array>) {
+  // Left early, it must not end the connection, on which the answer is still to go.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
+    body?.set(chunk, size);
     size += chunk.length;
     if (size > maxBytes + DRAINED_BYTES_MAX) break;
-    if (size <= maxBytes && unreadable === null) chunks.push(chunk);
-    else chunks.length = 0;
+    if (body !== null) continue;
+    if (size > maxBytes || unreadable !== null) {
+      chunks.length = 0;
+      place.drop();
+    } else if (place.reserve(chunk.length)) chunks.push(chunk);
+    else {
+      place.drop();
+      return overloaded();
+    }
   }
-  if (size <= maxBytes) return unreadable ?? { kind: 'body', bytes: Buffer.concat(chunks) };
+  if (size <= maxBytes) return unreadable ?? { kind: 'body', bytes: body ?? Buffer.concat(chunks) };
   response.setHeader('Connection', 'close');
   return refuse('bodyTooLarge', { more: { maxBytes } });
 }

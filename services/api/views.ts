@@ -3,7 +3,7 @@
 import { type NativeCode, nativeProblem } from '../../schemas/apis/native.ts';
 import type { Problem } from '../../schemas/apis/openapi.ts';
 import { OperatingError } from '../errors.ts';
-import { liveOf } from '../generations.ts';
+import { isStale, liveOf } from '../generations.ts';
 import type { Clock, EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
 import { shardOf } from '../shards.ts';
 
@@ -21,6 +21,8 @@ export interface Opened {
   readonly views: Readonly<Partial<Record<Group, View>>>;
   /** The lower of the views' positions, read before anything else of them: what is read afterwards is at least as new. Null: nothing folded yet. */
   readonly position: Position | null;
+  /** Those that another version of the program folded: they may stand still, until one of this version is built. */
+  readonly stale: readonly Group[];
 }
 
 /** The pointer to the live generation is read again after this long: a promotion is seen within it. */
@@ -71,6 +73,7 @@ export class Views {
 
   async #open(groups: readonly Group[], workspace: string): Promise<Opened | Refused> {
     const views: Partial<Record<Group, View>> = {};
+    const stale: Group[] = [];
     let lowest: Position | null | undefined;
     for (const group of groups) {
       const generation = await this.#live(group);
@@ -84,9 +87,10 @@ export class Views {
       const refused = await this.#readable(view, position, furthest);
       if (refused !== null) return refused;
       views[group] = view;
+      if (isStale(generation)) stale.push(group);
       lowest = lowest === undefined || position === null || (lowest !== null && position < lowest) ? position : lowest;
     }
-    return { kind: 'opened', views, position: lowest ?? null };
+    return { kind: 'opened', views, position: lowest ?? null, stale };
   }
 
   #live(group: Group): Promise<Generation | null> {

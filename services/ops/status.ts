@@ -5,7 +5,8 @@ import { readRecorded } from '../../schemas/recorded.ts';
 import { openSource, openViewsOf, shardsOf, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
-import type { EventStore, Generation, Position, Tally, ViewStore } from '../ports.ts';
+import { type EventStore, type Generation, type Position, shareOf, type Tally, type ViewStore } from '../ports.ts';
+import { isStale, positionsOf } from '../generations.ts';
 import { SHARD_LEASES, sumDigests } from '../shards.ts';
 import { Workspaces } from '../workspaces.ts';
 import { openLog } from './folder.ts';
@@ -20,6 +21,12 @@ export interface GroupStatus {
   /** Null: nothing is live yet. */
   readonly generation: number | null;
   readonly version: string | null;
+  /** Whether it is of another version than this program: it may stand still. */
+  readonly stale: boolean;
+  /** The one that was live before, to go back to (replay --rollback). */
+  readonly previous: number | null;
+  /** Those being built, each with the share of the log that it has, 0 to 1. */
+  readonly building: readonly { readonly generation: number; readonly version: string; readonly share: number }[];
   /** Every copy there is: the live one, those being built, those kept to go back to. */
   readonly generations: readonly number[];
   /** The lowest of its shards'. */
@@ -132,17 +139,29 @@ async function readGroup(group: string, events: EventStore, views: ViewStore, pa
   const live = await views.live(group);
   const generation = all.find(({ id }) => id === live);
   const generations = all.map(({ id }) => id);
+  const previous = await views.previous(group);
+  const building = await readBuilding(all.filter(({ id }) => live !== null && id > live && id !== previous), events, views);
   if (generation === undefined) {
-    return { group, generation: null, version: null, generations, position: null, gap: await gapOf(events, null), lag: await lagOf(events, null, io), digest: null, documents: 0, records: 0, bytes: 0, shards: [] };
+    return { group, generation: null, version: null, stale: false, previous, building, generations, position: null, gap: await gapOf(events, null), lag: await lagOf(events, null, io), digest: null, documents: 0, records: 0, bytes: 0, shards: [] };
   }
   const read = await readShards(generation, events, views, parts);
   const position = read.map((one) => one.at).reduce((lowest, one) => (lowest === null || one === null ? null : one < lowest ? one : lowest));
   const sum = (of: (one: (typeof read)[number]) => number): number => read.reduce((total, one) => total + of(one), 0);
   return {
-    group, generation: generation.id, version: generation.version, generations, position: stated(events, position), gap: await gapOf(events, position), lag: await lagOf(events, position, io),
+    group, generation: generation.id, version: generation.version, stale: isStale(generation), previous, building, generations, position: stated(events, position), gap: await gapOf(events, position), lag: await lagOf(events, position, io),
     digest: sumDigests(read.map(({ status }) => status.digest)), documents: sum(({ status }) => status.documents), records: sum((one) => one.records), bytes: sum(({ status }) => status.bytes),
     shards: read.map(({ status }) => status),
   };
+}
+
+async function readBuilding(generations: readonly Generation[], events: EventStore, views: ViewStore): Promise<GroupStatus['building']> {
+  const head = await events.head();
+  const found: GroupStatus['building'][number][] = [];
+  for (const generation of generations) {
+    const shares = (await positionsOf(views, generation)).map((position) => shareOf(position, head));
+    found.push({ generation: generation.id, version: generation.version, share: Math.min(...shares) });
+  }
+  return found;
 }
 
 /** `parts`: among so many the shards are shared out, whatever the generation was made with (services/projector). */
@@ -204,7 +223,7 @@ function stated(events: EventStore, position: Position | null): string | null { 
 
 function printStatus(status: Status): string {
   const groups = table(['group', 'generation', 'shards', 'gap', 'lag', 'documents', 'size', 'digest'], status.groups.map((group) => [
-    group.group, group.generation === null ? 'none' : String(group.generation), String(group.shards.length), orUnknown(group.gap, count), orUnknown(group.lag, (lag) => `${lag.toFixed(1)} s`), count(group.documents), bytes(group.bytes), group.digest ?? '',
+    group.group, group.generation === null ? 'none' : `${String(group.generation)}${group.stale ? ' (stale)' : ''}`, String(group.shards.length), orUnknown(group.gap, count), orUnknown(group.lag, (lag) => `${lag.toFixed(1)} s`), count(group.documents), bytes(group.bytes), group.digest ?? '',
   ]));
   const several = status.groups.filter(({ shards }) => shards.length > 1);
   const shards = table(['group', 'shard', 'gap', 'documents', 'size', 'folded by', 'digest'], several.flatMap((group) => group.shards.map((shard) => [
@@ -217,10 +236,19 @@ function printStatus(status: Status): string {
   const { disk, bytesPerJourney, viewsTrouble } = status;
   return [
     `store ${status.store}: ${orUnknown(status.events, count)} events in ${orUnknown(status.streams, count)} streams, head ${status.head ?? 'none'}\n`,
-    ...(viewsTrouble === null ? [groups] : [`views: ${printable(viewsTrouble)}\n`]), ...(several.length === 0 ? [] : [shards]), workspaces,
+    ...(viewsTrouble === null ? [groups + status.groups.map(beside).join('')] : [`views: ${printable(viewsTrouble)}\n`]), ...(several.length === 0 ? [] : [shards]), workspaces,
     ...(status.source === null ? [] : [printSource(status.source)]),
     `${disk.free === null || bytesPerJourney !== null ? 'size' : 'disk'}: events ${orUnknown(disk.events, bytes)}, views ${viewsTrouble === null ? bytes(disk.views) : '?'}${disk.free === null ? '' : `, free ${bytes(disk.free)}`}${bytesPerJourney === null ? '' : `; in memory ${bytes(bytesPerJourney)} a journey`}\n`,
   ].join('\n');
+}
+
+/** What there is beside the live generation. */
+function beside({ group, version, stale, building, previous }: GroupStatus): string {
+  return [
+    ...(stale ? [`${group}: what answers was folded by another version (${printable(version ?? '')})${building.length === 0 ? ', and stands as it is: a rollback, or a newer program, put it there' : ''}\n`] : []),
+    ...building.map(({ generation, share }) => `${group}: generation ${String(generation)} is being built beside it, ${String(Math.floor(share * 100))} %\n`),
+    ...(previous === null ? [] : [`${group}: generation ${String(previous)} is kept for replay ${group} --rollback\n`]),
+  ].join('');
 }
 
 function printSource({ topic, group, trouble, partitions, deadLetters }: SourceStatus): string {

@@ -22,6 +22,8 @@ export interface BuilderOptions {
   readonly live: number;
   readonly keysOf: (workspace: string) => Promise<WorkspaceKeys>;
   readonly room: Room;
+  /** False: what nobody searches needs no index, which is half of the work. */
+  readonly indexed?: boolean;
   readonly clock: Clock;
   /** Resolves after so many milliseconds, or when the signal aborts. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
@@ -48,8 +50,8 @@ export class Builder {
 
   /** Takes it up where it stands. Close it at the end. */
   static async open(options: BuilderOptions): Promise<Builder> {
-    const { views, projection, generation, live, room, clock } = options;
-    const crew = await Crew.open(views, [{ projection, generation, role: 'build', live }], { owned: 'all', shards: generation.shards, room, clock });
+    const { views, projection, generation, live, room, clock, indexed = true } = options;
+    const crew = await Crew.open(views, [{ projection, generation, role: 'build', live }], { owned: 'all', shards: generation.shards, room, clock, indexed });
     return new Builder(options, crew);
   }
 

@@ -104,7 +104,7 @@ export async function runProjector(options: ProjectorOptions): Promise<void> {
       moves += 1;
     } catch (fault) {
       if (isAborted(options.signal)) return;
-      if (!isPassing(fault) || (options.patience === 'bounded' && attempt >= ATTEMPTS_MAX)) throw fault;
+      if (!isWaitedFor(fault) && (!isPassing(fault) || (options.patience === 'bounded' && attempt >= ATTEMPTS_MAX))) throw fault;
       options.onFault(fault, attempt);
       await options.wait(backOff(attempt), options.signal);
       attempt += 1;
@@ -114,6 +114,8 @@ export async function runProjector(options: ProjectorOptions): Promise<void> {
 
 /** A generation that is not there any more (views emptied, or set back to an older copy) is made anew by the next life. */
 function isPassing(fault: unknown): boolean { return fault instanceof OperatingError && (fault.retriable || fault.code === 'viewMissing'); }
+/** A store that takes nothing for now, until somebody makes room: another start would meet the same, and what is folded can be read meanwhile. */
+function isWaitedFor(fault: unknown): boolean { return fault instanceof OperatingError && (fault.code === 'storeFull' || fault.code === 'storeReadOnly'); }
 function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
 /** Milliseconds before the next try, after so many in vain. */
 export function backOff(attempt: number): number { return BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)] ?? 5000; }

@@ -7,8 +7,9 @@ import type { Projection } from '../../projections/projection.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
 import { foreignStore, liveOf, make, positionsOf, sweep } from '../generations.ts';
-import { type Clock, type EventStore, type Generation, HOLD_MS, type Position, shareOf, type View, type ViewStore } from '../ports.ts';
+import { type Clock, type EventStore, type Generation, HOLD_MS, type Position, shareOf, type ViewStore } from '../ports.ts';
 import { Builder, type Built, isBefore } from './builder.ts';
+import { compare, type Compared } from './compare.ts';
 import type { Room } from './projector.ts';
 
 export interface ReplayOptions {
@@ -40,16 +41,6 @@ export type ReplayPhase = 'building' | 'paused' | 'comparing' | 'promoting';
 /** `share` of the log as it was when the replay began: 0 to 1. */
 export interface ReplayProgress { readonly phase: ReplayPhase; readonly generation: number; readonly events: number; readonly share: number }
 
-/** One document, as the live generation has it and as it was folded now; null: not there. */
-export interface Difference { readonly key: string; readonly live: string | null; readonly built: string | null }
-export interface Compared {
-  readonly equal: boolean;
-  /** The first of them; none where digests alone differ, which were then moved wrongly. */
-  readonly differences: readonly Difference[];
-  /** Whether there are more. */
-  readonly more: boolean;
-}
-
 export type ReplayResult =
   | { readonly kind: 'promoted'; readonly from: Generation; readonly to: Generation; readonly compared: Compared | null; readonly heldMs: number }
   /** After a dry run. */
@@ -80,12 +71,6 @@ const SIZE_FACTOR = 1.1;
 const LAG_LOOK_MS = 500;
 /** Behind by more than this and falling further, the live generation has the machine to itself. An idle shard's position is 2 s old. */
 const LAG_MS = 5_000;
-/** Documents looked at together, and how many that differ are told. */
-const PAGE = 256;
-const TOLD_MAX = 20;
-/** Documents that differ while both generations move: looked at again where they stand at one position. */
-const SUSPECTS_MAX = 200;
-
 export const replayLease = (group: string): string => `replay/${group}`;
 
 export async function replay(options: ReplayOptions): Promise<ReplayResult> {
@@ -299,46 +284,10 @@ class Replay {
 
   // ---- comparing -----------------------------------------------------------------------------------------------------------
 
-  /** Shard by shard, each where the live one was found; documents are looked at where digests differ. */
-  async #compare(builder: Builder, live: Generation, built: Generation): Promise<Compared> {
+  #compare(builder: Builder, live: Generation, built: Generation): Promise<Compared> {
+    const { views, wait, signal } = this.#options;
     this.#tell('comparing', built, 1);
-    const differences: Difference[] = [];
-    let equal = true;
-    let more = false;
-    for (let shard = 0; shard < live.shards; shard += 1) {
-      const view = await this.#options.views.view(this.#group, live.id, shard);
-      const { position, digest } = await standing(view);
-      await this.#foldShard(builder, shard, position, live, built);
-      if (digest === await builder.view(shard).digest()) continue;
-      equal = false;
-      const found = await this.#differences(builder, view, live, built);
-      more ||= differences.length + found.length > TOLD_MAX;
-      differences.push(...found.slice(0, TOLD_MAX - differences.length));
-    }
-    return { equal, differences, more };
-  }
-
-  async #foldShard(builder: Builder, shard: number, position: Position | null, live: Generation, built: Generation): Promise<void> {
-    await this.#foldTo(builder, Array.from({ length: live.shards }, (_, one) => (one === shard ? position : null)), live, built);
-  }
-
-  /** The live one moves on meanwhile: what seems to differ is looked at again where both stand at one position. */
-  async #differences(builder: Builder, view: View, live: Generation, built: Generation): Promise<readonly Difference[]> {
-    const { wait, signal } = this.#options;
-    const suspects = await suspectsOf(view, builder.view(view.shard));
-    for (let round = 0; round < ROUNDS_MAX && !signal.aborted; round += 1) {
-      const position = await view.position();
-      const texts = await view.load(suspects);
-      // A commit came between: what was read is of no one position.
-      if (await view.position() !== position) {
-        await wait(AGAIN_MS, signal);
-        continue;
-      }
-      await this.#foldShard(builder, view.shard, position, live, built);
-      const ours = await builder.view(view.shard).load(suspects);
-      return suspects.map((key, i): Difference => ({ key, live: texts[i] ?? null, built: ours[i] ?? null })).filter((one) => one.live !== one.built);
-    }
-    return [];
+    return compare({ views, live, builder, wait, signal, foldTo: (positions) => this.#foldTo(builder, positions, live, built) });
   }
 
   // ---- promotion -----------------------------------------------------------------------------------------------------------
@@ -407,28 +356,4 @@ class Replay {
 
 async function isReadable(views: ViewStore, generation: Generation): Promise<boolean> {
   return (await positionsOf(views, generation)).every((position) => !isBefore(position, generation.target));
-}
-
-/** Position and digest of one commit. */
-export async function standing(view: View): Promise<{ readonly position: Position | null; readonly digest: string }> {
-  for (;;) {
-    const position = await view.position();
-    const digest = await view.digest();
-    if (await view.position() === position) return { position, digest };
-  }
-}
-
-/** Keys of documents that are not the same in both, some of them. */
-export async function suspectsOf(one: View, other: View): Promise<string[]> {
-  const suspects = new Set<string>();
-  for (const [from, to] of [[one, other], [other, one]] as const) {
-    let next: string | null = null;
-    do {
-      const page = await from.walk(next, PAGE);
-      const texts = await to.load(page.documents.map(({ key }) => key));
-      page.documents.forEach(({ key, value }, i) => { if (texts[i] !== value) suspects.add(key); });
-      next = page.next;
-    } while (next !== null && suspects.size < SUSPECTS_MAX);
-  }
-  return [...suspects];
 }

@@ -115,6 +115,8 @@ const FOLD_EVENTS = 4000;
 /** Characters of text kept from part to part: what many journeys share, such as the cells that count them. What belongs to one customer is not asked for again. */
 const PART_CACHE_BYTES = 512 * 1024;
 
+const NO_RECORDS: ReadonlyMap<string, readonly RecordChange[]> = new Map();
+
 type KeysOf = (workspace: string) => Promise<WorkspaceKeys>;
 /** What a step is done by. The signal is heard between two parts. */
 interface By { readonly keysOf: KeysOf; readonly signal: AbortSignal | undefined }
@@ -158,6 +160,7 @@ export class Target {
   readonly projection: Projection;
   readonly view: View;
   readonly role: 'live' | 'build';
+  readonly #indexed: boolean;
   readonly #cacheRoom: CacheRoom;
   readonly #cache = new DocumentCache();
   readonly #stepBytesMax: number;
@@ -175,10 +178,11 @@ export class Target {
   /** Documents written and events folded since the start: for metrics, and for tests that count work. */
   readonly work = { events: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
 
-  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; cache: CacheRoom; stepBytesMax?: number; foldEvents?: number }) {
+  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; indexed?: boolean; cache: CacheRoom; stepBytesMax?: number; foldEvents?: number }) {
     this.projection = options.projection;
     this.view = options.view;
     this.role = options.role;
+    this.#indexed = options.indexed ?? true;
     this.#cacheRoom = options.cache;
     this.#cacheRoom.join(this.#cache);
     this.#stepBytesMax = options.stepBytesMax ?? STEP_BYTES_MAX;
@@ -279,7 +283,7 @@ export class Target {
     }
     const { records, digest, came } = made;
     const documents = this.#documents;
-    const result = await this.view.commit({ expected: from, position, role: this.role, documents, records, digest: digestText(digest) });
+    const result = await this.view.commit({ expected: from, position, role: this.role, documents, records: this.#indexed ? records : NO_RECORDS, digest: digestText(digest) });
     // As after a throw, and the position may be another.
     if (result.kind !== 'committed') {
       await this.resume();

@@ -3,10 +3,9 @@
 import { randomBytes } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { setTimeout as pause } from 'node:timers/promises';
-import { journeys } from '../../projections/journeys.ts';
-import { persons } from '../../projections/persons.ts';
 import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
+import { PROJECTIONS } from '../generations.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { keysReader } from '../workspaces.ts';
 import { backOff, type GroupProgress, type ProjectorOptions, ROOM, runProjector } from './projector.ts';
@@ -106,7 +105,7 @@ async function project(data: ProjectorThreadData, orders: Orders, stores: { read
   const keys = keysReader(stores.events, data.masterKey);
   while (!orders.stop.aborted) {
     await runProjector({
-      ...stores, ...told, projections: [journeys, persons], keysOf: keys, clock: steady, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
+      ...stores, ...told, projections: Object.values(PROJECTIONS), keysOf: keys, clock: steady, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
       patience: embedded ? 'bounded' : 'endless', room: embedded ? ROOM.embedded : ROOM.servers,
     });
   }

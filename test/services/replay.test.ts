@@ -283,9 +283,9 @@ describe('a replay', () => {
   });
 
   test('tells documents apart field by field, also one that is missing', () => {
-    expect(fieldsOf({ key: 'acme/x/1', live: '{"a":1,"b":{"c":[1,2]}}', built: '{"a":1,"b":{"c":[1,3]},"d":null}' }, { ...persons, unpack: (_key, text) => JSON.parse(text) as never }, 1, 2))
-      .toEqual(['b.c.1: 2 in 1, 3 in 2', 'd: absent in 1, null in 2']);
-    expect(fieldsOf({ key: 'acme/x/1', live: null, built: '{}' }, persons, 1, 2)).toEqual(['is in generation 2 alone']);
-    expect(fieldsOf({ key: 'acme/x/1', live: '{}', built: null }, persons, 1, 2)).toEqual(['is in generation 1 alone']);
+    expect(fieldsOf({ key: 'acme/x/1', live: '{"a":1,"b":{"c":[1,2]}}', built: '{"a":1,"b":{"c":[1,3]},"d":null}' }, { ...persons, unpack: (_key, text) => JSON.parse(text) as never }, 'one', 'two'))
+      .toEqual(['b.c.1: 2 in one, 3 in two', 'd: absent in one, null in two']);
+    expect(fieldsOf({ key: 'acme/x/1', live: null, built: '{}' }, persons, 'one', 'two')).toEqual(['is in two alone']);
+    expect(fieldsOf({ key: 'acme/x/1', live: '{}', built: null }, persons, 'one', 'two')).toEqual(['is in one alone']);
   });
 });
