@@ -10,7 +10,7 @@ export NODE_COMPILE_CACHE="$PWD/node_modules/.cache/compile"
 [ -z "${SEED:-}" ] || export THROUGHLINE_TEST_SEED="$SEED"
 case "${1:-}" in
   load) export THROUGHLINE_TEST_LOAD="${LOAD:-100000}"; tests=test/e2e/servers/line.test.ts ;;
-  faults) export THROUGHLINE_TEST_FAULTS=all; tests=test/e2e/servers/faults.test.ts ;;
+  faults) export THROUGHLINE_TEST_FAULTS=all; tests=test/chaos/servers.test.ts ;;
   *) echo 'usage: infra/servers-test.sh load | faults' >&2; exit 2 ;;
 esac
 exec sh infra/node.sh --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --runInBand --verbose "$tests"

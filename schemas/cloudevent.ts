@@ -60,10 +60,11 @@ export type RejectionCode = keyof typeof REJECTION_CODES;
 export interface Rejection { readonly code: RejectionCode; readonly attribute: string | null; readonly reason: string }
 /** A code where people read it, with the attribute that the reason speaks of. */
 export const codeOf = ({ code, attribute }: { readonly code: string; readonly attribute: string | null }): string => (attribute === null ? code : `${code} (${attribute})`);
-/** `source` where it could be read, for the counts. */
-export type Decoded =
+/** `received`: its bytes as they came (of a binary event the body), for whoever tells one that is refused from others. `source` where it could be read, for the counts. */
+export type Decoded = (
   | { readonly kind: 'event'; readonly event: CloudEvent }
-  | { readonly kind: 'rejected'; readonly rejection: Rejection; readonly source: string | null };
+  | { readonly kind: 'rejected'; readonly rejection: Rejection; readonly source: string | null }
+) & { readonly received?: Uint8Array | undefined };
 export type Headers = Readonly<Record<string, string | Uint8Array | readonly (string | Uint8Array)[] | undefined>>;
 export type DecodedMessage = { readonly kind: 'one'; readonly decoded: Decoded } | { readonly kind: 'batch'; readonly elements: readonly Decoded[] };
 export interface DecodeOptions { readonly maxEventBytes: number }
@@ -78,9 +79,13 @@ export const MAX_DEPTH = 512;
 // ---- messages ----------------------------------------------------------------------------------------------------------
 
 /** Any delivery: the mode is told by the content type, else by the headers. A batch is answered element by element. */
-export function decodeMessage(message: { readonly headers: Headers; readonly body: Uint8Array | null }, options: MessageOptions): DecodedMessage {
-  const headers = readHeaders(message.headers, options.binding);
-  const body = message.body ?? EMPTY;
+export function decodeMessage({ headers, body }: { readonly headers: Headers; readonly body: Uint8Array | null }, options: MessageOptions): DecodedMessage {
+  const received = body ?? EMPTY;
+  const message = readMessage(readHeaders(headers, options.binding), received, options);
+  return message.kind === 'one' ? one({ ...message.decoded, received }) : message;
+}
+
+function readMessage(headers: HeadersRead, body: Uint8Array, options: MessageOptions): DecodedMessage {
   switch (modeOf(headers, body, options.binding)) {
     case 'structured':
       // On a topic it may be a tombstone, which has no body at all.
@@ -299,7 +304,8 @@ function decodeBatch(body: Uint8Array, options: DecodeOptions): DecodedMessage {
       scanner.space();
       const start = scanner.at;
       if (!scanner.value()) return broken;
-      elements.push(decodeStructured(body.subarray(start, scanner.at), options));
+      const received = body.subarray(start, scanner.at);
+      elements.push({ ...decodeStructured(received, options), received });
       scanner.space();
     } while (scanner.take(0x2c));
     if (!scanner.take(0x5d)) return broken;

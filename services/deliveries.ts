@@ -35,7 +35,7 @@ function readDelivery({ headers, value }: Pick<Delivery, 'headers' | 'value'>, {
   const reason = named === null
     ? 'the topic is for several workspaces, and the event names none of them in its extension workspace'
     : 'the event names a workspace that the topic may not write to';
-  return { workspace: only, decoded: { kind: 'rejected', rejection: { code: 'wrongWorkspace', attribute: 'workspace', reason }, source: decoded.event.source } };
+  return { workspace: only, decoded: { kind: 'rejected', rejection: { code: 'wrongWorkspace', attribute: 'workspace', reason }, source: decoded.event.source, received: decoded.received } };
 }
 
 /** What goes to the door in one call: of one workspace, in the order given. `of`: what the caller knows each by. */

@@ -4,6 +4,7 @@
 // Each stream has a lane: at most one append of a lane is in flight, what arrives meanwhile waits in order and goes as
 // one append. Lanes run beside each other. A lane remembers the next revision and the last 256 event ids of its stream,
 // so that the usual append is one call, and the usual redelivery is none.
+import { hash } from 'node:crypto';
 import type { CloudEvent, Decoded, Rejection, RejectionCode } from '../schemas/cloudevent.ts';
 import { compareFacts, type Fact, type Instant } from '../schemas/facts.ts';
 import type { Identified, WorkspaceKeys } from '../schemas/identity.ts';
@@ -11,7 +12,7 @@ import { type DeliveryOrigin, readRecorded, toNewEvent } from '../schemas/record
 import { instantOf, msOf } from '../schemas/time.ts';
 import { interpret } from '../schemas/vocabularies/index.ts';
 import { OperatingError } from './errors.ts';
-import type { AppendResult, Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent, Tally, ViewStore } from './ports.ts';
+import type { AppendResult, Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent, Tally, TallyExample, ViewStore } from './ports.ts';
 
 /** What became of one delivery. `position` is null for a duplicate that was found by its id alone. */
 export type Receipt =
@@ -210,6 +211,7 @@ interface Item {
   readonly stream: string;
   readonly event: NewEvent;
   readonly cloudEvent: CloudEvent;
+  readonly received: Uint8Array | undefined;
   readonly recordedMs: number;
   readonly origin: DeliveryOrigin | null;
   /** The revision that an append of it expected which was sent and never answered (-1: no stream); null: there is none. If that append stands, or comes to stand, then right behind this revision. */
@@ -309,7 +311,7 @@ export class Door {
     const known = identify(keys, decoded);
     if (known.kind === 'rejected') return known;
     const event = toNewEvent(known.event, known.identified, { recordedAt: instantOf(delivery.recordedMs), origin: delivery.origin });
-    return { kind: 'item', item: { ...delivery, workspace: keys.id, stream: known.identified.stream, event, cloudEvent: known.event, sentAfter: null, followers: [] } };
+    return { kind: 'item', item: { ...delivery, workspace: keys.id, stream: known.identified.stream, event, cloudEvent: known.event, received: decoded.received, sentAfter: null, followers: [] } };
   }
 
   /** Answers the rejected at once, puts the others into their lanes, and starts those that rest: all of the call first, so that a stream's events go as one append. */
@@ -322,7 +324,7 @@ export class Door {
         if (resting) woken.push(lane);
         return;
       }
-      this.#countRejection(keys.id, one.source, one.rejection.code, nowMs);
+      this.#countRejection(keys.id, one.source, one.rejection.code, nowMs, one.received);
       answer(call, index, { kind: 'rejected', rejection: one.rejection });
     });
     for (const lane of woken) void this.#run(lane);
@@ -593,14 +595,14 @@ export class Door {
 
   #refuse(item: Item, rejection: Rejection): void {
     for (const one of [item, ...item.followers]) {
-      this.#countRejection(one.workspace, one.cloudEvent.source, rejection.code, one.recordedMs);
+      this.#countRejection(one.workspace, one.cloudEvent.source, rejection.code, one.recordedMs, one.received);
       answer(one.call, one.index, { kind: 'rejected', rejection });
     }
   }
 
-  #countRejection(workspace: string, source: string | null, code: RejectionCode, nowMs: number): void {
+  #countRejection(workspace: string, source: string | null, code: RejectionCode, nowMs: number, received: Uint8Array | undefined): void {
     this.#rejected[code] = (this.#rejected[code] ?? 0) + 1;
-    this.#tallies.rejected(workspace, source, code, nowMs);
+    this.#tallies.rejected(workspace, source, code, nowMs, received);
   }
 
   #duplicate(item: Item, position: Position | null): void {
@@ -637,9 +639,10 @@ class Tallies {
     counting.lateness[bound] = (counting.lateness[bound] ?? 0) + 1;
   }
 
-  rejected(workspace: string, source: string | null, code: RejectionCode, nowMs: number): void {
+  rejected(workspace: string, source: string | null, code: RejectionCode, nowMs: number, received: Uint8Array | undefined): void {
     const counting = this.#counting(workspace, source ?? UNKNOWN_SOURCE, nowMs);
     counting.rejected[code] = (counting.rejected[code] ?? 0) + 1;
+    if (received !== undefined) addExamples(counting, code, [[hash('sha256', received), nowMs]]);
   }
 
   /** Writes what is left, after whatever write is under way. */
@@ -655,7 +658,7 @@ class Tallies {
     const short = source.slice(0, SOURCE_LENGTH_MAX);
     const name = sources.has(short) || sources.size < this.#sourcesMax ? short : OTHER_SOURCES;
     let counting = sources.get(name);
-    if (counting === undefined) sources.set(name, (counting = { recorded: 0, duplicates: 0, reusedIds: 0, rejected: {}, lateness: {}, seenMs }));
+    if (counting === undefined) sources.set(name, (counting = { recorded: 0, duplicates: 0, reusedIds: 0, rejected: {}, examples: new Map(), lateness: {}, seenMs }));
     counting.seenMs = Math.max(counting.seenMs, seenMs);
     if (!this.#stop.signal.aborted) this.#timer ??= this.#flushLater();
     return counting;
@@ -694,6 +697,29 @@ class Tallies {
 interface Counting {
   recorded: number; duplicates: number; reusedIds: number; seenMs: number;
   rejected: Partial<Record<string, number>>; lateness: Partial<Record<string, number>>;
+  /** Rejection code → hash of what was refused → when it came last, the latest last. */
+  examples: Map<string, Map<string, number>>;
+}
+/** Of each rejection code, as many are told of as stores keep. */
+const EXAMPLES_MAX = 5;
+
+function addExamples(into: Counting, code: string, examples: Iterable<readonly [sha256: string, atMs: number]>): void {
+  let known = into.examples.get(code);
+  if (known === undefined) into.examples.set(code, (known = new Map<string, number>()));
+  for (const [sha256, atMs] of examples) {
+    const before = known.get(sha256) ?? 0;
+    known.delete(sha256);
+    known.set(sha256, Math.max(before, atMs));
+  }
+  for (const oldest of known.keys()) {
+    if (known.size <= EXAMPLES_MAX) break;
+    known.delete(oldest);
+  }
+}
+
+function examplesOf(counting: Pick<Counting, 'examples'>): Pick<Tally, 'examples'> {
+  if (counting.examples.size === 0) return {};
+  return { examples: Object.fromEntries([...counting.examples].map(([code, found]) => [code, [...found].map(([sha256, atMs]): TallyExample => ({ sha256, at: new Date(atMs).toISOString() }))])) };
 }
 
 /** Rows to add; a source that comes after the bound was reached joins the others. */
@@ -706,8 +732,8 @@ function tallyRows(workspace: string, sources: ReadonlyMap<string, Counting>, na
     if (row === undefined) rows.set(name, counting);
     else addInto(row, counting);
   }
-  return [...rows].map(([source, { seenMs, rejected, lateness, ...counts }]) => ({
-    workspace, source, ...counts, rejected: defined(rejected), lateness: defined(lateness), lastSeen: new Date(seenMs).toISOString(),
+  return [...rows].map(([source, { seenMs, rejected, lateness, examples, ...counts }]) => ({
+    workspace, source, ...counts, ...examplesOf({ examples }), rejected: defined(rejected), lateness: defined(lateness), lastSeen: new Date(seenMs).toISOString(),
   }));
 }
 
@@ -716,6 +742,7 @@ function addInto(into: Counting, more: Counting): void {
   into.duplicates += more.duplicates;
   into.reusedIds += more.reusedIds;
   into.seenMs = Math.max(into.seenMs, more.seenMs);
+  for (const [code, examples] of more.examples) addExamples(into, code, examples);
   for (const [code, count] of Object.entries(more.rejected)) into.rejected[code] = (into.rejected[code] ?? 0) + (count ?? 0);
   for (const [bound, count] of Object.entries(more.lateness)) into.lateness[bound] = (into.lateness[bound] ?? 0) + (count ?? 0);
 }
@@ -764,18 +791,19 @@ function fingerprint({ source, id }: CloudEvent): number {
 }
 
 type Prepared = { readonly kind: 'item'; readonly item: Item } | Refused;
-interface Refused { readonly kind: 'rejected'; readonly rejection: Rejection; readonly source: string | null }
+interface Refused { readonly kind: 'rejected'; readonly rejection: Rejection; readonly source: string | null; readonly received: Uint8Array | undefined }
 
 /** Whose event it is, under the keys of the workspace that it came in by. */
 function identify(keys: WorkspaceKeys, decoded: Decoded): { readonly kind: 'known'; readonly event: CloudEvent; readonly identified: Identified } | Refused {
-  if (decoded.kind === 'rejected') return decoded;
+  const { received } = decoded;
+  if (decoded.kind === 'rejected') return { ...decoded, received };
   const { event } = decoded;
   const named = event.attributes['workspace'];
   if (named !== undefined && String(named) !== keys.id) {
-    return { kind: 'rejected', source: event.source, rejection: { code: 'wrongWorkspace', attribute: 'workspace', reason: 'the event names another workspace than the key it came with' } };
+    return { kind: 'rejected', source: event.source, received, rejection: { code: 'wrongWorkspace', attribute: 'workspace', reason: 'the event names another workspace than the key it came with' } };
   }
   const identified = keys.identify(event);
-  return identified.kind === 'rejected' ? { ...identified, source: event.source } : { kind: 'known', event, identified };
+  return identified.kind === 'rejected' ? { ...identified, source: event.source, received } : { kind: 'known', event, identified };
 }
 
 /** What events would become under these keys if they were received at `nowMs`. Pure. */

@@ -9,6 +9,12 @@ import { OperatingError } from './errors.ts';
 const IDLE_MS = 65_000;
 const REQUEST_MS = 60_000;
 const SWEEP_MS = 20;
+/** Neither side says anything for so long, also while an answer is waited for: longer than an event store is waited for, all tries together. */
+const SILENCE_MS = 300_000;
+/** Each costs some 20 KB; past it one is closed unanswered, and what has so many clients has a proxy in front. */
+const CONNECTIONS_MAX = 4096;
+/** Connections that the kernel may keep until this process comes to them (or fewer, net.core.somaxconn): under a burst, what does not fit is reset. */
+const BACKLOG = 4096;
 /** At the end a request has so long to be answered; one that waits for a position takes 2 s. */
 const ANSWER_MS = 3000;
 
@@ -18,6 +24,8 @@ export interface Listening { readonly url: string; readonly port: number; /** No
 /** Throws portTaken where it cannot listen. */
 export async function listen(app: RequestListener, address: Address): Promise<Listening> {
   const server = createServer({ keepAliveTimeout: IDLE_MS, requestTimeout: REQUEST_MS }, app);
+  server.timeout = SILENCE_MS;
+  server.maxConnections = CONNECTIONS_MAX;
   server.on('clientError', refuseUnparsed);
   // An expectation that we do not know is no reason to refuse (RFC 9110, 10.1.1).
   server.on('checkExpectation', app);
@@ -29,7 +37,7 @@ export async function listen(app: RequestListener, address: Address): Promise<Li
 function listening(server: Server, { host, port }: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => reject(new OperatingError('portTaken', cause.code === 'EADDRINUSE' ? `port ${port} of ${host} is taken: end what listens there, or choose another with --port` : `cannot listen on ${host}:${port} (${cause.code ?? cause.message})`, { cause })));
-    server.listen(port, host, resolve);
+    server.listen({ port, host, backlog: BACKLOG }, resolve);
   });
 }
 

@@ -20,6 +20,9 @@ export type Sleep = Io['sleep'];
 /** Never rejects: an aborted sleep is one that ended. */
 export const sleep: Sleep = (ms, signal) => pause(ms, undefined, signal === undefined ? {} : { signal }).then(() => undefined, () => undefined);
 
+/** For how long something has taken: it only ever goes forward, however the machine's clock is set. Its instants mean nothing elsewhere. */
+export const steady: Clock = { now: () => performance.now() };
+
 /**
  * Starts the parts one after the other, runs until the signal aborts or a part ends by itself, then stops those that
  * started, the last first. Exit code 0; 1 when a part ended by itself, failed to stop, or did not stop within `drainMs`.

@@ -2,6 +2,7 @@
 // value: a route's pattern, a rejection's code, a group.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { AdmissionCounts } from './admission.ts';
 import type { DoorCounts } from './door.ts';
 
 /** Per group, over the shards that this process folds. */
@@ -23,6 +24,8 @@ export type Backend = 'events' | 'views' | 'source';
 export interface MetricSources {
   /** Null while there is none yet: then nothing of it is shown. */
   readonly door?: () => DoorCounts | null;
+  /** What the api takes on at a time, by kind of request. */
+  readonly admission?: () => Readonly<Record<string, AdmissionCounts>> | null;
   readonly groups?: () => Promise<readonly GroupState[]>;
   readonly ingest?: () => IngestState | null;
   /** Records behind on the topic, by partition; null where that is not known now. */
@@ -47,6 +50,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   const registry = new Registry();
   const closeProcess = watchProcess(registry);
   if (sources.door !== undefined) watchDoor(registry, sources.door);
+  if (sources.admission !== undefined) watchAdmission(registry, sources.admission);
   if (sources.groups !== undefined) watchGroups(registry, sources.groups);
   if (sources.ingest !== undefined) watchIngest(registry, sources.ingest);
   if (sources.topicGaps !== undefined) watchTopic(registry, sources.topicGaps);
@@ -110,6 +114,28 @@ function watchDoor(registry: Registry, read: () => DoorCounts | null): void {
   now('in_flight_events', 'Events accepted and not yet durable', (counts) => counts.inFlightEvents);
   now('in_flight_bytes', 'Their bytes', (counts) => counts.inFlightBytes);
   now('streams', 'Streams whose end is remembered', (counts) => counts.streams);
+}
+
+function watchAdmission(registry: Registry, read: () => Readonly<Record<string, AdmissionCounts>> | null): void {
+  new Counter({
+    name: `${NAMESPACE}_http_shed_total`, help: 'Requests told to come again (503 with Retry-After), by kind and by what there was too much of: requests under way, or bytes of bodies', labelNames: ['kind', 'shortage'], registers: [registry],
+    collect() {
+      this.reset();
+      for (const [kind, { shed }] of Object.entries(read() ?? {})) for (const [shortage, count] of Object.entries(shed)) this.inc({ kind, shortage }, count);
+    },
+  });
+  const now = (name: string, help: string, of: (counts: AdmissionCounts) => number): void => {
+    new Gauge({
+      name: `${NAMESPACE}_http_${name}`, help, labelNames: ['kind'], registers: [registry],
+      collect() {
+        this.reset();
+        for (const [kind, counts] of Object.entries(read() ?? {})) this.set({ kind }, of(counts));
+      },
+    });
+  };
+  now('under_way', 'Requests under way, by kind', (counts) => counts.underWay);
+  now('body_bytes', 'Bytes of request bodies held, by kind', (counts) => counts.bytes);
+  now('body_bytes_most', 'The most that was held of them at a time since the start', (counts) => counts.bytesMost);
 }
 
 function watchGroups(registry: Registry, read: () => Promise<readonly GroupState[]>): void {

@@ -243,6 +243,14 @@ export interface Hold {
   release(): Promise<void>;
 }
 
+/** What was refused, as far as it may be kept: whoever has the bytes can tell that it is these. */
+export interface TallyExample {
+  /** Of the bytes received: 64 hex digits. */
+  readonly sha256: string;
+  /** ISO instant of its latest delivery. */
+  readonly at: string;
+}
+
 /** Counts of what the door saw, by workspace and source; a crash may lose the last second. */
 export interface Tally {
   readonly workspace: string;
@@ -252,6 +260,8 @@ export interface Tally {
   readonly reusedIds: number;
   /** Rejection code → count. */
   readonly rejected: Readonly<Record<string, number>>;
+  /** Rejection code → the last few of different content, the latest last. Left out where there is none (tallies of earlier versions have none). */
+  readonly examples?: Readonly<Record<string, readonly TallyExample[]>>;
   /** Deliveries by how late they came (recorded time less `time`): upper bound in seconds → count; 'inf' for later. */
   readonly lateness: Readonly<Record<string, number>>;
   /** ISO instant of the latest delivery. */

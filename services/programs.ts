@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import { hostname } from 'node:os';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
+import { Admission, type AdmissionLimits } from './admission.ts';
 import * as backends from './backends.ts';
 import { type EventsPlace, nameOf, shardsOf, type SourcePlace, type ViewsPlace } from './backends.ts';
 import { deadLetterTopicOf } from './dead-letter.ts';
@@ -14,7 +15,7 @@ import { Door } from './door.ts';
 import { OperatingError } from './errors.ts';
 import { answers, createReadiness, healthApp, type Readiness } from './health.ts';
 import { listen } from './http.ts';
-import { awaited, type Part, run } from './lifecycle.ts';
+import { awaited, type Part, run, steady } from './lifecycle.ts';
 import { createLog, type Log, type LogLevel } from './log.ts';
 import { type Backend, createMetrics, type GroupState, type IngestState, type Metrics } from './metrics.ts';
 import { gapOf, lagOf } from './ops/status.ts';
@@ -44,6 +45,7 @@ export interface ProgramOptions {
 export interface Seams {
   /** `false`: records only. */
   readonly fold?: boolean;
+  readonly admission?: AdmissionLimits;
   readonly open?: Partial<Pick<typeof backends, 'openSource' | 'openTopic' | 'ensureTopic'>>;
 }
 export interface Told {
@@ -94,6 +96,8 @@ class Running {
   readonly #seams: Seams;
   readonly #metrics: Metrics;
   readonly #ready: () => Promise<Readiness>;
+  /** Null where there is no api. */
+  readonly #admission: Admission | null;
   #events: EventStore | null = null;
   #views: ViewStore | null = null;
   #workspaces: Workspaces | null = null;
@@ -119,9 +123,11 @@ class Running {
     this.#io = io;
     this.#told = told;
     this.#seams = seams;
+    this.#admission = program === 'serve' || program === 'api' ? new Admission(steady, seams.admission) : null;
     this.#metrics = createMetrics({
       door: () => this.#door?.counts() ?? null,
       groups: () => this.#groups(),
+      ...(this.#admission === null ? {} : { admission: () => this.#admission?.counts() ?? null }),
       ...(options.source === undefined || options.source === null ? {} : { ingest: () => this.#ingesting?.counts() ?? null, topicGaps: () => this.#topicGaps() }),
     });
     this.#ready = createReadiness([
@@ -131,7 +137,7 @@ class Running {
       answers('the event store', async () => this.#events?.head(), io.sleep),
       // What ingest keeps in the views, its counts by source, waits with it until they are back.
       ...(program === 'ingest' ? [] : [answers('the view store', async () => this.#views?.live('journeys'), io.sleep)]),
-    ], io.clock);
+    ], steady);
     const health = healthApp(this.#ready, this.#metrics);
     this.#app = program === 'serve' || program === 'api' ? startingApp(health) : health;
   }
@@ -224,7 +230,7 @@ class Running {
     const { startProjectorThread } = await import('./projector/thread.ts');
     const { shareShards } = await import('./projector/leases.ts');
     const { events, views } = this.#options;
-    const { clock, random, sleep } = this.#io;
+    const { random, sleep } = this.#io;
     const alone = this.#holds && events.kind === 'sqlite' && views.kind === 'sqlite';
     const shards = shardsOf(views);
     const onFault = (message: string, attempt: number): void => this.#told.log.warn(`the projector met a passing fault: ${message}`, { attempt });
@@ -233,7 +239,7 @@ class Running {
     const stop = new AbortController();
     const holder = `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`;
     const sharing = alone ? Promise.resolve() : shareShards({
-      views: started(this.#views), holder, shards, clock, sleep, signal: stop.signal,
+      views: started(this.#views), holder, shards, clock: steady, sleep, signal: stop.signal,
       onChange: (owned) => {
         if (owned.length === 0) this.#told.log.info('folds no shard now');
         else this.#told.log.info('folds these shards now', { shards: owned.join(' ') });
@@ -263,13 +269,13 @@ class Running {
 
   readonly api = async (): Promise<Part> => {
     const { createApi } = await import('./api/app.ts');
-    const { clock, sleep } = this.#io;
+    const { sleep } = this.#io;
     const { log, version } = this.#told;
     const maxEventBytes = this.#options.maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES;
     this.#app = createApi({
-      events: started(this.#events), views: started(this.#views), workspaces: started(this.#workspaces), door: this.#door, clock, metrics: this.#metrics, version, log,
+      events: started(this.#events), views: started(this.#views), workspaces: started(this.#workspaces), door: this.#door, clock: steady, metrics: this.#metrics, version, log,
       wait: (ms) => sleep(ms),
-      limits: { maxEventBytes, maxBodyBytes: Math.max(BODY_BYTES_MAX, maxEventBytes) },
+      limits: { maxEventBytes, maxBodyBytes: Math.max(BODY_BYTES_MAX, maxEventBytes) }, ...(this.#admission === null ? {} : { admission: this.#admission }),
       ready: this.#ready,
     });
     this.#tellStarted();
@@ -289,14 +295,14 @@ class Running {
   async #openIngest(place: SourcePlace, maxEventBytes: number, workspaces: Workspaces): Promise<Part> {
     const { openSource, openTopic, ensureTopic } = { ...backends, ...this.#seams.open };
     const { createIngest } = await import('./ingest/ingest.ts');
-    const { clock, sleep } = this.#io;
+    const { sleep } = this.#io;
     const name = deadLetterTopicOf(place.topic);
     const away = 'start it, or correct --source (THROUGHLINE_SOURCE)';
     await this.#await(nameOf(place), away, 'source', () => ensureTopic(place, name));
     const source = await this.#await(nameOf(place), away, 'source', () => openSource(place, { onNotice: this.#noticing('source') }));
     const deadLetters = await this.#await(nameOf(place), away, 'source', () => openTopic(place, name, { onNotice: this.#noticing('source') }));
     const ingest = createIngest({
-      source, deadLetters, door: started(this.#door), keysOf: (workspace) => workspaces.keys(workspace), workspaces: place.workspaces, maxEventBytes, clock, sleep,
+      source, deadLetters, door: started(this.#door), keysOf: (workspace) => workspaces.keys(workspace), workspaces: place.workspaces, maxEventBytes, clock: steady, sleep,
       onFault: (fault, { partition, ms, reason }) => this.#told.log.warn(`a partition stands still: ${reason}`, { backend: 'source', partition, ms, fault }),
       onDeadLetters: ({ partition, count, codes }) => this.#told.log.warn('records were written to the dead letters (throughline dead-letters list)', { backend: 'source', partition, events: count, code: Object.keys(codes).sort().join(' ') }),
     });
@@ -328,9 +334,9 @@ class Running {
 
   async #await<T>(what: string, advice: string, backend: Backend, open: () => Promise<T>): Promise<T> {
     this.#awaiting = what;
-    const { clock, sleep } = this.#io;
+    const { sleep } = this.#io;
     const signal = AbortSignal.any([this.#io.signal, this.#failed.signal]);
-    const opened = await awaited(what, advice, open, { signal, clock, sleep, onWait: ({ code, message }) => this.#told.log.warn(`waiting for ${what}: ${message}`, { backend, code }) });
+    const opened = await awaited(what, advice, open, { signal, clock: steady, sleep, onWait: ({ code, message }) => this.#told.log.warn(`waiting for ${what}: ${message}`, { backend, code }) });
     this.#awaiting = 'the rest of its parts';
     return opened;
   }
@@ -346,7 +352,7 @@ class Running {
 
   /** Every gauge of a scrape asks; the store is asked once. */
   #groups(): Promise<readonly GroupState[]> {
-    const now = this.#io.clock.now();
+    const now = steady.now();
     if (this.#groupsLook === null || now - this.#groupsLook.at >= GROUPS_LOOK_MS) this.#groupsLook = { at: now, groups: this.#lookAtGroups().catch(() => []) };
     return this.#groupsLook.groups;
   }
@@ -360,7 +366,7 @@ class Running {
   }
 
   #topicGaps(): Promise<Awaited<ReturnType<Source['gaps']>> | null> {
-    const now = this.#io.clock.now();
+    const now = steady.now();
     if (this.#ingesting === null) return Promise.resolve(null);
     // A scrape must not fail because one of the servers is away: that is when its other numbers are wanted.
     if (this.#topicLook === null || now - this.#topicLook.at >= TOPIC_LOOK_MS) this.#topicLook = { at: now, gaps: this.#ingesting.source.gaps().catch(() => null) };

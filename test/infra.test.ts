@@ -18,6 +18,7 @@ async function shown(): Promise<ReadonlySet<string>> {
   const door = { recorded: 1, duplicates: 1, reusedIds: 1, failed: 1, conflicts: 1, faults: 1, rejected: { notJson: 1 }, inFlightEvents: 1, inFlightBytes: 1, streams: 1, remembered: 1 };
   const metrics = createMetrics({
     door: () => door,
+    admission: () => ({ publish: { underWay: 1, bytes: 1, bytesMost: 1, shed: { requests: 1, bytes: 1, time: 1 } } }),
     groups: () => Promise.resolve([{ group: 'journeys', generation: 1, gap: 1, lagSeconds: 1, commits: 1, events: 1, shards: 1 }]),
     ingest: () => ({ received: 1, recorded: 1, duplicates: 1, returned: 1, keyless: 1, rejected: { notJson: 1 }, partitions: [{ partition: 0, paused: true }] }),
     topicGaps: () => Promise.resolve([{ partition: 0, gap: 1 }]),

@@ -35,6 +35,7 @@ export const NATIVE_CODES = {
   unknownPerson: { status: 404, message: 'There is no such person.' },
   unknownIdentity: { status: 404, message: 'Nothing is known of that identity.' },
   notYet: { status: 412, message: 'The view has not reached Throughline-Min-Position yet.' },
+  overloaded: { status: 503, message: 'More is under way here than this server takes on at a time; ask again after Retry-After.' },
   starting: { status: 503, message: 'This server is still starting; /readyz says what it waits for.' },
   building: { status: 503, message: 'The view is being built.' },
   viewsUnavailable: { status: 503, message: 'The view cannot be read now.' },

@@ -9,7 +9,7 @@
 // in postings; a column keeps what a deleted ordinal had, and nobody asks for it. Typed arrays are little-endian on every
 // platform that Node runs on.
 import assert from 'node:assert';
-import type { Commit, Generation, SearchQuery, Tally } from '../ports.ts';
+import type { Commit, Generation, SearchQuery, Tally, TallyExample } from '../ports.ts';
 
 export const DAY_MS = 86_400_000;
 export const SEGMENT_SIZE = 65_536;
@@ -641,7 +641,7 @@ export function scanEnd(generation: Generation, from: string, to: string): strin
 
 /** Counts summed, the later instant kept. */
 export function mergeTally(stored: Tally | null, added: Tally): Tally {
-  if (stored === null) return added;
+  if (stored === null) return { ...added, ...examplesOf(added) };
   const sum = (a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): Record<string, number> => {
     const counts = new Map(Object.entries(a));
     for (const [code, count] of Object.entries(b)) counts.set(code, (counts.get(code) ?? 0) + count);
@@ -656,5 +656,21 @@ export function mergeTally(stored: Tally | null, added: Tally): Tally {
     rejected: sum(stored.rejected, added.rejected),
     lateness: sum(stored.lateness, added.lateness),
     lastSeen: stored.lastSeen > added.lastSeen ? stored.lastSeen : added.lastSeen,
+    ...examplesOf(stored, added),
   };
+}
+
+const EXAMPLES_MAX = 5;
+
+/** Of each code the last of different content, whichever was told first. */
+function examplesOf(...tallies: readonly Tally[]): Pick<Tally, 'examples'> {
+  const codes = new Set(tallies.flatMap(({ examples }) => Object.keys(examples ?? {})));
+  if (codes.size === 0) return {};
+  return { examples: Object.fromEntries([...codes].map((code) => [code, latest(tallies.flatMap(({ examples }) => examples?.[code] ?? []))])) };
+}
+
+function latest(examples: readonly TallyExample[]): readonly TallyExample[] {
+  const at = new Map<string, string>();
+  for (const one of examples) if ((at.get(one.sha256) ?? '') < one.at) at.set(one.sha256, one.at);
+  return [...at].map(([sha256, instant]) => ({ sha256, at: instant })).sort((a, b) => compareText(a.at, b.at) || compareText(a.sha256, b.sha256)).slice(-EXAMPLES_MAX);
 }

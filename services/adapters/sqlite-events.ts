@@ -18,7 +18,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { BroadcastChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { type ErrorCode, OperatingError } from '../errors.ts';
 import type { AppendResult, EventStore, ExpectedRevision, NewEvent, Position, RandomBytes, RecordedEvent, SubscriptionBatch } from '../ports.ts';
-import { faultCode } from './sqlite-file.ts';
+import { cutShort, faultCode } from './sqlite-file.ts';
 
 const FILE = 'events.sqlite';
 const SCHEMA_VERSION = 1;
@@ -74,16 +74,24 @@ function guarded<T>(file: string, work: () => T): T {
     return work();
   } catch (error) {
     const code = faultCode(error);
-    throw code === undefined ? error : new OperatingError(code, `${file}: ${messageOf(error)}`, { cause: error });
+    if (code === undefined || error instanceof OperatingError) throw error;
+    if (code === 'storeCorrupt') throw corrupt(file, messageOf(error), error);
+    const remedy = REMEDIES[code];
+    throw new OperatingError(code, `${file}: ${messageOf(error)}${remedy === undefined ? '' : `: ${remedy}`}`, { cause: error });
   }
 }
+
+const REMEDIES: Readonly<Partial<Record<ErrorCode, string>>> = {
+  storeFull: 'make room on its disk; then it goes on',
+  storeReadOnly: 'it has to be writable for this user, on a disk that is mounted for writing',
+};
 
 function messageOf(error: unknown): string {
   return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
 }
 
-function corrupt(file: string, what: string): OperatingError {
-  return new OperatingError('storeCorrupt', `${file} is damaged: ${what}`);
+function corrupt(file: string, what: string, cause?: unknown): OperatingError {
+  return new OperatingError('storeCorrupt', `${file} is damaged: ${what}: put its folder back from a backup (throughline restore)`, { cause });
 }
 
 // ---- the file --------------------------------------------------------------------------------------------------------
@@ -676,14 +684,8 @@ class Reader {
       if (version > SCHEMA_VERSION) throw new OperatingError('storeTooNew', `${this.#file} was written by a newer Throughline (schema ${version}, this one reads ${SCHEMA_VERSION})`);
       const id = values.get('store_id');
       if (version !== SCHEMA_VERSION || typeof id !== 'string') throw corrupt(this.#file, 'its description cannot be read');
-      const pages = Number(this.#db.prepare('PRAGMA page_count').get()!['page_count']);
-      // In this order, so that another process's checkpoint in between raises no alarm: what is not in the WAL when that is
-      // looked at is in the file when that is looked at, which never shrinks. A WAL may hold a page or not, so with one the
-      // bound is loose (SQLite's own, 64 KiB included). And by path alone: to open and close the file ourselves would drop
-      // this process's locks on it (POSIX), which are SQLite's.
-      const wal = sizeOf(`${this.#file}-wal`);
-      const bytes = sizeOf(this.#file);
-      if (bytes + (wal === 0 ? 0 : wal + 65_536) < pages * PAGE_SIZE) throw corrupt(this.#file, `it should have ${pages} pages and has ${bytes} bytes`);
+      const what = cutShort(this.#file, this.#db);
+      if (what !== null) throw corrupt(this.#file, what);
       return id;
     });
   }
@@ -923,7 +925,12 @@ export function holdFolder(folder: string): { release(): void } {
     if (!(error instanceof OperatingError) || error.code !== 'storeBusy') throw error;
     throw new OperatingError('storeLocked', `${folder} is held by ${holderOf(note)}`, { cause: error });
   }
-  writeFileSync(note, String(process.pid));
+  try {
+    guarded(folder, () => writeFileSync(note, String(process.pid)));
+  } catch (error) {
+    db.close();
+    throw error;
+  }
   return {
     release() {
       if (!db.isOpen) return;

@@ -1,4 +1,5 @@
 // SQLite's faults as operating errors, for both stores; and a SQLite file of the view store: its statements and its format.
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -46,7 +47,7 @@ export function isBusy(error: unknown): boolean {
 
 export function damaged(file: string, what: string, cause?: unknown): OperatingError {
   const remedy = path.basename(file) === 'control.sqlite'
-    ? 'restore it from a backup; without it all views must be folded again, into an empty folder'
+    ? `delete the folder ${path.dirname(file)} and all views are folded again from the log`
     : 'delete it together with its -wal and -shm files and it is folded again from the log';
   return new OperatingError('storeCorrupt', `${file} is damaged (${what}): ${remedy}`, { cause });
 }
@@ -55,6 +56,22 @@ export function checkFormat(file: string, db: DatabaseSync): void {
   const { user_version: format } = db.prepare('PRAGMA user_version').get() as { user_version: number };
   if (format > FORMAT) throw new OperatingError('storeTooNew', `${file} has format ${format}, this version reads up to ${FORMAT}`);
   if (format < FORMAT) throw damaged(file, 'it holds no view');
+}
+
+/**
+ * Cut short, a file may go on answering from the pages that are left. In this order, so that another process's checkpoint
+ * in between raises no alarm: what is not in the WAL when that is looked at is in the file when that is looked at, which
+ * never shrinks. A WAL may hold a page or not, so with one the bound is loose (SQLite's own, 64 KiB included). And by path
+ * alone: to open and close the file ourselves would drop this process's locks on it (POSIX), which are SQLite's.
+ * Answers what is wrong, null when it is as long as its own header says.
+ */
+export function cutShort(file: string, db: DatabaseSync): string | null {
+  const { page_count: pages } = db.prepare('PRAGMA page_count').get() as { page_count: number };
+  const { page_size: size } = db.prepare('PRAGMA page_size').get() as { page_size: number };
+  const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  const wal = sizeOf(`${file}-wal`);
+  const bytes = sizeOf(file);
+  return bytes + (wal === 0 ? 0 : wal + 65_536) < pages * size ? `it should have ${pages} pages of ${size} bytes and has ${bytes} bytes` : null;
 }
 
 type Optional<Row> = Row | undefined;
@@ -120,6 +137,8 @@ export function openExisting(file: string, options: { readonly readOnly: boolean
   try {
     db.exec(`PRAGMA cell_size_check = ON; ${pragmas}`);
     checkFormat(file, db);
+    const what = cutShort(file, db);
+    if (what !== null) throw damaged(file, what);
     return db;
   } catch (error) {
     db.close();

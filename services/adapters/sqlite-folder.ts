@@ -31,7 +31,7 @@ function permissions(folder: string): Finding {
   try {
     accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch {
-    return bad('permissions', 'this user may not read and write it', `run as the user who owns ${folder}, or change its owner`);
+    return bad('permissions', 'this user may not read and write it', `run as the user who owns ${folder}, or change its owner, or mount its disk for writing`);
   }
   return (mode & 0o077) === 0 ? ok('permissions', 'its owner alone') : warn('permissions', `mode ${mode.toString(8)}: other users may look into it`, `chmod 700 ${folder}`);
 }
@@ -58,11 +58,16 @@ export function databasesOf(folder: string): readonly string[] {
   return ['events.sqlite', ...ofViews].filter((file) => existsSync(path.join(folder, file)));
 }
 
+const ADVICE: Readonly<Record<string, string | undefined>> = {
+  'events.sqlite': 'put the folder back from a backup (throughline restore)',
+  [path.join('views', 'control.sqlite')]: 'delete the folder views: everything in it is folded again from the events, only the counts by source begin anew',
+};
+
 function whole(folder: string, file: string): Finding {
   const full = path.join(folder, file);
   const { size } = statSync(full);
   if (size > CHECK_BYTES_MAX) return ok(file, `${(size / GIB).toFixed(1)} GiB: not read through here; sqlite3 FILE 'PRAGMA quick_check' does it`);
-  const advice = file === 'events.sqlite' ? 'put the folder back from a backup' : 'delete it with its -wal and -shm files: it is folded again from the events';
+  const advice = ADVICE[file] ?? 'delete it with its -wal and -shm files: it is folded again from the events';
   try {
     const found = guarded(full, () => {
       const db = new DatabaseSync(full, { readOnly: true, timeout: 5_000 });

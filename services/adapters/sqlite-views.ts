@@ -31,6 +31,8 @@ export interface SqliteViewOptions {
 const PAGE_SIZE = 8192;
 const CONTROL_WAIT_MS = 5_000;
 const READ_WAIT_MS = 5_000;
+/** Nobody takes a lease for longer. */
+const LEASE_MAX_MS = 600_000;
 const LOCK_WAIT_MS = 250;
 const CACHE_BYTES = 32 * 1024 * 1024;
 const CHECKPOINT_PAGES = 4_000;
@@ -108,6 +110,8 @@ export class SqliteViewStore implements ViewStore {
       // An id is never given twice, so that nobody mistakes a new file for one that was dropped.
       const { made } = this.#control.get<{ made: number }>('INSERT INTO groups (name, made) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET made = made + 1 RETURNING made', generation.group)!;
       const created: Generation = { ...generation, id: made, createdAt };
+      // But files may stand there whose control file was deleted: what they hold is of who knows which version.
+      for (let shard = 0; shard < generation.shards; shard += 1) removeFiles(this.#path(generation.group, made, shard));
       this.#control.run('INSERT INTO generations VALUES (?, ?, ?)', generation.group, made, JSON.stringify(created));
       return created;
     });
@@ -176,7 +180,8 @@ export class SqliteViewStore implements ViewStore {
     const now = this.#now();
     return this.#change(() => {
       // What ran out is of no use to anybody; a worker's lease has a name of its own, so nobody else would ever overwrite it.
-      this.#control.run('DELETE FROM leases WHERE ends <= ?', now);
+      // One that ends further ahead than anybody takes it for was taken before the machine's clock was set back.
+      this.#control.run('DELETE FROM leases WHERE ends <= ? OR ends > ?', now, now + LEASE_MAX_MS);
       return this.#control.run('INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET ends = excluded.ends WHERE holder = excluded.holder', name, holder, now + ms) === 1;
     });
   }

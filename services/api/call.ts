@@ -1,6 +1,7 @@
 // What goes between a request and its answer: what a handler is given, and what it gives back.
 import type { Column, Endpoint } from '../../schemas/apis/openapi.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import type { Admission } from '../admission.ts';
 import type { Door } from '../door.ts';
 import type { Clock, EventStore, View, ViewStore } from '../ports.ts';
 import type { Page } from './pages.ts';
@@ -48,6 +49,8 @@ export interface ApiDeps {
   readonly log: { info(message: string, fields: { method: string; route: string; status: number; ms: number; workspace?: string; keyId?: string }): void; error(message: string, fields: { method: string; route: string; fault: unknown }): void };
   readonly metrics: { readonly contentType: string; text(): Promise<string>; request(method: string, route: string, status: number, seconds: number): void };
   readonly limits: { readonly maxEventBytes: number; /** Of a publish, batches included. */ readonly maxBodyBytes: number };
+  /** How much is taken on at a time; left out, as much as ADMISSION_LIMITS allow. */
+  readonly admission?: Admission;
   readonly ready: () => { readonly ok: boolean; readonly reasons: readonly string[] } | Promise<{ readonly ok: boolean; readonly reasons: readonly string[] }>;
   readonly version: string;
 }

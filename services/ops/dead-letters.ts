@@ -1,5 +1,6 @@
 // `throughline dead-letters list|show|retry`: what a topic brought and could not be recorded. A dead letter is open until a
 // retry has settled it and said so on the same topic; both are read from there each time, so there is no other state.
+// Without a topic, what the doors refused imports and publishers, as they counted it: these were told, and nothing was kept.
 import { isUtf8 } from 'node:buffer';
 import { codeOf, type Headers } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
@@ -10,8 +11,10 @@ import { coordinatesOf, type DeadLetter, deadLetterTopicOf, readDeadLetterTopic,
 import { byWorkspace, type TopicRules, workspaceMissing } from '../deliveries.ts';
 import { Door, type DoorOptions } from '../door.ts';
 import { OperatingError } from '../errors.ts';
-import type { OutgoingRecord, Topic } from '../ports.ts';
+import type { OutgoingRecord, Tally, TallyExample, Topic } from '../ports.ts';
+import { Workspaces } from '../workspaces.ts';
 import { openStores, openWorkspaces } from './folder.ts';
+import { sumRejections } from './inspect.ts';
 import { bytes, count, type Io, orExplain, print, printable, printJson, ProgressBar, table } from './terminal.ts';
 
 /** The door of the stores that a retry writes to. */
@@ -37,7 +40,9 @@ export interface DeadLettersOptions {
 }
 
 export function deadLettersVerb(options: Options<'dead-letters'>, io: Io): Promise<number> {
-  const { action, id, code, json, source, maxEventBytes } = options;
+  const { action, id, code, json, source, workspace, maxEventBytes } = options;
+  if (source === null) return refusedVerb(options, io);
+  if (workspace !== null) return orExplain('dead-letters', io, () => Promise.reject(new OperatingError('badConfiguration', 'the dead letters of a topic are not parted by workspace: leave out --workspace, or --source for what the doors counted')));
   return deadLetters({
     action, id, code, json, topic: source.topic, rules: { workspaces: source.workspaces, maxEventBytes },
     openTopic: (name) => openTopic(source, name), openDoor: () => openDoorOf(options, io),
@@ -67,7 +72,7 @@ async function openDoorOf(options: Options<'dead-letters'>, io: Io): Promise<Ope
 export function talliesOfRetry(views: DoorOptions['tallies']): DoorOptions['tallies'] {
   return {
     tallies: (workspace) => views.tallies(workspace),
-    addTallies: (rows) => views.addTallies(rows.filter(({ recorded, duplicates }) => recorded + duplicates > 0).map((row) => ({ ...row, rejected: {} }))),
+    addTallies: (rows) => views.addTallies(rows.filter(({ recorded, duplicates }) => recorded + duplicates > 0).map(({ examples: _told, ...row }) => ({ ...row, rejected: {} }))),
   };
 }
 
@@ -103,6 +108,54 @@ type Wanted = (origin: DeliveryOrigin, code: string) => boolean;
 function wantedOf({ id, code }: Pick<DeadLettersOptions, 'id' | 'code'>): Wanted {
   if (id !== null && !/^([^/\s]+\/)?\d{1,10}\/\d{1,19}$/.test(id)) throw new OperatingError('badConfiguration', 'a dead letter is named TOPIC/PARTITION/OFFSET, or PARTITION/OFFSET');
   return (origin, itsCode) => (code === null || itsCode === code) && (id === null || id === coordinatesOf(origin) || id === `${String(origin.partition)}/${origin.offset}`);
+}
+
+// ---- what imports and publishers were refused ---------------------------------------------------------------------------
+
+interface RefusedOf { readonly workspace: string; readonly source: string; readonly lastSeen: string; readonly rejected: Readonly<Record<string, number>>; readonly examples: Readonly<Record<string, readonly TallyExample[]>> }
+
+/** Reads alone, beside running programs too. */
+function refusedVerb({ id, code, workspace, json, ...places }: Options<'dead-letters'>, io: Io): Promise<number> {
+  return orExplain('dead-letters', io, async () => {
+    if (id !== null) throw new OperatingError('badConfiguration', '--id names a dead letter of a topic: name the topic with --source');
+    const stores = await openStores(places, 'read', io);
+    try {
+      const workspaces = await Workspaces.open({ store: stores.events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });
+      const known = workspaces.list().map((one) => one.id);
+      await workspaces.close();
+      if (workspace !== null && !known.includes(workspace)) throw new OperatingError('badConfiguration', `there is no workspace ${workspace}: there ${known.length === 0 ? 'is none yet' : `are ${known.join(', ')}`}`);
+      const tallies: Tally[] = [];
+      for (const each of workspace === null ? known : [workspace]) tallies.push(...await stores.views.tallies(each));
+      await printRefused(tallies.map((tally) => refusedOf(tally, code)).filter(({ rejected }) => Object.keys(rejected).length > 0), { code, workspace, json }, io);
+      return 0;
+    } finally {
+      await stores.close();
+    }
+  });
+}
+
+function refusedOf({ workspace, source, lastSeen, rejected, examples = {} }: Tally, code: string | null): RefusedOf {
+  const wanted = <T>(byCode: Readonly<Record<string, T>>): Readonly<Record<string, T>> => (code === null ? byCode : Object.fromEntries(Object.entries(byCode).filter(([one]) => one === code)));
+  return { workspace, source, lastSeen, rejected: wanted(rejected), examples: wanted(examples) };
+}
+
+async function printRefused(refused: readonly RefusedOf[], { code, workspace, json }: Pick<Options<'dead-letters'>, 'code' | 'workspace' | 'json'>, io: Io): Promise<void> {
+  const codes = sumRejections(refused.map(({ rejected }) => rejected));
+  const all = Object.values(codes).reduce((sum, one) => sum + one, 0);
+  if (json) {
+    await printJson(io.stdout, { refused: all, codes, sources: refused });
+    return;
+  }
+  const among = `${code === null ? '' : ` as ${code}`}${workspace === null ? '' : ` in workspace ${workspace}`}`;
+  if (all === 0) {
+    await print(io.stdout, `Nothing was refused${among}. (A topic's dead letters: --source.)\n`);
+    return;
+  }
+  const counts = refused.flatMap((one) => Object.entries(one.rejected).map(([name, many]) => [one.workspace, one.source, name, count(many)]));
+  const examples = refused.flatMap((one) => Object.entries(one.examples).flatMap(([name, told]) => told.map(({ sha256, at }) => ({ at, row: [at, one.workspace, one.source, name, sha256] }))));
+  await print(io.stdout, table(['workspace', 'source', 'code', 'refused'], counts));
+  if (examples.length > 0) await print(io.stdout, `\n${table(['last refused', 'workspace', 'source', 'code', 'SHA-256 of its bytes'], examples.sort((a, b) => (a.at < b.at ? -1 : 1)).map(({ row }) => row))}`);
+  await print(io.stdout, `\n${count(all)} deliveries were refused${among}. Each was told to its sender, and nothing of them was kept; an import wrote its own to FILE.rejected.ndjson, with the same hashes.\n`);
 }
 
 // ---- what is open ------------------------------------------------------------------------------------------------------

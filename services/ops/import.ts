@@ -2,6 +2,7 @@
 // into the stores. What is no CloudEvent is told apart here and goes to a file beside the input, with its
 // line and the reason; the rest passes the door, there or here, so that importing twice records once. A log that
 // `throughline export` wrote goes past the door: it was let in once, and stays as it is.
+import { hash } from 'node:crypto';
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { isUtf8 } from 'node:buffer';
@@ -90,7 +91,7 @@ async function feed(options: Options<'import'>, batches: Batches, io: Io, counts
     const limits = { maxEventBytes: options.maxEventBytes };
     for await (const { elements, bytesRead } of batches) {
       for (const element of elements) {
-        const full = sink.put({ element, decoded: decodeStructured(element.bytes, limits) });
+        const full = sink.put({ element, decoded: { ...decodeStructured(element.bytes, limits), received: trimmed(element.bytes) } });
         if (full !== null) await full;
       }
       sink.kick();
@@ -125,9 +126,18 @@ async function report(options: Options<'import'>, io: Io, summary: Summary): Pro
   if (error !== null) await print(io.stderr, `throughline import: ${error.message} (${error.code})\n`);
 }
 
+const SPACES: ReadonlySet<number | undefined> = new Set([0x20, 0x09, 0x0a, 0x0d]);
+/** Without the white space around it: as it stands in a batch, in whatever file it stood. */
+function trimmed(bytes: Uint8Array): Uint8Array {
+  let [start, end] = [0, bytes.length];
+  while (start < end && SPACES.has(bytes[start])) start += 1;
+  while (end > start && SPACES.has(bytes[end - 1])) end -= 1;
+  return bytes.subarray(start, end);
+}
+
 const REJECTS_BUFFER = 64 * 1024;
 
-/** The file of rejected lines, made anew by each run and only when there is one to write. */
+/** The file of rejected lines, each with the hash by which `dead-letters` tells of it; made anew by each run and only when there is one to write. */
 class Rejects {
   readonly file: string;
   #descriptor: number | null = null;
@@ -140,7 +150,7 @@ class Rejects {
 
   add({ line, bytes }: Element, { code, attribute, reason }: { readonly code: string; readonly attribute: string | null; readonly reason: string }): void {
     const raw = isUtf8(bytes) ? { raw: Buffer.from(bytes).toString('utf8') } : { raw_base64: Buffer.from(bytes).toString('base64') };
-    const text = `${JSON.stringify({ line, code, attribute, reason, ...raw })}\n`;
+    const text = `${JSON.stringify({ line, code, attribute, reason, sha256: hash('sha256', trimmed(bytes)), ...raw })}\n`;
     this.#buffered.push(text);
     this.#length += text.length;
     if (this.#length >= REJECTS_BUFFER) this.#write();

@@ -3,7 +3,7 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
-import { type Clause, type Generation, HOLD_MS, type Position, type SearchQuery, type SearchResult, type SearchRow, type Tally, type View, type ViewStore } from '../../services/ports.ts';
+import { type Clause, type Generation, HOLD_MS, type Position, type SearchQuery, type SearchResult, type SearchRow, type Tally, type TallyExample, type View, type ViewStore } from '../../services/ports.ts';
 import { until } from '../support/serve.ts';
 import { at, commitOf, commitWith, DAY, EVERYTHING, find, is, keysOf, MONDAY, record, tenCommits } from '../support/views.ts';
 
@@ -772,6 +772,19 @@ function talliesContract(store: () => ViewStore): void {
     ]);
     expect(await store().tallies('other')).toHaveLength(1);
     expect(await store().tallies('nobody')).toEqual([]);
+  });
+
+  test('of what was refused a tally keeps the last five of different content by code; those without any, as earlier versions wrote them, go on', async () => {
+    const tally = (over: Partial<Tally> = {}): Tally => ({ workspace: 'acme', source: 'b', recorded: 0, duplicates: 0, reusedIds: 0, rejected: { notJson: 1 }, lateness: {}, lastSeen: '2026-03-02T09:00:00.000Z', ...over });
+    const example = (sha256: string, second: number): TallyExample => ({ sha256, at: `2026-03-02T09:00:0${String(second)}.000Z` });
+    await store().addTallies([tally()]);
+    expect((await store().tallies('acme'))[0]).toEqual(tally());
+    await store().addTallies([tally({ examples: { notJson: [example('c', 3), example('d', 4)], tooLarge: [example('x', 1)] } })]);
+    // An older one that comes later, one that came again, and more than are kept.
+    await store().addTallies([tally({ examples: { notJson: [example('b', 2), example('c', 7)] } }), tally(), tally({ examples: { notJson: [example('e', 5), example('f', 6), example('a', 1)] } })]);
+    const [found] = await store().tallies('acme');
+    expect(found?.examples).toEqual({ notJson: [example('b', 2), example('d', 4), example('e', 5), example('f', 6), example('c', 7)], tooLarge: [example('x', 1)] });
+    expect(found?.rejected).toEqual({ notJson: 5 });
   });
 }
 

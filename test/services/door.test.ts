@@ -1,5 +1,6 @@
 // The door over the memory store, in both ways that a store can treat event ids: what EventStoreDB does is what the door
 // has to make up for.
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import type { CloudEvent, Decoded } from '../../schemas/cloudevent.ts';
 import { isWorkspaceId, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
@@ -496,6 +497,19 @@ describe('the counts by source', () => {
     await door.receive(keys, [event({ id: 'without' })]);
     await door.drain();
     expect((await views.tallies('shop'))[0]?.lateness).toEqual({ 1: 2, 3600: 1, inf: 1 });
+  });
+
+  test('what is refused leaves the hash of its bytes and when it came, by code, and nothing else of it', async () => {
+    const { door, views } = setup();
+    const received = (text: string): { readonly received: Uint8Array } => ({ received: Buffer.from(text) });
+    await door.receive(keys, [{ ...rejectedEvent, ...received('one') }, { ...rejectedEvent, ...received('two') }, { ...rejectedEvent, ...received('one') }, { ...event({ workspace: 'rival' }), ...received('three') }, rejectedEvent]);
+    await door.drain();
+    const [row] = await views.tallies('shop');
+    const at = '2026-03-02T09:00:00.000Z';
+    const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+    expect(row?.rejected).toEqual({ missingAttribute: 4, wrongWorkspace: 1 });
+    expect(row?.examples?.['missingAttribute']?.toSorted((a, b) => (a.sha256 < b.sha256 ? -1 : 1))).toEqual([sha256('one'), sha256('two')].toSorted().map((hash) => ({ sha256: hash, at })));
+    expect(row?.examples?.['wrongWorkspace']).toEqual([{ sha256: sha256('three'), at }]);
   });
 
   test('sources past the bound are counted together, also over restarts', async () => {

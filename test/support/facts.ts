@@ -3,6 +3,7 @@ import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import type { Agent, CustomerFactBody, Direction, Instant, InteractionFact, InteractionFactBody, InteractionId, Interpreted, Place, Role } from '../../schemas/facts.ts';
 import { instantOf } from '../../schemas/time.ts';
+import { Packer } from '../../projections/packing.ts';
 import type { Changes, FoldContext, Json, Projection, RecordState, SubRecord } from '../../projections/projection.ts';
 
 export const START_MS = Date.UTC(2026, 2, 2, 9, 0, 0);
@@ -55,6 +56,7 @@ export class MemoryDocuments {
   work = { rounds: 0, loaded: 0, bytesLoaded: 0, written: 0, bytesWritten: 0, records: 0 };
   readonly #projection: Projection;
   readonly #context: FoldContext;
+  readonly #packer = new Packer();
 
   constructor(projection: Projection, context: FoldContext = CONTEXT) {
     this.#projection = projection;
@@ -89,7 +91,7 @@ export class MemoryDocuments {
     for (const [key, value] of changes.documents) {
       work.written += 1;
       if (value === null) { this.texts.delete(key); continue; }
-      const text = this.#projection.pack(key, value);
+      const text = this.#projection.pack(key, value, this.#packer);
       work.bytesWritten += text.length;
       this.texts.set(key, text);
     }

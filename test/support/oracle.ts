@@ -1,23 +1,41 @@
 // What must be true of a line once it has come to rest, whatever happened to it on the way: nothing lost, nothing twice, no
-// view wrong. The same for every end-to-end and fault test; it looks through public doors alone (the topic, the dead letters,
-// the log, the views) and makes out for itself, from the bytes on the topic, what ought to have become of each record.
+// view wrong. The same for every end-to-end, fault and chaos test; it looks through public doors alone (the topic, the dead
+// letters, HTTP, `throughline export` and `status`) and makes out for itself, from the bytes on the topic and from what
+// publishers were told, what ought to have become of each event.
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { readRecorded } from '../../schemas/recorded.ts';
-import { openEvents, openSource, openTopic, openViews, parseEventsUrl, parseSourceUrl, parseViewsUrl, type EventsPlace, type Parsed, type SourcePlace, type ViewsPlace } from '../../services/backends.ts';
+import { openSource, openTopic, openViews, parseSourceUrl, parseViewsUrl, type Parsed, type SourcePlace, type ViewsPlace } from '../../services/backends.ts';
 import { OperatingError } from '../../services/errors.ts';
-import type { Delivery, EventStore, RecordedEvent, ViewStore } from '../../services/ports.ts';
+import type { Delivery } from '../../services/ports.ts';
 import { addHash, digestText, EMPTY_DIGEST, parseDigest } from '../../services/projector/digest.ts';
 import type { Places, Program, Programs } from './programs.ts';
-import { folded, removeFolder, serve, temporaryFolder, throughline, until } from './serve.ts';
+import { folded, removeFolder, temporaryFolder, TEST_KEY, throughline, until } from './serve.ts';
+import { startVerb, throughlineArguments } from './verbs.ts';
 
 const GROUPS = ['journeys', 'persons'] as const;
 export type Digests = Readonly<Record<(typeof GROUPS)[number], string>>;
 
-/** received = recorded + duplicates + deadLettered, each by distinct coordinates on the topic; `wrong` says what is not as it should be, the first of it. */
-export interface Account { readonly received: number; readonly recorded: number; readonly duplicates: number; readonly deadLettered: number; readonly wrong: readonly string[] }
+export interface Account {
+  /** received = recorded + duplicates + deadLettered, each by distinct coordinates on the topic. */
+  readonly received: number;
+  readonly recorded: number;
+  readonly duplicates: number;
+  readonly deadLettered: number;
+  /** Distinct events that a broker took, or a publisher was told to be durable; how many of these no stream holds; how many events stand in the log more than once. */
+  readonly acknowledged: number;
+  readonly lost: number;
+  readonly twice: number;
+  /** What is not as it should be, the first of it. */
+  readonly wrong: readonly string[];
+}
+
+/** What was published past the topic: an event by `saying` → whether somebody was told that it is durable. */
+export type Spoken = ReadonlyMap<string, boolean>;
 
 const WRONG_MAX = 20;
-const PAGE = 2000;
 
 // ---- opening what the programs were pointed at -------------------------------------------------------------------------
 
@@ -26,29 +44,34 @@ function place<T>(parsed: Parsed<T>): T {
   return parsed.place;
 }
 export const sourcePlace = (places: Pick<Places, 'source'>): SourcePlace => place(parseSourceUrl(places.source));
-const eventsPlace = (places: Places): EventsPlace => (places.events === null ? { kind: 'sqlite', folder: places.folder } : place(parseEventsUrl(places.events)));
 const viewsPlace = (places: Places): ViewsPlace => (places.views === null ? { kind: 'sqlite', folder: places.folder } : place(parseViewsUrl(places.views)));
-const random = (size: number): Uint8Array => new Uint8Array(size);
 
-async function withEvents<T>(places: Places, work: (events: EventStore) => Promise<T>): Promise<T> {
-  const events = await openEvents(eventsPlace(places), { use: 'read', random });
-  try { return await work(events); } finally { await events.close(); }
+/** A verb of the operator's on these stores, to its end; fails with what it said where it fails. Answers what it printed. */
+async function said(places: Places, args: readonly string[], stores?: readonly ('events' | 'views')[]): Promise<string> {
+  const verb = startVerb(throughlineArguments(places, args, stores), places);
+  await verb.ended;
+  if (verb.exited() !== 0) throw new Error(`throughline ${String(args[0])} ended with ${String(verb.exited())}: ${verb.stderr()}${verb.stdout()}`);
+  return verb.stdout();
 }
-async function withViews<T>(where: ViewsPlace, work: (views: ViewStore) => Promise<T>): Promise<T> {
-  const views = await openViews(where, { clock: { now: () => Date.now() } });
-  try { return await work(views); } finally { await views.close(); }
-}
+
+/** The log as the operator gets it. */
+export async function exportLog(places: Places, file: string): Promise<void> { await said(places, ['export', file], ['events']); }
 
 // ---- coming to rest ----------------------------------------------------------------------------------------------------
 
-/** Waits until the group has passed every record of the topic, and every view has folded every event. Fails when one of the programs ends meanwhile. */
+/** Waits until the group has passed every record of the topic, and the views that the api among the programs reads have folded every event. Fails when one of them ends meanwhile. */
 export async function settled(places: Places, programs: readonly Program[], withinMs: number): Promise<void> {
   const alive = (): void => {
     for (const { name, exited, output } of programs) if (exited() !== undefined) throw new Error(`${name} ended with ${String(exited())}: ${output()}`);
   };
-  const said = async (): Promise<string> => (await Promise.all(programs.map(async (one) => `${one.name}: ${JSON.stringify(await one.readiness())} ${one.output().slice(-2000)}`))).join('\n');
-  await passed(places, alive, withinMs).catch(async (fault: unknown) => { throw new Error(`${String(fault)}\n${await said()}`); });
-  await foldedTo(places, alive, withinMs).catch(async (fault: unknown) => { throw new Error(`${String(fault)}\n${await said()}`); });
+  const state = async (): Promise<string> => (await Promise.all(programs.map(async (one) => `${one.name}: ${JSON.stringify(await one.readiness())} ${one.output().slice(-2000)}`))).join('\n');
+  const api = programs.find(({ name }) => name === 'api' || name === 'serve');
+  if (api === undefined) throw new Error('no api runs');
+  const explained = async (fault: unknown): Promise<never> => { throw new Error(`${String(fault)}\n${await state()}`); };
+  if (places.source !== '') await passed(places, alive, withinMs).catch(explained);
+  alive();
+  await folded(api.request, withinMs).catch(explained);
+  alive();
 }
 
 /** Waits until the group has nothing left on the topic: what it has committed is durable. */
@@ -66,34 +89,28 @@ export async function passed(places: Pick<Places, 'source'>, alive: () => void, 
   }
 }
 
-/** Waits until the views stand at the head that the log has now. */
-async function foldedTo(places: Places, alive: () => void, withinMs: number, where: ViewsPlace = viewsPlace(places)): Promise<void> {
-  await withEvents(places, (events) => withViews(where, async (views) => {
-    const head = await events.head();
-    if (head === null) return;
-    await until('every view stands at the head of the log', async () => {
-      alive();
-      const positions = (await Promise.all(GROUPS.map((group) => shardsOf(views, group, (view) => view.position())))).flat();
-      return positions.length >= GROUPS.length && positions.every((position) => position !== null && position >= head);
-    }, withinMs);
-  }));
-}
-
-async function shardsOf<T>(views: ViewStore, group: string, read: (view: Awaited<ReturnType<ViewStore['view']>>) => Promise<T>): Promise<readonly T[]> {
-  const live = await views.live(group);
-  const generation = (await views.generations(group)).find(({ id }) => id === live);
-  if (generation === undefined) return [];
-  return Promise.all(Array.from({ length: generation.shards }, async (_, shard) => read(await views.view(group, generation.id, shard))));
-}
-
 /** Of every group, over all of its shards: a sum, so that it is the same however the workspaces are dealt out. */
-export function digestsOf(places: Places): Promise<Digests> { return readDigests(viewsPlace(places)); }
-
-async function readDigests(where: ViewsPlace): Promise<Digests> {
-  return withViews(where, async (views) => {
-    const sums = await Promise.all(GROUPS.map(async (group) => [group, digestText((await shardsOf(views, group, (view) => view.digest())).map(parseDigest).reduce(addHash, EMPTY_DIGEST))] as const));
+export async function digestsOf(places: Places): Promise<Digests> {
+  const views = await openViews(viewsPlace(places), { clock: { now: () => Date.now() } });
+  try {
+    const sums = await Promise.all(GROUPS.map(async (group) => {
+      const live = await views.live(group);
+      const shards = (await views.generations(group)).find(({ id }) => id === live)?.shards ?? 0;
+      const digests = await Promise.all(Array.from({ length: shards }, async (_, shard) => parseDigest(await (await views.view(group, live ?? 0, shard)).digest())));
+      return [group, digestText(digests.reduce(addHash, EMPTY_DIGEST))] as const;
+    }));
     return Object.fromEntries(sums) as unknown as Digests;
-  });
+  } finally {
+    await views.close();
+  }
+}
+
+/** What `throughline status` says of each group: where two stores hold the same, it is the same. */
+export interface Seen { readonly group: string; readonly digest: string | null; readonly documents: number }
+
+export async function statusOf(places: Places): Promise<readonly Seen[]> {
+  const { groups } = JSON.parse(await said(places, ['status', '--json'])) as { readonly groups: readonly Seen[] };
+  return groups.map(({ group, digest: sum, documents }) => ({ group, digest: sum, documents }));
 }
 
 // ---- the account -------------------------------------------------------------------------------------------------------
@@ -101,7 +118,7 @@ async function readDigests(where: ViewsPlace): Promise<Digests> {
 const digest = (...parts: readonly (string | Uint8Array)[]): string => parts.reduce<ReturnType<typeof createHash>>((hash, part) => hash.update(part).update('\n'), createHash('sha1')).digest('base64');
 
 /** An event by what it says: its attributes in the order of their names, and its data's text. Binary and structured are alike. */
-function saying(attributes: Readonly<Record<string, unknown>>, data: string | Uint8Array): string {
+export function saying(attributes: Readonly<Record<string, unknown>>, data: string | Uint8Array): string {
   return digest(JSON.stringify(Object.entries(attributes).sort(([a], [b]) => (a < b ? -1 : 1))), data);
 }
 
@@ -158,21 +175,31 @@ async function readTopic(places: Places): Promise<Published> {
   return published;
 }
 
-/** G1, G2: every event of the topic is in exactly one stream, exactly once, as it was said, from where it first stood, and in order. */
-async function auditLog(places: Places, { firsts }: Published, findings: Findings): Promise<number> {
+interface Exported { readonly stream: string; readonly revision: number; readonly id: string; readonly metadata: string; readonly data?: string; readonly data_base64?: string }
+interface Audited { readonly recorded: number; readonly lost: number; readonly twice: number }
+
+/** G1, G2: every event of the topic, and every one that a publisher was told of, is in exactly one stream, exactly once, as it was said; those of the topic from where they first stood, and in order. Nothing else is there. */
+async function auditLog(log: string, { firsts }: Published, spoken: Spoken, findings: Findings): Promise<Audited> {
   const ids = new Set<string>();
-  const lost = new Set(firsts.keys());
+  const found = new Set<string>();
   /** By stream and partition: the newest offset so far. */
   const newest = new Map<string, bigint>();
-  let recorded = 0;
-  const audit = (event: RecordedEvent): void => {
-    recorded += 1;
-    if (ids.has(event.id)) findings.say(`event ${event.id} is in the log twice`);
-    ids.add(event.id);
-    const { event: { attributes, data }, origin } = readRecorded(event);
+  let [recorded, twice] = [0, 0];
+  const audit = (line: Exported): void => {
+    const event = readRecorded({ ...line, metadata: Buffer.from(line.metadata), data: line.data === undefined ? Buffer.from(line.data_base64 ?? '', 'base64') : Buffer.from(line.data) });
+    const { event: { attributes, data }, origin } = event;
     const said = saying(attributes, data);
-    if (!lost.delete(said)) findings.say(`revision ${event.revision} of ${event.stream} says what the topic does not, or what is in the log already`);
-    if (origin === null) { findings.say(`revision ${event.revision} of ${event.stream} has no origin`); return; }
+    if (ids.has(line.id) || found.has(said)) {
+      twice += 1;
+      findings.say(`revision ${String(line.revision)} of ${line.stream} is in the log already`);
+    }
+    ids.add(line.id);
+    found.add(said);
+    if (origin === null) {
+      if (!spoken.has(said)) findings.say(`revision ${String(line.revision)} of ${line.stream} came from no topic, and nobody published it`);
+      return;
+    }
+    recorded += 1;
     const at = coordinates(origin.topic, origin.partition, origin.offset);
     if (firsts.get(said) !== at) findings.say(`an event that stands first at ${String(firsts.get(said))} was recorded from ${at}`);
     const lane = `${event.stream} ${origin.topic}/${String(origin.partition)}`;
@@ -180,16 +207,14 @@ async function auditLog(places: Places, { firsts }: Published, findings: Finding
     if (offset <= (newest.get(lane) ?? -1n)) findings.say(`${event.stream} holds offset ${origin.offset} after a later one of partition ${String(origin.partition)}`);
     newest.set(lane, offset);
   };
-  await withEvents(places, async (events) => {
-    const reading = new AbortController();
-    for await (const batch of events.subscribe({ after: null, prefixes: ['identity.'], maxBatch: PAGE, signal: reading.signal })) {
-      batch.events.forEach(audit);
-      if (batch.caughtUp) break;
-    }
-    reading.abort();
-  });
-  for (const said of lost) findings.say(`the event at ${String(firsts.get(said))} is not in the log`);
-  return recorded;
+  for await (const text of createInterface({ input: createReadStream(log) })) {
+    const line = JSON.parse(text) as Exported;
+    if (line.stream.startsWith('identity.')) audit(line);
+  }
+  const missing = [...firsts].filter(([said]) => !found.has(said)).map(([, at]) => `the event at ${at} is not in the log`);
+  for (const [said, told] of spoken) if (told && !found.has(said)) missing.push('an event whose publisher was told that it is durable is not in the log');
+  missing.forEach((one) => findings.say(one));
+  return { recorded, lost: missing.length, twice };
 }
 
 /** G4: what could not be recorded is among the dead letters with its own bytes; nothing else is. A crash may write one twice, so they count by where they came from. */
@@ -214,47 +239,41 @@ async function auditDeadLetters(places: Places, { poison }: Published, findings:
   return seen.size;
 }
 
-/** Holds the topic, the log and the dead letters against each other. */
-export async function account(places: Places): Promise<Account> {
+/** Holds the topic, what publishers were told, the exported log and the dead letters against each other. */
+export async function account(places: Places, log: string, spoken: Spoken = new Map()): Promise<Account> {
   const findings = new Findings();
-  const published = await readTopic(places);
-  const recorded = await auditLog(places, published, findings);
+  const published = places.source === '' ? NOTHING : await readTopic(places);
+  const { recorded, lost, twice } = await auditLog(log, published, spoken, findings);
   const deadLettered = published.poison.size === 0 ? 0 : await auditDeadLetters(places, published, findings);
-  const { received, duplicates } = published;
+  const { received, duplicates, firsts } = published;
   if (received !== recorded + duplicates + deadLettered) findings.say(`${received} received are not ${recorded} recorded + ${duplicates} duplicates + ${deadLettered} dead-lettered`);
-  return { received, recorded, duplicates, deadLettered, wrong: findings.wrong };
+  const acknowledged = firsts.size + [...spoken.values()].filter((told) => told).length;
+  return { received, recorded, duplicates, deadLettered, acknowledged, lost, twice, wrong: findings.wrong };
 }
+
+const NOTHING: Published = { received: 0, firsts: new Map(), duplicates: 0, poison: new Map() };
 
 // ---- the views ---------------------------------------------------------------------------------------------------------
 
-/** G3: the log folded anew by a `project` of its own, into a folder that holds no view yet. */
-export async function foldedAnew(places: Places, programs: Programs, withinMs: number): Promise<Digests> {
+/** What a store holds, however it came by it. */
+export interface Taken { readonly recorded: number; readonly groups: readonly Seen[]; readonly answers: readonly Answer[] }
+
+/** G3: a file taken into an empty embedded folder of the same workspace id and secret, and folded there: a log that `export` wrote, or lines as they were published. */
+export async function takenInElsewhere(file: string, places: Pick<Places, 'workspaceSecret' | 'masterKey'>, programs: Programs, withinMs: number): Promise<Taken> {
   const fresh = temporaryFolder();
-  const folder = places.events === null ? places.folder : fresh;
-  const where = { kind: 'sqlite', folder } as const;
-  if (places.events === null && places.views === null) throw new Error('assertion: the folder holds the views that are to be compared');
+  const elsewhere: Places = { ...places, source: '', events: null, views: null, folder: join(fresh, 'data') };
   try {
-    const project = await programs.start('project', { ...places, views: null, folder });
-    await foldedTo({ ...places, folder }, () => { if (project.exited() !== undefined) throw new Error(project.output()); }, withinMs, where);
-    await project.end();
-    return await readDigests(where);
+    const env = { THROUGHLINE_MASTER_KEY: places.masterKey, THROUGHLINE_WORKSPACE_SECRET: places.workspaceSecret, THROUGHLINE_API_KEY: TEST_KEY };
+    const { stdout, stderr } = await throughline(['import', file, '--data', elsewhere.folder, '--json'], { env });
+    if (stdout === '') throw new Error(`the import said nothing: ${stderr}`);
+    const { recorded } = JSON.parse(stdout) as { readonly recorded: number };
+    const server = await programs.start('serve', elsewhere, { logLevel: 'error' });
+    await folded(server.request, withinMs);
+    const [groups, answers] = await Promise.all([statusOf(elsewhere), answersOf(server)]);
+    await server.end('SIGKILL');
+    return { recorded, groups, answers };
   } finally {
     removeFolder(fresh);
-  }
-}
-
-/** The same lines imported into an embedded `serve` of the same workspace id and secret: what it recorded, the digests of its views, and what it answers. */
-export async function importedElsewhere(file: string, places: Pick<Places, 'workspaceSecret'>, withinMs: number): Promise<{ readonly recorded: number; readonly digests: Digests; readonly answers: readonly Answer[] }> {
-  const server = await serve({ env: { THROUGHLINE_WORKSPACE_SECRET: places.workspaceSecret }, args: ['--log-level', 'error'] });
-  try {
-    const { stdout, stderr } = await throughline(['import', file, '--to', server.url, '--json'], { env: { THROUGHLINE_API_KEY: server.key }, cwd: server.folder });
-    const told = stdout === '' ? null : (JSON.parse(stdout) as { readonly recorded: number });
-    if (told === null) throw new Error(`the import said nothing: ${stderr}`);
-    await folded(server.request, withinMs);
-    return { recorded: told.recorded, digests: await readDigests({ kind: 'sqlite', folder: server.folder }), answers: await answersOf(server) };
-  } finally {
-    await server.kill('SIGTERM');
-    removeFolder(server.folder);
   }
 }
 

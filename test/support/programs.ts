@@ -15,6 +15,7 @@ export type ProgramName = 'serve' | 'ingest' | 'project' | 'api';
 
 /** Where a line runs: what each program of it is told. */
 export interface Places {
+  /** A topic's URL; '': none. */
   readonly source: string;
   /** An EventStoreDB's URL; null: SQLite in `folder`. */
   readonly events: string | null;
@@ -81,7 +82,7 @@ function alive(program: Program): void {
 }
 
 function argumentsOf(name: ProgramName, places: Places, logLevel: string): string[] {
-  const source = name === 'serve' || name === 'ingest' ? ['--source', places.source] : [];
+  const source = (name === 'serve' || name === 'ingest') && places.source !== '' ? ['--source', places.source] : [];
   const events = places.events === null ? [] : ['--events', places.events];
   const views = places.views === null ? [] : ['--views', places.views];
   const folder = places.events === null || places.views === null ? ['--data', places.folder] : [];

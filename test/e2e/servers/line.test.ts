@@ -1,11 +1,11 @@
 // The line end to end on a real broker and a real Redis: many times the example day with repeats, late events and poison, more
 // than one of every program, and a topic that may write to some workspaces and not to others. After each, the oracle
 // (test/support/oracle.ts): received = recorded + duplicates + dead-lettered, every event once and in order, and every view
-// equal to a fresh fold of the log and to the same lines in an embedded `serve`.
+// equal to that of the exported log in an embedded folder, and to that of the same lines imported there.
 import { openTopic } from '../../../services/backends.ts';
 import { STRUCTURED } from '../../support/load.ts';
 import { describeOn } from '../../support/local-server.ts';
-import { account, answersOf, settled, sourcePlace } from '../../support/oracle.ts';
+import { account, answersOf, exportLog, settled, sourcePlace, takenInElsewhere } from '../../support/oracle.ts';
 import { json, TEST_KEY, throughline, until } from '../../support/serve.ts';
 import { type Line, SEED, Stage, SERVERS } from './stage.ts';
 
@@ -33,17 +33,22 @@ describeOn(SERVERS, `the line on Kafka and Redis (seed ${String(SEED)})`, () => 
     await start();
     await stage.broker.createTopic(`${sourcePlace(places).topic}.dead-letter`, 1);
     await publishLoad(400);
-    const { received, recorded, wrong } = await account(places);
+    const log = `${places.folder}.export.ndjson`;
+    await exportLog(places, log);
+    const { received, recorded, lost, acknowledged, wrong } = await account(places, log);
     expect([received, recorded]).toEqual([400, 0]);
+    expect(lost).toBe(acknowledged);
     expect(wrong.join()).toMatch(/is not in the log/);
   }, 180_000);
 
   test(`G1, G2, G3, G4: ${String(LOAD)} records with repeats, late events and poison are each recorded once, known again or dead-lettered`, async () => {
-    const { publishLoad, judge, start } = bound(await opened());
+    const { publishLoad, judge, start, places, programs, published } = bound(await opened());
     const running = await start('ingest', 'project');
     expect(await publishLoad(LOAD)).toBe(LOAD);
-    const { account: found, answers } = await judge(running, LOAD_MS);
+    const { account: found, groups, answers } = await judge(running, LOAD_MS);
     expect(found.received).toBe(LOAD);
+    // Another door, given the lines themselves, has made the same of them.
+    expect(await takenInElsewhere(await published(), places, programs, LOAD_MS)).toEqual({ recorded: found.recorded, groups, answers });
     // The load has some 3.6 % of repeats and 0.5 % of poison: all three happened.
     expect(Math.min(found.recorded, found.duplicates, found.deadLettered)).toBeGreaterThan(0);
     expect(answers.filter(({ total }) => total === 0)).toEqual([]);
@@ -110,6 +115,6 @@ describeOn(SERVERS, `the line on Kafka and Redis (seed ${String(SEED)})`, () => 
 });
 
 /** A line's methods, to be called without it. */
-function bound(line: Line): Pick<Line, 'publishLoad' | 'judge' | 'start' | 'programs' | 'places'> {
-  return { publishLoad: line.publishLoad.bind(line), judge: line.judge.bind(line), start: line.start.bind(line), programs: line.programs, places: line.places };
+function bound(line: Line): Pick<Line, 'publishLoad' | 'judge' | 'published' | 'start' | 'programs' | 'places'> {
+  return { publishLoad: line.publishLoad.bind(line), judge: line.judge.bind(line), published: line.published.bind(line), start: line.start.bind(line), programs: line.programs, places: line.places };
 }

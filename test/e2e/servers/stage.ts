@@ -6,12 +6,13 @@ import { createWriteStream } from 'node:fs';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { openTopic } from '../../../services/backends.ts';
 import { OperatingError } from '../../../services/errors.ts';
 import { type Broker, startBroker } from '../../support/broker.ts';
 import type { EventStoreDouble } from '../../support/eventstoredb/double.ts';
 import { inPieces, load, type LoadRecord } from '../../support/load.ts';
-import { type Account, account, type Answer, answersOf, digestsOf, foldedAnew, importedElsewhere, settled, sourcePlace } from '../../support/oracle.ts';
+import { type Account, account, type Answer, answersOf, exportLog, settled, sourcePlace, type Spoken, statusOf, takenInElsewhere } from '../../support/oracle.ts';
 import { type Places, type Program, Programs } from '../../support/programs.ts';
 import { type Proxy, startProxy } from '../../support/proxy.ts';
 import { type RedisServer, startRedis } from '../../support/redis-server.ts';
@@ -77,7 +78,24 @@ export class Stage {
 
 export interface Pace { /** Null: as fast as it goes. */ readonly perSecond?: number | null; readonly onWritten?: (written: number) => void }
 
-export interface Verdict { readonly account: Account; readonly answers: readonly Answer[] }
+/** `wrong`: everything that is not as it should be, in words. */
+export interface Verdict { readonly account: Account; readonly answers: readonly Answer[]; readonly groups: Awaited<ReturnType<typeof statusOf>>; readonly wrong: readonly string[] }
+
+/**
+ * Waits until all is done, then holds everything against the oracle: the log as `export` writes it against what was published
+ * and acknowledged, and the views against those that the same log gives in an empty embedded folder. Of a line on servers and
+ * of an embedded `serve` alike.
+ */
+export async function judged(places: Places, programs: Programs, running: readonly Program[], { spoken, withinMs = REST_MS }: { readonly spoken?: Spoken; readonly withinMs?: number } = {}): Promise<Verdict> {
+  await settled(places, running, withinMs);
+  const log = `${places.folder}.export.ndjson`;
+  await exportLog(places, log);
+  const api = running.find(({ name }) => name === 'api' || name === 'serve');
+  if (api === undefined) throw new Error('no api runs');
+  const [found, groups, answers, elsewhere] = await Promise.all([account(places, log, spoken), statusOf(places), answersOf(api), takenInElsewhere(log, places, programs, withinMs)]);
+  const differs = (what: string, ours: unknown, theirs: unknown): readonly string[] => (isDeepStrictEqual(ours, theirs) ? [] : [`${what} differ from those of the same log in an empty folder: ${JSON.stringify(ours)} and ${JSON.stringify(theirs)}`]);
+  return { account: found, answers, groups, wrong: [...found.wrong, ...differs('the views', groups, elsewhere.groups), ...differs('the answers', answers, elsewhere.answers)] };
+}
 
 export class Line {
   readonly stage: Stage;
@@ -128,22 +146,19 @@ export class Line {
   /** `records` of the load, by this run's seed. */
   publishLoad(records: number, pace?: Pace): Promise<number> { return this.publish(load({ seed: SEED, records }), pace); }
 
-  /** Waits until all is done, then holds everything against the oracle. Fails with what is wrong. */
+  /** What the oracle says once all is done. Fails with what is wrong. */
   async judge(running: readonly Program[], withinMs = REST_MS): Promise<Verdict> {
     this.stage.clear();
-    await settled(this.places, running, withinMs);
+    const verdict = await judged(this.places, this.programs, running, { withinMs });
+    expect({ wrong: verdict.wrong, seed: SEED }).toMatchObject({ wrong: [] });
+    return verdict;
+  }
+
+  /** The same as lines of a file, as far as a file can hold them: what this line published. */
+  async published(): Promise<string> {
     this.#lines.end();
     await once(this.#lines, 'close');
-    const found = await account(this.places);
-    expect({ ...found, seed: SEED }).toMatchObject({ wrong: [] });
-    const digests = await digestsOf(this.places);
-    const api = running.find(({ name }) => name === 'api');
-    if (api === undefined) throw new Error('no api runs');
-    const answers = await answersOf(api);
-    const [anew, elsewhere] = await Promise.all([foldedAnew(this.places, this.programs, withinMs), importedElsewhere(this.file, this.places, withinMs)]);
-    expect(anew).toEqual(digests);
-    expect(elsewhere).toEqual({ recorded: found.recorded, digests, answers });
-    return { account: found, answers };
+    return this.file;
   }
 
   async end(): Promise<void> {

@@ -1,0 +1,54 @@
+#!/bin/sh
+# What `make test` runs a little of, at length, one part after the other; ends with a line for each part of what it found.
+#   infra/chaos.sh [simulation | kills | fuzz]     without a word: all three
+#     simulation  SIM_SEEDS=200000 schedules of the real programs' parts over memory
+#     kills       CHAOS_ROUNDS=100 kills and freezes of every process under load, on each set-up: `serve` on a folder; and Kafka,
+#                 Redis, `ingest`, `project` and `api` (half over SQLite, half over the double of an EventStoreDB). None begins
+#                 later than CHAOS_SECONDS=1200 after the first of its set-up
+#     fuzz        200,000 records and 20,000 requests at random, times FUZZ_FACTOR=1
+# SEED=… repeats the kills and the fuzz; each part prints its own.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+export NODE_COMPILE_CACHE="$PWD/node_modules/.cache/compile"
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+# Written by the tests themselves.
+export THROUGHLINE_TEST_SUMMARY="$out/summary"
+: >"$out/summary"
+SEED=${SEED:-$(($(date +%s) % 1000000))}
+failed=0
+
+# PART TESTS: what fails is said, and what comes after runs all the same.
+part() {
+  echo "chaos: $1 (SEED=$SEED) ..."
+  began=$(date +%s)
+  if sh infra/node.sh --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --runInBand --verbose "$2"; then verdict=passed
+  else verdict=FAILED; failed=$((failed + 1)); fi
+  echo "$1: $verdict in $(($(date +%s) - began)) s" >>"$out/summary"
+}
+
+simulation() {
+  export SIM_SEEDS="${SIM_SEEDS:-200000}"
+  part simulation test/simulation
+}
+
+kills() {
+  export THROUGHLINE_TEST_KILLS="${CHAOS_ROUNDS:-100}" CHAOS_SECONDS="${CHAOS_SECONDS:-1200}" THROUGHLINE_TEST_SEED="$SEED"
+  part 'kills, embedded' test/chaos/embedded.test.ts
+  if sh infra/servers.sh install all; then part 'kills, servers' test/chaos/servers.test.ts
+  else failed=$((failed + 1)); echo 'kills, servers: NOT RUN, Kafka or Redis cannot be had here' >>"$out/summary"; fi
+}
+
+fuzz() {
+  export FUZZ_SEED="$SEED" FUZZ_FACTOR="${FUZZ_FACTOR:-1}"
+  part fuzz test/fuzz
+}
+
+case "${1:-all}" in
+  simulation | kills | fuzz) "$1" ;;
+  all) simulation; kills; fuzz ;;
+  *) echo 'usage: infra/chaos.sh [simulation | kills | fuzz]' >&2; exit 2 ;;
+esac
+echo
+cat "$out/summary"
+[ "$failed" = 0 ]
