@@ -69,6 +69,7 @@ const FLAGS = {
   person: { schema: z.string().regex(/^[0-9a-f]{24}$/, 'must be the 24 hex digits of a person'), value: 'ID', help: 'this person' },
   count: { schema: integer(1, 1_000_000), value: 'N', help: 'so many journeys, by chance, and as many persons' },
   all: { schema: onOff, value: null, help: 'all of them, by reading the whole log once' },
+  audit: { schema: integer(0, 8784), value: 'HOURS', help: 'within so many hours, every journey and person that answers is folded anew and compared; 0: never' },
   rate: { schema: integer(1, 1_000_000), value: 'N', help: 'folds at most so many events a second' },
   exit: { schema: onOff, value: null, help: 'end after printing instead of serving on', variable: 'DEMO_EXIT' },
   apiKey: { schema: z.string().min(API_KEY_LENGTH_MIN, `must have at least ${String(API_KEY_LENGTH_MIN)} characters`), value: 'KEY', help: 'API key: of the server to talk to; for serve, the first key of the workspace made on first start', hidden: 'secret' },
@@ -109,8 +110,8 @@ const PORTS = { api: '8080', ingest: '8081', project: '8082' } as const;
 export const VERBS = {
   serve: {
     help: 'everything in one process: publish, project, query; with --source, read Kafka too. Stores are in --data unless --events and --views name servers',
-    flags: ['data', 'events', 'views', 'source', 'host', 'port', 'maxEventBytes', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
-    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: true,
+    flags: ['data', 'events', 'views', 'source', 'host', 'port', 'maxEventBytes', 'audit', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES, audit: '24' }, stores: ['events', 'views'], secrets: true,
   },
   ingest: {
     help: 'a topic into the event store; several share its partitions. Health and metrics on --port',
@@ -119,8 +120,8 @@ export const VERBS = {
   },
   project: {
     help: 'the event store into the views; several share the shards, and one takes over what another leaves. Health and metrics on --port',
-    flags: ['data', 'events', 'views', 'host', 'port', 'logLevel', 'masterKey'],
-    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.project }, stores: ['events', 'views'], secrets: true,
+    flags: ['data', 'events', 'views', 'host', 'port', 'audit', 'logLevel', 'masterKey'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.project, audit: '24' }, stores: ['events', 'views'], secrets: true,
   },
   api: {
     help: 'every path over HTTP, publish included; folds nothing, so a project has to run somewhere',

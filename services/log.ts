@@ -41,6 +41,11 @@ export interface LogFields {
   /** What a server or its driver says of itself; never of a payload. */
   readonly error?: string;
   readonly waitMs?: number;
+  /** Key of a document in the views: keyed hashes, nothing of a customer. */
+  readonly document?: string;
+  /** Hash of a document's text, and what it should be. */
+  readonly hash?: string;
+  readonly expected?: string;
   readonly fault?: unknown;
 }
 

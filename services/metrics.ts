@@ -27,6 +27,10 @@ export interface MetricSources {
   /** What the api takes on at a time, by kind of request. */
   readonly admission?: () => Readonly<Record<string, AdmissionCounts>> | null;
   readonly groups?: () => Promise<readonly GroupState[]>;
+  /** Per group with a live generation. */
+  readonly stale?: () => Promise<readonly { readonly group: string; readonly stale: boolean }[]>;
+  /** What the audit has looked at. */
+  readonly audit?: () => { readonly checked: number; readonly unknown: number; readonly documents: number } | null;
   readonly ingest?: () => IngestState | null;
   /** Records behind on the topic, by partition; null where that is not known now. */
   readonly topicGaps?: () => Promise<readonly { readonly partition: number; readonly gap: number }[] | null>;
@@ -52,6 +56,8 @@ export function createMetrics(sources: MetricSources): Metrics {
   if (sources.door !== undefined) watchDoor(registry, sources.door);
   if (sources.admission !== undefined) watchAdmission(registry, sources.admission);
   if (sources.groups !== undefined) watchGroups(registry, sources.groups);
+  if (sources.stale !== undefined) watchStale(registry, sources.stale);
+  if (sources.audit !== undefined) watchAudit(registry, sources.audit);
   if (sources.ingest !== undefined) watchIngest(registry, sources.ingest);
   if (sources.topicGaps !== undefined) watchTopic(registry, sources.topicGaps);
   const notices = new Counter({ name: `${NAMESPACE}_backend_notices_total`, help: 'What an adapter noticed about its server and dealt with (a connection lost and made anew, a call repeated); the log says what', labelNames: ['backend'], registers: [registry] });
@@ -153,10 +159,35 @@ function watchGroups(registry: Registry, read: () => Promise<readonly GroupState
   };
   gauge('gap', 'Events behind the head of the log', (state) => state.gap);
   gauge('lag_seconds', 'Time behind: now less the recorded time of the oldest event not folded', (state) => state.lagSeconds);
-  gauge('generation', 'The generation that answers', (state) => state.generation);
+  gauge('generation', 'The generation that is folded: the one that answers, or after an upgrade the one that will', (state) => state.generation);
   gauge('commits', 'Commits since the projector started', (state) => state.commits);
   gauge('events', 'Events folded since the projector started', (state) => state.events);
   gauge('shards', 'Shards that this process folds now', (state) => state.shards);
+}
+
+function watchStale(registry: Registry, read: NonNullable<MetricSources['stale']>): void {
+  new Gauge({
+    name: `${NAMESPACE}_view_stale`, help: '1: another version of the program folded what answers, and it may stand still', labelNames: ['group'], registers: [registry],
+    async collect() {
+      this.reset();
+      for (const { group, stale } of await read()) this.set({ group }, stale ? 1 : 0);
+    },
+  });
+}
+
+function watchAudit(registry: Registry, read: NonNullable<MetricSources['audit']>): void {
+  const total = (name: string, help: string, of: 'checked' | 'unknown' | 'documents'): void => {
+    new Counter({
+      name: `${NAMESPACE}_audit_${name}_total`, help, registers: [registry],
+      collect() {
+        this.reset();
+        this.inc(read()?.[of] ?? 0);
+      },
+    });
+  };
+  total('checked', 'Journeys and persons folded anew from the log and compared with what answers', 'checked');
+  total('unknown', 'Journeys and persons that their streams alone do not tell (verify --all does)', 'unknown');
+  total('different', 'Documents that were not what the log says', 'documents');
 }
 
 function watchIngest(registry: Registry, read: () => IngestState | null): void {

@@ -13,6 +13,7 @@ import { type EventsPlace, nameOf, shardsOf, type SourcePlace, type ViewsPlace }
 import { deadLetterTopicOf } from './dead-letter.ts';
 import { Door } from './door.ts';
 import { OperatingError } from './errors.ts';
+import { isStale, liveOf, PROJECTIONS } from './generations.ts';
 import { answers, createReadiness, healthApp, type Readiness } from './health.ts';
 import { listen } from './http.ts';
 import { awaited, type Part, run, steady } from './lifecycle.ts';
@@ -39,6 +40,8 @@ export interface ProgramOptions {
   readonly apiKey?: string | null;
   readonly masterKey: Uint8Array | null;
   readonly workspaceSecret?: Uint8Array | null;
+  /** Hours in which everything that answers is looked at once; 0: never. */
+  readonly audit?: number;
 }
 
 /** What a test or the bench replaces. */
@@ -62,6 +65,7 @@ const BODY_BYTES_MAX = 16 * 1024 * 1024;
 /** What is behind on a topic costs its brokers a request, so scrapes share one. */
 const TOPIC_LOOK_MS = 5_000;
 const GROUPS_LOOK_MS = 1_000;
+const HOUR_MS = 3_600_000;
 
 /** Runs until the signal aborts. Exit code 0 after a clean drain, 1 when a part failed. Throws what a start throws. */
 export function programVerb(program: Program, options: ProgramOptions, io: Io, version: string): Promise<number> {
@@ -127,6 +131,8 @@ class Running {
     this.#metrics = createMetrics({
       door: () => this.#door?.counts() ?? null,
       groups: () => this.#groups(),
+      ...(program === 'ingest' ? {} : { stale: () => this.#stale() }),
+      ...(program === 'serve' || program === 'project' ? { audit: () => this.#projector?.audited() ?? null } : {}),
       ...(this.#admission === null ? {} : { admission: () => this.#admission?.counts() ?? null }),
       ...(options.source === undefined || options.source === null ? {} : { ingest: () => this.#ingesting?.counts() ?? null, topicGaps: () => this.#topicGaps() }),
     });
@@ -229,12 +235,13 @@ class Running {
     if (this.#seams.fold === false) return nothing('projector');
     const { startProjectorThread } = await import('./projector/thread.ts');
     const { shareShards } = await import('./projector/leases.ts');
-    const { events, views } = this.#options;
+    const { events, views, audit = 0 } = this.#options;
     const { random, sleep } = this.#io;
     const alone = this.#holds && events.kind === 'sqlite' && views.kind === 'sqlite';
     const shards = shardsOf(views);
     const onFault = (message: string, attempt: number): void => this.#told.log.warn(`the projector met a passing fault: ${message}`, { attempt });
-    const thread = this.#projector = startProjectorThread({ events, views, masterKey: started(this.#masterKey), shards, owned: alone ? 'all' : [] }, onFault);
+    const thread = this.#projector = startProjectorThread({ events, views, masterKey: started(this.#masterKey), shards, owned: alone ? 'all' : [], auditMs: audit === 0 ? null : audit * HOUR_MS }, onFault,
+      ({ key, live, built }) => this.#told.log.error('the audit found a document that is not what the log says: throughline verify shows it, replay makes it right', { document: key, hash: live ?? 'absent', expected: built ?? 'absent' }));
     thread.ended.catch((fault: unknown) => { this.#failed.abort(fault); });
     const stop = new AbortController();
     const holder = `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`;
@@ -363,6 +370,18 @@ class Running {
     return Promise.all((this.#projector?.progress() ?? []).map(async ({ group, generation, through, commits, events: folded, shards }) => (
       { group, generation, gap: await gapOf(events, through), lagSeconds: await lagOf(events, through, this.#io), commits, events: folded, shards: shards.length }
     )));
+  }
+
+  /** Which groups another version of the program folded; none that is not known now. */
+  async #stale(): Promise<readonly { readonly group: string; readonly stale: boolean }[]> {
+    const views = this.#views;
+    if (views === null) return [];
+    try {
+      const live = await Promise.all(Object.keys(PROJECTIONS).map((group) => liveOf(views, group)));
+      return live.flatMap((generation) => (generation === null ? [] : [{ group: generation.group, stale: isStale(generation) }]));
+    } catch {
+      return [];
+    }
   }
 
   #topicGaps(): Promise<Awaited<ReturnType<Source['gaps']>> | null> {

@@ -21,6 +21,8 @@ async function shown(): Promise<ReadonlySet<string>> {
     admission: () => ({ publish: { underWay: 1, bytes: 1, bytesMost: 1, shed: { requests: 1, bytes: 1, time: 1 } } }),
     groups: () => Promise.resolve([{ group: 'journeys', generation: 1, gap: 1, lagSeconds: 1, commits: 1, events: 1, shards: 1 }]),
     ingest: () => ({ received: 1, recorded: 1, duplicates: 1, returned: 1, keyless: 1, rejected: { notJson: 1 }, partitions: [{ partition: 0, paused: true }] }),
+    stale: () => Promise.resolve([{ group: 'journeys', stale: true }]),
+    audit: () => ({ checked: 1, unknown: 1, documents: 1 }),
     topicGaps: () => Promise.resolve([{ partition: 0, gap: 1 }]),
   });
   metrics.append(0.1, 1);

@@ -1,6 +1,7 @@
 // The projector's thread as the programs see it: what it last told, which shards it is to fold, and a way to stop it.
 import { Worker } from 'node:worker_threads';
 import { ERROR_CODES, type ErrorCode, OperatingError } from '../errors.ts';
+import type { Audited } from './audit.ts';
 import type { GroupProgress } from './projector.ts';
 import type { FromProjector, ProjectorThreadData, ToProjector } from './worker.ts';
 
@@ -11,6 +12,8 @@ export interface ProjectorThread {
   own(shards: readonly number[]): void;
   /** The fault that it is in the middle of and tries to get past; null when it folds. */
   trouble(): string | null;
+  /** What the audit has looked at since the start. */
+  audited(): AuditCounts;
   /** Whether it ended without being asked to. */
   failed(): boolean;
   /** Asks it to end after the commit under way, and waits until it has; what takes longer than STOP_MS is cut off, and folded again by whoever comes. */
@@ -18,6 +21,9 @@ export interface ProjectorThread {
   /** Settles when it ends: rejects when that was not asked for. */
   readonly ended: Promise<void>;
 }
+
+/** By what came of it; `documents` is how many texts differed. */
+export interface AuditCounts { readonly checked: number; readonly unknown: number; readonly documents: number }
 
 /** Where both stores are files of one folder, the thread shares a machine with everything else and is held small. */
 export function isEmbedded({ events, views }: Pick<ProjectorThreadData, 'events' | 'views'>): boolean { return events.kind === 'sqlite' && views.kind === 'sqlite'; }
@@ -30,13 +36,14 @@ const HEAP = {
 /** Less than a process has to drain (DRAIN_MS, with the requests' own 3 s), and enough for a commit: folding is given up before. */
 const STOP_MS = 5000;
 
-export function startProjectorThread(data: ProjectorThreadData, onFault: (message: string, attempt: number) => void): ProjectorThread {
+export function startProjectorThread(data: ProjectorThreadData, onFault: (message: string, attempt: number) => void, onDifference: (difference: Audited['differences'][number]) => void = () => undefined): ProjectorThread {
   const worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: data, resourceLimits: isEmbedded(data) ? HEAP.embedded : HEAP.servers });
   let groups: readonly GroupProgress[] = [];
   let trouble: string | null = null;
   let owned = data.owned;
   let stopping = false;
   let failed = false;
+  const audited = { checked: 0, unknown: 0, documents: 0 };
   const ended = new Promise<void>((resolve, reject) => {
     worker.on('message', (message: FromProjector) => {
       switch (message.kind) {
@@ -46,6 +53,11 @@ export function startProjectorThread(data: ProjectorThreadData, onFault: (messag
           onFault(message.message, message.attempt);
           return;
         case 'recovered': trouble = null; return;
+        case 'audited':
+          if (message.audited.kind !== 'gone') audited[message.audited.kind] += 1;
+          audited.documents += message.audited.differences.length;
+          message.audited.differences.forEach(onDifference);
+          return;
         case 'stopped': resolve(); return;
         case 'failed': reject(faultOf(message.fault));
       }
@@ -62,6 +74,7 @@ export function startProjectorThread(data: ProjectorThreadData, onFault: (messag
   return {
     progress: () => groups,
     trouble: () => trouble,
+    audited: () => audited,
     failed: () => failed,
     ended,
     own: (wanted) => {

@@ -138,7 +138,8 @@ interface Said { readonly identities: Set<string>; /** Event → the identity wh
 async function factsOf(look: Look, nodes: ReadonlySet<string>): Promise<Said | string> {
   const names = [...nodes];
   const found = (await look.documents<NodeDocument>(names.map((node) => `n/${node}`))).flatMap((node, i) => (node === null ? [] : [{ node, name: names[i] ?? '' }]));
-  if (found.some(({ node }) => node.over)) return 'an id of it links more than 100 interactions';
+  const beside = await look.documents<NodeDocument>([...new Set(found.flatMap(({ node }) => node.neighbours))].filter((node) => !nodes.has(node)).map((node) => `n/${node}`));
+  if ([...found.map(({ node }) => node), ...beside].some((node) => node?.over === true)) return 'an id of it links more than 100 interactions';
   if (found.some(({ node }) => node.truncated)) return 'it has more facts than are kept';
   const said: Said = { identities: new Set(), known: new Map() };
   for (const { node, name } of found) {

@@ -8,6 +8,7 @@ import { OperatingError } from '../errors.ts';
 import { PROJECTIONS } from '../generations.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { keysReader } from '../workspaces.ts';
+import { audit, type Audited } from './audit.ts';
 import { backOff, type GroupProgress, type ProjectorOptions, ROOM, runProjector } from './projector.ts';
 import { isEmbedded, toldOf, type ToldFault } from './thread.ts';
 
@@ -17,11 +18,14 @@ export interface ProjectorThreadData {
   readonly masterKey: Uint8Array;
   readonly shards: number;
   readonly owned: readonly number[] | 'all';
+  /** Milliseconds in which everything is to be looked at once; null: no audit. */
+  readonly auditMs: number | null;
 }
 export type ToProjector = { readonly kind: 'stop' } | { readonly kind: 'own'; readonly shards: readonly number[] };
 export type FromProjector =
   | { readonly kind: 'progress'; readonly groups: readonly GroupProgress[] }
   | { readonly kind: 'fault'; readonly message: string; readonly attempt: number }
+  | { readonly kind: 'audited'; readonly audited: Audited }
   /** After faults: it folds again. */
   | { readonly kind: 'recovered' }
   | { readonly kind: 'stopped' }
@@ -99,15 +103,33 @@ async function opened<T>(open: () => Promise<T>, data: ProjectorThreadData, stop
   return null;
 }
 
+interface Stores { readonly events: EventStore; readonly views: ViewStore }
+
 /** Follows what it is told to, until it is told to stop. */
-async function project(data: ProjectorThreadData, orders: Orders, stores: { readonly events: EventStore; readonly views: ViewStore }, told: Pick<ProjectorOptions, 'onProgress' | 'onFault'>): Promise<void> {
+async function project(data: ProjectorThreadData, orders: Orders, stores: Stores, keysOf: ProjectorOptions['keysOf'], told: Pick<ProjectorOptions, 'onProgress' | 'onFault'>): Promise<void> {
   const embedded = isEmbedded(data);
-  const keys = keysReader(stores.events, data.masterKey);
   while (!orders.stop.aborted) {
     await runProjector({
-      ...stores, ...told, projections: Object.values(PROJECTIONS), keysOf: keys, clock: steady, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
+      ...stores, ...told, projections: Object.values(PROJECTIONS), keysOf, clock: steady, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
       patience: embedded ? 'bounded' : 'endless', room: embedded ? ROOM.embedded : ROOM.servers,
     });
+  }
+}
+
+/** Folds, and looks whether it was folded rightly; both end when it is told to stop, or when folding does. */
+async function work(data: ProjectorThreadData, orders: Orders, stores: Stores, told: Pick<ProjectorOptions, 'onProgress' | 'onFault'>, tell: (message: FromProjector) => void): Promise<void> {
+  const keysOf = keysReader(stores.events, data.masterKey);
+  const over = new AbortController();
+  const auditing = data.auditMs === null ? Promise.resolve() : audit({
+    ...stores, keysOf, owned: () => orders.owned, parts: data.shards, roundMs: data.auditMs, wait, signal: AbortSignal.any([orders.stop, over.signal]),
+    // The projector meets the same, and says so.
+    onFault: () => undefined, onChecked: (audited) => tell({ kind: 'audited', audited }),
+  });
+  try {
+    await Promise.race([project(data, orders, stores, keysOf, told), auditing.then(() => new Promise<never>(() => undefined))]);
+  } finally {
+    over.abort();
+    await auditing;
   }
 }
 
@@ -131,7 +153,7 @@ export async function runWorker(data: ProjectorThreadData, port: NonNullable<typ
   try {
     const events = await opened(() => openEvents(data.events, { use: 'read', random: (size) => randomBytes(size) }), data, orders.stop, told.onFault);
     const views = await opened(() => openViews(data.views, { clock }), data, orders.stop, told.onFault);
-    if (events !== null && views !== null) await project(data, orders, { events, views }, told);
+    if (events !== null && views !== null) await work(data, orders, { events, views }, told, tell);
     await views?.close();
     await events?.close();
     tell({ kind: 'stopped' });

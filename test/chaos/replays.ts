@@ -19,17 +19,27 @@ export interface Beside {
 /** Slow enough to be met on its way. */
 const MEETING_S = 3;
 
-function begin(beside: Beside): { readonly group: string; readonly replay: Verb } {
+/** One that folds now. */
+async function underWay(beside: Beside): Promise<{ readonly group: string; readonly replay: Verb }> {
   const group = beside.chance.pick(['journeys', 'persons']);
-  const rate = String(Math.max(100, Math.ceil(beside.acknowledged() / MEETING_S)));
-  return { group, replay: startVerb(throughlineArguments(beside.places, ['replay', group, '--json', '--rate', rate]), beside.places) };
+  for (;;) {
+    const rate = String(Math.max(100, Math.ceil(beside.acknowledged() / MEETING_S)));
+    const replay = startVerb(throughlineArguments(beside.places, ['replay', group, '--json', '--rate', rate]), beside.places);
+    await until('the replay folds', () => replay.exited() !== undefined || /generation \d+: \d+ %/.test(replay.stderr()), WAIT_MS);
+    if (replay.exited() === undefined) return { group, replay };
+    if (!mustWait(replay)) throw ended(replay);
+    await beside.noticed();
+  }
 }
 
-async function underWay(replay: Verb): Promise<void> {
-  await until('the replay folds', () => {
-    if (replay.exited() !== undefined) throw new Error(`the replay ended with ${String(replay.exited())}: ${replay.stdout()}${replay.stderr()}`);
-    return /generation \d+: \d+ %/.test(replay.stderr());
-  }, WAIT_MS);
+/** What is live is itself built first, and for as long as the lease of a dead replay lasts, another is told that it is busy. */
+function mustWait(replay: Verb): boolean { return /"kind":"busy"|is still being built/.test(replay.stdout()); }
+
+function ended(replay: Verb): Error { return new Error(`the replay ended with ${String(replay.exited())}: ${replay.stdout()}${replay.stderr()}`); }
+
+/** To its end; what it said, where it does not come. */
+async function over(replay: Verb): Promise<void> {
+  await until('the replay ends', () => replay.exited() !== undefined, WAIT_MS).catch((fault: unknown) => { throw new Error(`${String(fault)}: ${replay.stdout()}${replay.stderr()}`); });
 }
 
 /** Promoted, and equal to what it takes the place of. */
@@ -44,27 +54,24 @@ export function replays<T>(besideOf: (target: T) => Beside, others: readonly { r
       name: 'kill -9 of a replay under way, which is started again',
       strike: async (target) => {
         const beside = besideOf(target);
-        const { group, replay } = begin(beside);
-        await underWay(replay);
+        const { group, replay } = await underWay(beside);
         await replay.kill();
-        // For as long as the lease of the dead one lasts, another is told that it is busy.
-        for (let busy = true; busy;) {
+        for (let waits = true; waits;) {
           await beside.noticed();
           const next = startVerb(throughlineArguments(beside.places, ['replay', group, '--json']), beside.places);
-          await next.ended;
-          busy = next.stdout().includes('"busy"');
-          if (!busy && !isPromoted(next)) throw new Error(`the second replay ended with ${String(next.exited())}: ${next.stdout()}${next.stderr()}`);
+          await over(next);
+          waits = mustWait(next);
+          if (!waits && !isPromoted(next)) throw ended(next);
         }
       },
     },
     ...others.map(({ name, kill }): Fault<T> => ({
       name: `kill -9 of ${name} while a replay goes on beside it`,
       strike: async (target) => {
-        const { replay } = begin(besideOf(target));
-        await underWay(replay);
+        const { replay } = await underWay(besideOf(target));
         await kill(target);
-        await replay.ended;
-        if (!isPromoted(replay)) throw new Error(`the replay ended with ${String(replay.exited())}: ${replay.stdout()}${replay.stderr()}`);
+        await over(replay);
+        if (!isPromoted(replay)) throw ended(replay);
       },
     })),
   ];

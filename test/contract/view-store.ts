@@ -386,8 +386,8 @@ function documentsContract(store: () => ViewStore): void {
       await driver.write({ documents: { 'acme/j/k0': null, 'acme/j/k2': '"changed"' } });
       await (await store().view('journeys', 1, 1)).commit(commitWith({ documents: new Map([['other/j/z', '1']]) }));
       await (await store().view('journeys', (await store().createGeneration(SHAPE)).id, 0)).commit(commitWith({ role: 'build', documents: new Map([['acme/j/z', '1']]) }));
-      const { 'acme/j/k0': _gone, ...rest } = documents;
-      for (const limit of [1, 7, 1000]) expect(await walked(driver.view, limit)).toEqual({ ...rest, 'acme/j/k2': '"changed"' });
+      const standing = Object.fromEntries(Object.entries({ ...documents, 'acme/j/k2': '"changed"' }).filter(([key]) => key !== 'acme/j/k0'));
+      for (const limit of [1, 7, 1000]) expect(await walked(driver.view, limit)).toEqual(standing);
     });
 
     test('of an ordered space are scanned in key order, from the first to before the last', async () => {

@@ -14,7 +14,7 @@ const problems = (argv: readonly string[], environment: Record<string, string> =
 
 describe('values', () => {
   test('come from the flag, else the variable, else the default', () => {
-    expect(options(['serve'])).toEqual({ data: './data', events: { kind: 'sqlite', folder: './data' }, views: { kind: 'sqlite', folder: './data' }, source: null, host: '127.0.0.1', port: 8080, maxEventBytes: 262_144, logLevel: 'info', apiKey: null, masterKey: null, workspaceSecret: null });
+    expect(options(['serve'])).toEqual({ data: './data', events: { kind: 'sqlite', folder: './data' }, views: { kind: 'sqlite', folder: './data' }, source: null, host: '127.0.0.1', port: 8080, maxEventBytes: 262_144, audit: 24, logLevel: 'info', apiKey: null, masterKey: null, workspaceSecret: null });
     expect(options(['serve'], { THROUGHLINE_PORT: '9000', THROUGHLINE_MAX_EVENT_BYTES: '65536' })).toMatchObject({ port: 9000, maxEventBytes: 65_536 });
     expect(options(['serve', '--port', '0', '--data=/srv/x'], { THROUGHLINE_PORT: '9000' })).toMatchObject({ port: 0, data: '/srv/x' });
   });

@@ -602,7 +602,7 @@ describe('the thread', () => {
       const head = await events.head();
       const place = { kind: 'sqlite', folder } as const;
       const faults: string[] = [];
-      const thread = startProjectorThread({ events: place, views: place, masterKey, shards: 2, owned: [] }, (message) => { faults.push(message); });
+      const thread = startProjectorThread({ events: place, views: place, masterKey, shards: 2, owned: [], auditMs: null }, (message) => { faults.push(message); });
       const folds = (): (readonly [string, number, boolean])[] => thread.progress().flatMap(({ group, through, shards }) => shards.map(({ shard }) => [group, shard, through === head] as const));
       thread.own([0]);
       thread.own([0, 1]);
@@ -623,7 +623,7 @@ describe('the thread', () => {
   test('says why, when a store is no good', async () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'throughline-thread-'));
     const place = { kind: 'sqlite', folder } as const;
-    const thread = startProjectorThread({ events: place, views: place, masterKey: new Uint8Array(32), shards: 1, owned: 'all' }, () => undefined);
+    const thread = startProjectorThread({ events: place, views: place, masterKey: new Uint8Array(32), shards: 1, owned: 'all', auditMs: null }, () => undefined);
     await expect(thread.ended).rejects.toMatchObject({ code: 'storeUnavailable' });
     expect(thread.failed()).toBe(true);
     rmSync(folder, { recursive: true });

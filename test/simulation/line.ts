@@ -136,7 +136,7 @@ class Line {
     return { failure, trace, steps, kills, faults: met, stored: (await this.#events.stats()).events ?? 0, promotions: this.#oracle.promotions, reads: this.#reads };
   }
 
-  /** All that was sent is acknowledged or passed, and every view has come to the end of the log. */
+  /** All that was sent is acknowledged or passed, every view has come to the end of the log, and every reader has seen it there. */
   async #isSettled(): Promise<boolean> {
     const { setup } = this.#schedule;
     if (this.#left > 0 || (setup.ingests > 0 && (await this.#source.gaps()).some(({ gap }) => gap > 0))) return false;
@@ -150,6 +150,7 @@ class Line {
       const generation = (await this.#views.generations(group)).find(({ id }) => id === live);
       if (generation?.version !== version) return false;
       for (let shard = 0; shard < generation.shards; shard += 1) if (this.#oracle.stands(group, generation.id, shard) !== head) return false;
+      for (let n = 0; n < setup.readers; n += 1) if (!this.#oracle.hasRead(`reader ${String(n)}`, group, head)) return false;
     }
     return true;
   }

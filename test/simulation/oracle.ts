@@ -6,7 +6,7 @@ import { readRecorded } from '../../schemas/recorded.ts';
 import { interpret } from '../../schemas/vocabularies/index.ts';
 import type { Door, Receipt } from '../../services/door.ts';
 import type { Ingest } from '../../services/ingest/ingest.ts';
-import type { Commit, EventStore, NewEvent, Position, RecordedEvent, View } from '../../services/ports.ts';
+import type { Commit, EventStore, Generation, NewEvent, Position, RecordedEvent, View } from '../../services/ports.ts';
 import { addHash, type Digest, digestText, DocumentHasher, EMPTY_DIGEST } from '../../services/projector/digest.ts';
 import { shardOf } from '../../services/shards.ts';
 import { MemoryDocuments } from '../support/facts.ts';
@@ -82,9 +82,17 @@ export class Oracle implements Witness {
 
   buried(coordinates: string): void { this.#letters.add(coordinates); }
 
-  promoted(group: string, generation: number): void {
-    if (this.#live.has(group)) this.promotions += 1;
-    this.#live.set(group, generation);
+  /** As a reader sees it who reads at every moment. */
+  promoted({ group, id, shards, target }: Generation): void {
+    const live = this.#live.get(group);
+    this.#live.set(group, id);
+    if (live === undefined) return;
+    this.promotions += 1;
+    for (let shard = 0; shard < shards; shard += 1) {
+      const [before, now] = [this.stands(group, live, shard), this.stands(group, id, shard)];
+      if (before !== null && (now === null || now < before)) this.#world.fail('G5', `${group}/${String(shard)}: generation ${String(id)} was promoted at ${String(now)}, where ${String(live)} stood at ${before}`);
+      if (target !== null && (now === null || now < target)) this.#world.fail('G5', `${group}/${String(shard)}: generation ${String(id)} was promoted at ${String(now)}, before ${target} where it is whole`);
+    }
   }
 
   committed(view: View, commit: Commit): void {
@@ -121,6 +129,11 @@ export class Oracle implements Witness {
     if (seen.target !== null && (seen.position === null || seen.position < seen.target)) this.#world.fail('G5', `${name}: read at ${String(seen.position)}, before ${seen.target} where it is whole`);
     if (seen.position !== null) this.#furthest.set(name, seen.position);
     this.#seen.push(seen);
+  }
+
+  /** Whether a reader was answered from there or later. */
+  hasRead(reader: string, group: string, position: Position): boolean {
+    return [...this.#furthest].some(([name, furthest]) => name.startsWith(`${reader}/${group}/`) && furthest >= position);
   }
 
   stands(group: string, generation: number, shard: number): Position | null { return this.#mirrors.get(`${group}/${String(generation)}/${String(shard)}`)?.position ?? null; }

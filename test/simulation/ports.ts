@@ -2,13 +2,13 @@
 // done there is seen by a witness at the moment that it is done, whoever hears of it.
 import { coordinatesOf, readDeadLetterTopic } from '../../services/dead-letter.ts';
 import { OperatingError } from '../../services/errors.ts';
-import type { Commit, CommitResult, CommitSize, DeliveryBatch, EventStore, Hold, NewEvent, OutgoingRecord, Source, SubscriptionBatch, Topic, View, ViewStore } from '../../services/ports.ts';
+import type { Commit, CommitResult, CommitSize, DeliveryBatch, EventStore, Generation, Hold, NewEvent, OutgoingRecord, Source, SubscriptionBatch, Topic, View, ViewStore } from '../../services/ports.ts';
 import type { Fault, Op, Process, World } from './world.ts';
 
 export interface Witness {
   appended(stream: string, events: readonly NewEvent[]): void;
   committed(view: View, commit: Commit): void;
-  promoted(group: string, generation: number): void;
+  promoted(generation: Generation): void;
   buried(coordinates: string): void;
   passed(partition: number, offset: number): void;
 }
@@ -102,7 +102,8 @@ export function viewsOf(world: World, process: Process, inner: ViewStore, witnes
   const promote: ViewStore['promote'] = (group, from, to, ...hold) => world.call(process, 'views', true, async () => {
     const done = await inner.promote(group, from, to, ...hold);
     world.note(`${process.name}: promotes ${group} from ${String(from)} to ${String(to)}: ${String(done)}`);
-    if (done) witness.promoted(group, to);
+    const live = (await inner.generations(group)).find(({ id }) => id === to);
+    if (done && live !== undefined) witness.promoted(live);
     return done;
   });
   const hold: ViewStore['hold'] = (group) => world.call(process, 'views', true, async () => {

@@ -138,17 +138,17 @@ function drawEvent(chance: Seeded, n: number, customers: number): Pick<Sent, 'wo
   const workspace = chance.pick(['acme', 'acme', 'rival', 'w1'] as const);
   const customer = chance.below(customers);
   const interaction = `i${String(chance.below(customers * 2))}`;
-  const isPerson = chance.below(6) === 0;
+  const about = chance.pick(['interaction', 'interaction', 'interaction', 'interaction', 'identified', 'named'] as const);
   const attributes = {
     // Some producers give one id to everything.
     specversion: '1.0', id: chance.below(12) === 0 ? 'same' : `e${String(n)}`, source: 's', workspace,
-    type: isPerson ? 'org.throughline.customer.identified' : `org.throughline.interaction.${chance.pick(STATES)}`,
+    type: about === 'interaction' ? `org.throughline.interaction.${chance.pick(STATES)}` : `org.throughline.customer.${about}`,
     // Coarse, so that many of them tie.
     ...(chance.below(12) === 0 ? {} : { time: new Date(START_MS - 60_000 + chance.below(10) * 2000).toISOString() }),
     identity: chance.below(12) === 0 ? 'anonymous' : `c${String(customer)}@example.com`, identitytype: 'email',
     ...(chance.below(12) === 0 ? { previousidentity: `c${String(chance.below(customers))}@example.com` } : {}),
   };
-  const said = isPerson ? { identifiers: [{ type: 'phone', value: `+1202555010${String(chance.below(customers))}` }] } : {
+  const said = about === 'named' ? { name: `Name ${String(n)}` } : about === 'identified' ? { identifiers: [{ type: 'phone', value: `+1202555010${String(chance.below(customers))}` }] } : {
     interactionId: interaction, n, ...drawState(chance),
     ...(chance.below(8) === 0 ? { linkedTo: `i${String(chance.below(customers * 2))}` } : {}), ...(chance.below(8) === 0 ? { journeyId: `J${String(chance.below(3))}` } : {}),
   };
