@@ -72,7 +72,7 @@ async function openDoorOf(options: Options<'dead-letters'>, io: Io): Promise<Ope
 export function talliesOfRetry(views: DoorOptions['tallies']): DoorOptions['tallies'] {
   return {
     tallies: (workspace) => views.tallies(workspace),
-    addTallies: (rows) => views.addTallies(rows.filter(({ recorded, duplicates }) => recorded + duplicates > 0).map(({ examples: _told, ...row }) => ({ ...row, rejected: {} }))),
+    addTallies: (rows) => views.addTallies(rows.filter(({ recorded, duplicates }) => recorded + duplicates > 0).map((row) => ({ ...row, rejected: {}, examples: {} }))),
   };
 }
 

@@ -71,11 +71,13 @@ export class Builder {
     const last = wanted.map((slot) => positions[slot.target.view.shard] ?? null).reduce<Position | null>((one, other) => (isBefore(one, other) ? other : one), null);
     if (last === null) return 'there';
     for (;;) {
-      await this.#tail.gathered((count, bytes) => this.#pace.isFull(this.#crew, count, bytes), last, untilMs);
+      // What shards keep that are not wanted now, or have come as far as they are to, is neither waited for nor taken again.
+      const after = lowestOf(wanted.filter((slot) => isBefore(slot.target.position, positions[slot.target.view.shard] ?? null)));
+      await this.#tail.gathered(after, (count, bytes) => this.#pace.isFull(this.#crew, count, bytes), last, untilMs);
       if (signal.aborted) return 'stopped';
       if (clock.now() >= untilMs && isBefore(this.#tail.position, last)) return 'late';
       const startedMs = clock.now();
-      const { arrivals, reached } = this.#tail.first(this.#pace.events);
+      const { arrivals, reached } = this.#tail.first(after, this.#pace.events);
       for (const slot of wanted) {
         const own = positions[slot.target.view.shard] ?? null;
         const result = reached === null || own === null ? 'there' : await this.#step(slot, arrivals, own < reached ? own : reached);
@@ -105,6 +107,8 @@ export class Builder {
 
 async function nothing(): Promise<void> { await Promise.resolve(); }
 
+function lowestOf(slots: readonly Slot[]): Position | null { return slots.map(({ target }) => target.position).reduce((one, other) => (isBefore(one, other) ? one : other), slots[0]?.target.position ?? null); }
+
 /** Whether a position is before another; nothing is before null, and null is before everything else. */
 export function isBefore(one: Position | null, other: Position | null): boolean { return other !== null && (one === null || one < other); }
 
@@ -122,6 +126,8 @@ class Tail {
   /** Events read and not told yet. */
   #untold = 0;
   #position: Position | null;
+  /** What is taken next stands after this. */
+  #after: Position | null = null;
   #fault: Error | null = null;
   #wake: () => void = nobody;
   #onRoom: () => void = nobody;
@@ -141,26 +147,39 @@ class Tail {
   /** Everything up to here was read. */
   get position(): Position | null { return this.#position; }
 
-  /** So many of what is kept, and how far they reach. */
-  first(most: number): { readonly arrivals: readonly Gathered[]; readonly reached: Position | null } {
-    const arrivals = this.#arrivals.slice(0, most);
-    return { arrivals, reached: arrivals.length < this.#arrivals.length ? arrivals.at(-1)?.position ?? null : this.#position };
+  /** So many of what is kept after a position, and how far they reach. */
+  first(after: Position | null, most: number): { readonly arrivals: readonly Gathered[]; readonly reached: Position | null } {
+    const from = this.#indexAfter(after);
+    const arrivals = this.#arrivals.slice(from, from + most);
+    return { arrivals, reached: from + arrivals.length < this.#arrivals.length ? arrivals.at(-1)?.position ?? null : this.#position };
+  }
+
+  #indexAfter(position: Position | null): number {
+    let [low, high] = [0, this.#arrivals.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (isBefore(position, this.#arrivals[middle]?.position ?? null)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 
   /** Lets go of what every shard has; how many events were read since this was asked before. */
   forget(): number {
-    const lowest = this.#crew.slots.map(({ target }) => target.position).reduce((one, other) => (isBefore(one, other) ? one : other));
-    this.#arrivals = this.#arrivals.filter(({ position }) => isBefore(lowest, position));
-    if (this.#arrivals.length === 0) this.#bytes = 0;
+    const kept = this.#arrivals.filter(({ workspace, position }) => this.#crew.lacks(workspace, position));
+    this.#bytes *= kept.length / Math.max(1, this.#arrivals.length);
+    this.#arrivals = kept;
     const told = this.#untold;
     this.#untold = 0;
     this.#onRoom();
     return told;
   }
 
-  /** Until enough is gathered, `to` is reached, or it is late. Throws what the reading failed with. */
-  async gathered(isEnough: (count: number, bytes: number) => boolean, to: Position, untilMs: number): Promise<void> {
-    while (!this.#end.signal.aborted && isBefore(this.#position, to) && !isEnough(this.#arrivals.length, this.#bytes) && this.#clock.now() < untilMs) {
+  /** Until enough is gathered after a position, `to` is reached, or it is late. Throws what the reading failed with. */
+  async gathered(after: Position | null, isEnough: (count: number, bytes: number) => boolean, to: Position, untilMs: number): Promise<void> {
+    this.#after = after;
+    this.#onRoom();
+    while (!this.#end.signal.aborted && isBefore(this.#position, to) && !this.#has(isEnough) && this.#clock.now() < untilMs) {
       if (this.#fault !== null) throw this.#fault;
       const news = new Promise<void>((resolve) => { this.#wake = resolve; });
       // Where time is bounded, the clock is looked at again even if nothing comes.
@@ -182,11 +201,28 @@ class Tail {
     this.#wake();
   };
 
+  /** What can be taken. What is kept for a shard that stands still does not count: the others would wait for room, and it for nobody. */
+  #ahead(): { readonly count: number; readonly bytes: number } {
+    const count = this.#arrivals.length - this.#indexAfter(this.#after);
+    // Each as large as the others: near enough for a bound on memory.
+    return { count, bytes: (this.#bytes * count) / Math.max(1, this.#arrivals.length) };
+  }
+
+  #has(isEnough: (count: number, bytes: number) => boolean): boolean {
+    const { count, bytes } = this.#ahead();
+    return isEnough(count, bytes);
+  }
+
+  #isFull(): boolean {
+    const { count, bytes } = this.#ahead();
+    return count >= this.#mostEvents || bytes >= this.#mostBytes;
+  }
+
   async #read(pages: AsyncIterable<SubscriptionBatch>): Promise<void> {
     try {
       for await (const page of pages) {
         this.#add(page);
-        while ((this.#arrivals.length >= this.#mostEvents || this.#bytes >= this.#mostBytes) && !this.#end.signal.aborted) await new Promise<void>((resolve) => { this.#onRoom = resolve; });
+        while (this.#isFull() && !this.#end.signal.aborted) await new Promise<void>((resolve) => { this.#onRoom = resolve; });
         if (this.#end.signal.aborted) return;
       }
       this.#fault = new OperatingError('storeUnavailable', 'the subscription ended by itself');

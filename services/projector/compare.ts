@@ -1,6 +1,7 @@
 // A generation that is built beside the live one, compared with it: digests at one position of each shard, and documents
 // where those differ.
 import type { Generation, Position, View, ViewStore } from '../ports.ts';
+import { positionsOf } from '../generations.ts';
 import type { Builder } from './builder.ts';
 
 /** One document, as the live generation has it and as it was folded now; null: not there. */
@@ -55,8 +56,9 @@ export async function compare(options: CompareOptions): Promise<Compared> {
   return { equal, differences, more };
 }
 
-function foldShard({ live, foldTo }: CompareOptions, shard: number, position: Position | null): Promise<void> {
-  return foldTo(Array.from({ length: live.shards }, (_, one) => (one === shard ? position : null)));
+/** The others go along as far as the live one has come, so that what is read for one is not kept for them. */
+async function foldShard({ views, live, foldTo }: CompareOptions, shard: number, position: Position | null): Promise<void> {
+  await foldTo((await positionsOf(views, live)).map((stands, one) => (one === shard ? position : stands)));
 }
 
 /** The live one moves on meanwhile: what seems to differ is looked at again where both stand at one position. */

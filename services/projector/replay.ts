@@ -158,6 +158,10 @@ class Replay {
     const built = await this.#begin(live);
     if ('kind' in built) return built;
     return this.#building(live, built, async (builder) => {
+      if (await this.#isAhead(live, built)) {
+        const why = live.version === built.version ? 'the live one was set back, or is folded by nobody: start serve or project, or replay --anew' : 'serve or project of this version builds it, and promotes it by itself: see throughline status';
+        return { kind: 'nothing', why: `generation ${String(built.id)} of ${this.#group} stands further than the live one: ${why}` };
+      }
       await this.#catchUp(builder, live, built);
       if (this.#options.dryRun) return { kind: 'compared', live, built, compared: await this.#compare(builder, live, built) };
       return this.#promote(builder, live, built, !this.#options.accept);
@@ -236,6 +240,17 @@ class Replay {
     }
   }
 
+  /** What stands further than the live one cannot be compared with it. */
+  async #isAhead(live: Generation, built: Generation): Promise<boolean> {
+    const stand = await positionsOf(this.#options.views, live);
+    return this.#isPast(built, stand);
+  }
+
+  /** As the views say it: another program may have moved on what is built here. */
+  async #isPast(built: Generation, positions: readonly (Position | null)[]): Promise<boolean> {
+    return (await positionsOf(this.#options.views, built)).some((position, shard) => isBefore(positions[shard] ?? null, position));
+  }
+
   async #foldTo(builder: Builder, positions: readonly (Position | null)[], live: Generation, built: Generation): Promise<void> {
     const last = positions.reduce((one, other) => (isBefore(one, other) ? other : one), null);
     const tell = (phase: ReplayPhase, through: Position | null): void => this.#tell(phase, built, shareOf(through, isBefore(last, this.#head) ? this.#head : last));
@@ -247,6 +262,7 @@ class Replay {
       await this.#giveWay(live, (phase) => tell(phase, step.through));
     });
     if (came !== 'there' && came !== 'late') throw new Left(came);
+    if (await this.#isPast(built, positions)) throw new Left('moved');
   }
 
   async #keepToRate(): Promise<void> {
@@ -323,6 +339,7 @@ class Replay {
       const came = await builder.foldTo(positions, undefined, startedMs + HELD_MS);
       if (came === 'late') return 'late';
       if (came !== 'there') throw new Left(came);
+      if (await this.#isPast(built, positions)) throw new Left('moved');
       if (mustBeEqual && !(await this.#areEqual(builder, live))) return 'different';
       if (clock.now() - startedMs > HELD_MS) return 'late';
       // The store looks for itself whether the hold still stands.

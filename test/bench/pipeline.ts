@@ -14,21 +14,21 @@ const BULK = 60_000;
 const LIVE = 40_000;
 const OPEN = 5_000;
 const ROUNDS = 3;
-const BATCH_TYPE = 'application/cloudevents-batch+json';
-const ONE_TYPE = 'application/cloudevents+json';
+export const BATCH_TYPE = 'application/cloudevents-batch+json';
+export const ONE_TYPE = 'application/cloudevents+json';
 export const BENCH_KEY = 'bench-key-0123456789abcdef';
 
 /** As the launcher starts `serve`. */
-const NODE = JSON.parse(readFileSync(join(import.meta.dirname, '../../infra/node-flags.json'), 'utf8')) as { flags: { any: string[] }; environment: Record<string, string> };
+export const NODE = JSON.parse(readFileSync(join(import.meta.dirname, '../../infra/node-flags.json'), 'utf8')) as { flags: { any: string[]; project: string[]; replay: string[] }; environment: Record<string, string> };
 
-interface Server { readonly port: number; readonly child: ChildProcess; readonly folder: string; readonly agent: Agent }
+export interface Server { readonly port: number; readonly child: ChildProcess; readonly folder: string; readonly agent: Agent }
 
-async function start(fold: boolean, folder = mkdtempSync(join(tmpdir(), 'throughline-bench-'))): Promise<Server> {
+export async function start(fold: boolean, folder = mkdtempSync(join(tmpdir(), 'throughline-bench-'))): Promise<Server> {
   const child = fork(join(import.meta.dirname, 'server.ts'), [folder, fold ? 'fold' : 'record'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], execArgv: NODE.flags.any, env: { ...process.env, ...NODE.environment } });
   const [port] = (await once(child, 'message')) as [number];
   return { port, child, folder, agent: new Agent({ keepAlive: true, maxSockets: 64 }) };
 }
-async function stop(server: Server): Promise<void> {
+export async function stop(server: Server): Promise<void> {
   server.agent.destroy();
   server.child.kill('SIGTERM');
   await once(server.child, 'close');
@@ -37,7 +37,7 @@ async function stop(server: Server): Promise<void> {
 
 interface Answer { readonly status: number; readonly position: string | null; readonly body: string }
 
-function send(server: Server, method: string, path: string, body: string | null, headers: Record<string, string>): Promise<Answer> {
+export function send(server: Server, method: string, path: string, body: string | null, headers: Record<string, string>): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const call = request({ host: '127.0.0.1', port: server.port, method, path, agent: server.agent, headers: { 'x-api-key': BENCH_KEY, ...(body === null ? {} : { 'content-length': String(Buffer.byteLength(body)) }), ...headers } }, (answer) => {
       const parts: Buffer[] = [];
@@ -50,7 +50,7 @@ function send(server: Server, method: string, path: string, body: string | null,
 }
 
 /** Publishes bodies with so many requests in flight; answers with the highest position. */
-async function publish(server: Server, bodies: Iterator<string>, type: string, inFlight: number, took: number[] = []): Promise<string> {
+export async function publish(server: Server, bodies: Iterator<string>, type: string, inFlight: number, took: number[] = []): Promise<string> {
   let highest = '';
   const worker = async (): Promise<void> => {
     for (let item = bodies.next(); item.done !== true; item = bodies.next()) {
@@ -65,7 +65,7 @@ async function publish(server: Server, bodies: Iterator<string>, type: string, i
   return highest;
 }
 
-function* batches(lines: Iterable<string>, size: number): Generator<string> {
+export function* batches(lines: Iterable<string>, size: number): Generator<string> {
   let batch: string[] = [];
   for (const line of lines) {
     batch.push(line);
@@ -75,7 +75,7 @@ function* batches(lines: Iterable<string>, size: number): Generator<string> {
 }
 
 /** Until a search would show the event at this position. */
-async function queryable(server: Server, position: string): Promise<void> {
+export async function queryable(server: Server, position: string): Promise<void> {
   for (;;) {
     const answer = await send(server, 'GET', '/journeys/00000000000000000000000000000000', null, { 'throughline-min-position': position });
     if (answer.status === 404) return;

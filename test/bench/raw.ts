@@ -20,6 +20,8 @@ export type RawPart =
   /** The same rows, one an append (that is what a platform's events in the order of time come to), so many in flight. */
   | { readonly kind: 'append to EventStoreDB'; readonly folder: string; readonly url: string; readonly inFlight: number }
   | { readonly kind: 'read SQLite'; readonly folder: string }
+  /** The same read, JSON.parse, and one plain 600-byte upsert an event by its stream, 500 a transaction or pipeline: what the least of replays would do. */
+  | { readonly kind: 'upsert'; readonly folder: string; /** Of a Redis; null: a SQLite file. */ readonly port: number | null }
   | { readonly kind: 'subscribe to EventStoreDB'; readonly url: string; readonly count: number }
   /** A recording of what a projector said to an empty Redis, said to another: what it wrote, or all of it. */
   | { readonly kind: 'commit to Redis'; readonly port: number; readonly recording: string; readonly calls: 'writes' | 'all' };
@@ -47,9 +49,47 @@ async function run(part: RawPart): Promise<RawDone> {
     case 'append to SQLite': return appendToSqlite(part.folder, part.batch);
     case 'append to EventStoreDB': return appendToEventStoreDb(part.folder, part.url, part.inFlight);
     case 'read SQLite': return readSqlite(part.folder);
+    case 'upsert': return upsert(part.folder, part.port);
     case 'subscribe to EventStoreDB': return subscribe(part.url, part.count);
     case 'commit to Redis': return replay(part.port, part.recording, part.calls);
   }
+}
+
+// ---- the least of replays ------------------------------------------------------------------------------------------------
+
+async function upsert(folder: string, port: number | null): Promise<RawDone> {
+  const events = new DatabaseSync(join(folder, 'events.sqlite'), { readOnly: true });
+  const read = events.prepare('SELECT * FROM events WHERE position > ? ORDER BY position LIMIT ?');
+  const own = mkdtempSync(join(tmpdir(), 'throughline-raw-'));
+  const into = new DatabaseSync(join(own, 'views.sqlite'));
+  into.exec('PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE TABLE documents (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL) STRICT');
+  const put = into.prepare('INSERT INTO documents (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
+  const redis = port === null ? null : new Redis({ port, host: '127.0.0.1', lazyConnect: true });
+  await redis?.connect();
+  const watch = new Watch();
+  let [position, count] = [0, 0];
+  for (;;) {
+    const page = read.all(position, PAGE) as { position: number; stream_id: number; data: Uint8Array }[];
+    if (page.length === 0) break;
+    const pipeline = redis?.pipeline();
+    if (redis === null) into.exec('BEGIN');
+    for (const row of page) {
+      const text = Buffer.from(row.data.buffer, row.data.byteOffset, row.data.byteLength).toString();
+      const value = JSON.stringify({ last: JSON.parse(text) as unknown, count, pad: '' }).padEnd(600).slice(0, 600);
+      if (pipeline === undefined) put.run(String(row.stream_id), value);
+      else pipeline.set(`raw:${String(row.stream_id)}`, value);
+      count += 1;
+    }
+    if (redis === null) into.exec('COMMIT');
+    else await pipeline?.exec();
+    position = page.at(-1)?.position ?? position;
+  }
+  const done = watch.done(count);
+  await redis?.quit();
+  into.close();
+  events.close();
+  rmSync(own, { recursive: true });
+  return done;
 }
 
 // ---- Kafka -------------------------------------------------------------------------------------------------------------

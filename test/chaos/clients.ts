@@ -28,6 +28,8 @@ function isCutOff(fault: unknown): boolean {
   return typeof fault === 'object' && fault !== null && 'message' in fault && (fault.message === 'fetch failed' || fault.message === 'terminated');
 }
 
+function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
+
 /** An answer's text, or null: nobody is there, or they cannot now, and the client asks again. */
 async function asked(now: Now, path: string, init: RequestInit = {}): Promise<{ readonly status: number; readonly headers: Headers; readonly text: string } | null> {
   try {
@@ -117,7 +119,7 @@ class Publisher {
     while (!stopped() && !givenUp.aborted) {
       const events = this.#request();
       for (const event of events) if (event !== null) this.#ledger.send(event);
-      while (!(await this.#send(now, events)) && !givenUp.aborted) {
+      for (let answered = await this.#send(now, events); !answered && !isAborted(givenUp); answered = await this.#send(now, events)) {
         this.#ledger.unanswered += 1;
         await pause(AGAIN_MS);
       }

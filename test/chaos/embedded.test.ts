@@ -1,6 +1,8 @@
 // `serve` on one folder, killed and frozen under load; then what was acknowledged is looked for, by the public doors alone.
 // Two rounds; `make chaos` runs 100 (SEED=… repeats a run).
-import { judged, SEED } from '../e2e/servers/stage.ts';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { judged, logOf, SEED } from '../e2e/servers/stage.ts';
+import { account } from '../support/oracle.ts';
 import { type Places, type Program, Programs } from '../support/programs.ts';
 import { seeded } from '../support/seeded.ts';
 import { removeFolder, temporaryFolder } from '../support/serve.ts';
@@ -26,7 +28,7 @@ class House implements Site {
 
   constructor(folder: string) {
     this.places = { source: '', events: null, views: null, folder: `${folder}/data`, masterKey: '7'.repeat(64), workspaceSecret: '8'.repeat(64) };
-    this.clients = new Clients(() => this.serve, { publishers: PUBLISHERS, readers: READERS, seed: SEED, paceMs: 200, snapshots: true });
+    this.clients = new Clients(() => this.serve, { publishers: PUBLISHERS, readers: READERS, seed: SEED, paceMs: 1000, snapshots: true });
   }
 
   get serve(): Program {
@@ -115,5 +117,15 @@ describe(`${String(ROUNDS)} rounds of kills and freezes of serve under load (see
     const { unanswered, duplicates, rejected } = house.clients.ledger;
     expect({ unanswered: unanswered > 0 || outcome.struck.every((name) => name.endsWith('thawed')), duplicates: duplicates > 0, rejected: rejected > 0, reads: house.clients.reads() > 0 })
       .toEqual({ unanswered: true, duplicates: true, rejected: true, reads: true });
+  });
+
+  test('the oracle itself: it counts what is missing from the log, what stands there twice, and what nobody sent', async () => {
+    const { places, clients: { ledger: { spoken } } } = house;
+    const log = logOf(places);
+    const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
+    expect(await account(places, log, new Map([...spoken, ['what is nowhere', true]]))).toMatchObject({ lost: 1, twice: 0 });
+    expect((await account(places, log)).wrong[0]).toMatch(/nobody published it/);
+    writeFileSync(log, `${[...lines, lines.at(-1)].join('\n')}\n`);
+    expect(await account(places, log, spoken)).toMatchObject({ lost: 0, twice: 1 });
   });
 });

@@ -77,6 +77,7 @@ async function play<T>(site: Site, { target, faults, rounds, seed, seconds = SEC
       }
     });
     const found = await site.audit();
+    if (rounds > AUDITED_EVERY) process.stderr.write(`${site.name}: ${String(struck.length)} of ${String(rounds)} rounds, ${String(found.account.acknowledged)} acknowledged, ${String(found.wrong.length)} wrong, ${((Date.now() - began) / 1000).toFixed(0)} s\n`);
     if (over() || found.wrong.length > 0) return found;
   }
 }

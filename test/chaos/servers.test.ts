@@ -39,7 +39,7 @@ class Works implements Site {
   readonly #written: () => number;
   readonly #onWritten: (more: number) => void;
 
-  static readonly #A_SECOND = 150;
+  static readonly #A_SECOND = 60;
 
   private constructor(store: Store, crew: Crew, clients: Clients, written: { count: number }) {
     this.name = `Kafka, Redis and ${CALLED[store]}`;
@@ -54,7 +54,7 @@ class Works implements Site {
     const chance = seeded(SEED);
     // Who they ask is there before anybody asks.
     let crew: Crew | null = null;
-    const clients: Clients = new Clients(() => { if (crew === null) throw new Error('nobody serves yet'); return crew.api; }, { publishers: 6, readers: 1, seed: SEED, paceMs: 100, snapshots: false });
+    const clients: Clients = new Clients(() => { if (crew === null) throw new Error('nobody serves yet'); return crew.api; }, { publishers: 6, readers: 1, seed: SEED, paceMs: 400, snapshots: false });
     crew = await Crew.of(line, { chance, acknowledged: () => written.count + clients.acknowledged(), lasting: () => 40 + chance.below(160), onEmptied: () => clients.forgetPositions() });
     return new Works(store, crew, clients, written);
   }

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { instant, who } from '../fixtures/example-day.story.ts';
 import { json, removeFolder, ROOT, type RunResult, serve, type Served, temporaryFolder, TEST_KEY, throughline, until } from '../support/serve.ts';
 
@@ -330,6 +331,36 @@ describe('keys and workspaces, beside a running serve', () => {
     expect(listed.stdout).toMatch(/^default +default +\d+ +\d{4}/m);
     expect([again.code, again.stdout]).toEqual([1, '']);
     expect(again.stderr).toMatch(/there is a workspace of this id already/);
+  });
+});
+
+// ---- replay and verify -------------------------------------------------------------------------------------------------
+
+describe('replay and verify, beside a running serve', () => {
+  const verb = (...args: readonly string[]): Promise<RunResult> => throughline([...args, '--data', server.folder]);
+  const search = async (): Promise<{ readonly status: number; readonly total: unknown; readonly stale: string | null }> => {
+    const answer = await server.request(SEARCH, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ dateRange: { start: instant('00:00:00.000'), end: instant('23:59:59.000') }, displayTimezone: 'UTC' }) });
+    return { status: answer.status, total: (await json(answer))['pagination'], stale: answer.headers.get('throughline-stale') };
+  };
+
+  test('G5: a generation is built, found equal and promoted, and readers notice nothing; a planted difference is found, shown and refused', async () => {
+    const before = await search();
+    const [verified, replayed] = await Promise.all([verb('verify', '--count', '20'), verb('replay', 'journeys')]);
+    expect([verified.code, verified.stdout.includes('each as the log says')]).toEqual([0, true]);
+    expect([replayed.code, replayed.stdout]).toEqual([0, expect.stringMatching(/^journeys: generation 2 answers now, 1 is kept for --rollback\. Equal to the one before; \d+ events folded/)]);
+    expect(await search()).toEqual(before);
+    // As a disk would: where it lies, so that no digest moves.
+    const view = new DatabaseSync(join(server.folder, 'views/journeys-2-0.sqlite'));
+    const { key, value } = view.prepare("SELECT key, value FROM documents WHERE key LIKE 'default/j/%' AND value LIKE '%Support%' LIMIT 1").get() as { key: string; value: string };
+    view.prepare('UPDATE documents SET value = ? WHERE key = ?').run(value.replace('Support', 'Suqqort'), key);
+    view.close();
+    const all = await verb('verify', '--all');
+    expect([all.code, all.stdout]).toEqual([1, expect.stringContaining(`${key}\n`)]);
+    expect(all.stdout).toMatch(/Suqqort[^"]*" in generation 2, "[^"]*Support[^"]*" in the log/);
+    expect((await verb('replay', 'journeys', '--rollback')).stdout).toMatch(/^journeys: generation 1 answers now, 2 is kept for --rollback/);
+    expect(await search()).toEqual(before);
+    const status = await readStatus(server.folder);
+    expect(status.groups.map(({ group, generation }) => [group, generation])).toEqual([['journeys', 1], ['persons', 1]]);
   });
 });
 

@@ -10,7 +10,7 @@ const HOUR = 3_600_000;
 const SOON_MS = 30_000;
 const folder = temporaryFolder();
 const file = join(folder, 'offset');
-const env = { NODE_OPTIONS: `--import ${join(ROOT, 'test/support/clock-offset.mjs')}`, CLOCK_OFFSET_FILE: file };
+const env = { NODE_OPTIONS: `--import ${join(ROOT, 'test/support/clock-offset.ts')}`, CLOCK_OFFSET_FILE: file };
 const set = (hours: number): void => { writeFileSync(file, String(hours * HOUR)); };
 const programs = new Programs();
 let server: Served | null = null;

@@ -49,6 +49,9 @@ function mutatedOnce(bytes: Buffer<ArrayBuffer>, chance: Seeded): Buffer<ArrayBu
   }
 }
 
+/** As JSON; no value at all is no text. */
+export function jsonOf(value: unknown): string { return value === undefined ? '' : JSON.stringify(value); }
+
 // ---- values ------------------------------------------------------------------------------------------------------------
 
 const ODD_VALUES: readonly unknown[] = [null, true, false, 0, -1, 1.5, 1e308, 2 ** 31, 2 ** 53, '', [], {}, [[]], [null], { '': '' }, { length: 2 ** 31 }, ['a', 'a']];

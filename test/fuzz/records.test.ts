@@ -15,7 +15,7 @@ import { read } from '../../services/projector/projector.ts';
 import { CacheRoom, Target } from '../../services/projector/target.ts';
 import { type Seeded, seeded } from '../support/seeded.ts';
 import { summarise } from '../support/summary.ts';
-import { corpus, FUZZ_SEED, mutatedBytes, mutatedValue, ODD_TEXTS, sized } from './mutation.ts';
+import { corpus, FUZZ_SEED, jsonOf, mutatedBytes, mutatedValue, ODD_TEXTS, sized } from './mutation.ts';
 
 const RECORDS = sized(200_000);
 /** One message of so many also goes through the door and into the views. */
@@ -43,7 +43,7 @@ const CONTENT_TYPES = [
 /** A sound event, a value of which is changed now and then, as text; its bytes are changed now and then. */
 function body(chance: Seeded): Buffer {
   const text = chance.pick(EVENTS);
-  const changed = chance.below(4) === 0 ? text : String(JSON.stringify(mutatedValue(JSON.parse(text), chance)));
+  const changed = chance.below(4) === 0 ? text : jsonOf(mutatedValue(JSON.parse(text), chance));
   return chance.below(3) === 0 ? mutatedBytes(Buffer.from(changed), chance) : Buffer.from(changed);
 }
 
@@ -75,7 +75,7 @@ function binary(chance: Seeded): Message {
     case 4: headers['content-type'] = chance.pick(CONTENT_TYPES); break;
     default: headers[name] = headerOf(chance.pick(ODD_TEXTS), binding, chance);
   }
-  const sound = Buffer.from(JSON.stringify(chance.below(2) === 0 ? mutatedValue(data, chance) : data) ?? '');
+  const sound = Buffer.from(jsonOf(chance.below(2) === 0 ? mutatedValue(data, chance) : data));
   return { binding, headers, body: chance.below(4) === 0 ? mutatedBytes(sound, chance) : sound };
 }
 

@@ -1,7 +1,7 @@
 // Requests by seed, over every operation of an OpenAPI document: sound ones with what earlier answers gave (ids, cursors,
 // positions), and such with one thing or several wrong.
 import { type Seeded } from '../support/seeded.ts';
-import { mutatedBytes, mutatedValue, ODD_TEXTS, oddValue } from './mutation.ts';
+import { jsonOf, mutatedBytes, mutatedValue, ODD_TEXTS, oddValue } from './mutation.ts';
 import type { Answer, Sent } from './wire.ts';
 
 interface Parameter { readonly name: string; readonly in: 'path' | 'query' | 'header'; readonly required: boolean; readonly schema: { readonly enum?: readonly string[]; readonly type?: string; readonly format?: string }; readonly example?: string }
@@ -137,13 +137,13 @@ export class Requests {
     const chance = this.#chance;
     const line = (): string => {
       const text = chance.pick(this.#events);
-      return chance.below(2) === 0 ? text : String(JSON.stringify(mutatedValue(JSON.parse(text), chance)));
+      return chance.below(2) === 0 ? text : jsonOf(mutatedValue(JSON.parse(text), chance));
     };
     switch (chance.below(4)) {
       case 0: return { body: Buffer.from(`[${Array.from({ length: chance.below(5) }, line).join(',')}]`), also: [['Content-Type', 'application/cloudevents-batch+json']] };
       case 1: {
         const { data, datacontenttype, ...attributes } = JSON.parse(chance.pick(this.#events)) as Record<string, unknown>;
-        return { body: Buffer.from(JSON.stringify(mutatedValue(data, chance)) ?? ''), also: [...Object.entries(attributes).map(([name, value]): [string, string] => [`ce-${name}`, encoded(String(value))]), ['Content-Type', String(datacontenttype ?? 'application/json')]] };
+        return { body: Buffer.from(jsonOf(mutatedValue(data, chance))), also: [...Object.entries(attributes).map(([name, value]): [string, string] => [`ce-${name}`, encoded(String(value))]), ['Content-Type', typeof datacontenttype === 'string' ? datacontenttype : 'application/json']] };
       }
       default: return { body: Buffer.from(line()), also: [['Content-Type', 'application/cloudevents+json']] };
     }
@@ -182,9 +182,9 @@ export class Requests {
 
   #otherJson(body: Uint8Array): Uint8Array {
     try {
-      return Buffer.from(String(JSON.stringify(mutatedValue(JSON.parse(Buffer.from(body).toString()), this.#chance))));
+      return Buffer.from(jsonOf(mutatedValue(JSON.parse(Buffer.from(body).toString()), this.#chance)));
     } catch {
-      return Buffer.from(String(JSON.stringify(oddValue(this.#chance))));
+      return Buffer.from(jsonOf(oddValue(this.#chance)));
     }
   }
 }

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { MemoryBroker } from '../../services/adapters/memory-source.ts';
 import { parseSourceUrl, parseViewsUrl, type SourcePlace, type ViewsPlace } from '../../services/backends.ts';
 import { OperatingError } from '../../services/errors.ts';
@@ -90,6 +91,39 @@ describe('the programs', () => {
     return parsed.place;
   }
   const publish = (broker: MemoryBroker, texts: readonly string[]): Promise<void> => broker.topic('calls').write(texts.map((text) => ({ key: Buffer.from((/"identity":"([^"]*)"/.exec(text) ?? [])[1] ?? ''), value: Buffer.from(text), headers: HEADERS })));
+
+  test('G5: after an upgrade the old generation goes on answering, marked stale, until the new one has caught up and takes its place', async () => {
+    const data = newFolder();
+    const first = start('serve', data);
+    await ready(first);
+    const published = await fetch(`${first.url() ?? ''}/events`, { method: 'POST', headers: { 'x-api-key': TEST_KEY, 'content-type': 'application/cloudevents-batch+json' }, body: `[${lines.slice(0, 40).join()}]` });
+    const position = published.headers.get('throughline-position') ?? '';
+    const ask = async (program: Started, headers: Record<string, string> = {}): Promise<Response> => fetch(`${program.url() ?? ''}/outcomes?from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z`, { headers: { 'x-api-key': TEST_KEY, ...headers } });
+    await until('it is folded', async () => (await ask(first, { 'throughline-min-position': position })).status === 200);
+    const answered = await (await ask(first)).text();
+    await first.end();
+    // As if another version had folded it.
+    const control = new DatabaseSync(join(data, 'views/control.sqlite'));
+    control.exec("UPDATE generations SET body = json_set(body, '$.version', 'older') WHERE name = 'journeys'");
+    control.close();
+    const api = start('api', data);
+    await ready(api);
+    const stale = await ask(api);
+    expect([stale.status, stale.headers.get('throughline-stale'), await stale.text()]).toEqual([200, 'journeys', answered]);
+    expect(await (await fetch(`${api.url() ?? ''}/metrics`)).text()).toContain('throughline_view_stale{group="journeys"} 1');
+    start('project', data);
+    const seen = new Set<number>();
+    await until('the new generation answers', async () => {
+      const answer = await ask(api);
+      seen.add(answer.status);
+      return answer.headers.get('throughline-stale') === null;
+    });
+    expect([...seen]).toEqual([200]);
+    expect(await (await ask(api)).text()).toBe(answered);
+    const views = new DatabaseSync(join(data, 'views/control.sqlite'), { readOnly: true });
+    expect(views.prepare("SELECT live, previous FROM groups WHERE name = 'journeys'").get()).toEqual({ live: 2, previous: 1 });
+    views.close();
+  });
 
   test('ingest, project and api, each of its own, do over one folder what serve does', async () => {
     const data = newFolder();

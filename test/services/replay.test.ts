@@ -9,6 +9,7 @@ import type { EventStore, ViewStore } from '../../services/ports.ts';
 import { addHash, digestText, DocumentHasher, parseDigest, removeHash } from '../../services/projector/digest.ts';
 import { replay, replayLease, type ReplayOptions, type ReplayProgress, type ReplayResult } from '../../services/projector/replay.ts';
 import { fieldsOf } from '../../services/replay.ts';
+import { shardOf } from '../../services/shards.ts';
 import { ADAPTERS, freshFold, keysOf, liveView, MANY, type Opened, project, recorded, ROOM } from '../support/folds.ts';
 import { describeOn } from '../support/local-server.ts';
 import { redisPlace, type RedisServer, startRedis } from '../support/redis-server.ts';
@@ -78,6 +79,19 @@ function replaysOver(open: () => Promise<Opened>): void {
     await replayed(events, views);
     expect((await views.generations('journeys')).map(({ id }) => id)).toEqual([2, 3]);
   });
+
+  test('a shard that stands still, because nobody folds it, keeps no other from being built, however small the batches', async () => {
+    const views = await folded(100, 2);
+    await recorded(32, 1200, MANY, events);
+    await project(events, views, { shards: 2, owned: [0] });
+    const { result } = await replayed(events, views, { room: { ...ROOM, batchMax: 20 } });
+    expect(result).toMatchObject({ kind: 'promoted', to: { id: 2 }, compared: { equal: true } });
+    const positions = await Promise.all([0, 1].map(async (shard) => (await views.view('journeys', 2, shard)).position()));
+    expect((positions[0] ?? '') > (positions[1] ?? '')).toBe(true);
+    // What it has not read of the one that stood still, the next worker folds.
+    await expectLive(events, views, 2);
+    expect(await Promise.all([0, 1].map(async (shard) => (await views.view('journeys', 2, shard)).digest()))).toEqual(await Promise.all([0, 1].map((shard) => freshFold(events, (workspace) => shardOf(workspace, 2) === shard).then(([digest]) => digest))));
+  }, 20_000);
 
   test('G5: a difference is refused and named, document by document; accept promotes it all the same', async () => {
     const views = await folded(60);

@@ -65,9 +65,16 @@ export interface Ended {
   readonly reads: number;
 }
 
+export interface Watched {
+  /** Told of each step. */
+  readonly onStep?: (text: string) => void;
+  /** A store with a fault of its own, to see that it is found. */
+  readonly planted?: (events: EventStore) => EventStore;
+}
+
 /** One run, from its schedule alone. */
-export async function simulate(schedule: Schedule, onStep?: (text: string) => void): Promise<Ended> {
-  const line = new Line(schedule, onStep);
+export async function simulate(schedule: Schedule, watched: Watched = {}): Promise<Ended> {
+  const line = new Line(schedule, watched);
   return line.run();
 }
 
@@ -96,12 +103,12 @@ class Line {
   /** The latest position that a sender was told. */
   #acknowledged: Position | null = null;
 
-  constructor(schedule: Schedule, onStep?: (text: string) => void) {
+  constructor(schedule: Schedule, { onStep, planted = (events) => events }: Watched) {
     const { setup, load, choices, faults } = schedule;
     this.#schedule = schedule;
     this.#world = new World({ startMs: START_MS, choices, faults, ...(onStep === undefined ? {} : { onStep }) });
     const { clock } = this.#world;
-    this.#events = new MemoryEventStore({ storeId: 'simulated', idsAreUnique: setup.unique });
+    this.#events = planted(new MemoryEventStore({ storeId: 'simulated', idsAreUnique: setup.unique }));
     this.#views = new MemoryViewStore({ clock });
     this.#broker = new MemoryBroker({ clock, sleep: this.#world.sleep(null) });
     this.#broker.createTopic(TOPIC, setup.partitions);
@@ -126,7 +133,7 @@ class Line {
     this.#world.after(setup.workersMs, () => {
       for (let n = 0; n < setup.workers; n += 1) this.#world.spawn(`worker ${String(n)}`, restartMs, (process) => this.#worker(process, n));
     });
-    if (setup.upgradeMs !== null) this.#world.after(setup.workersMs + setup.upgradeMs, () => this.#upgrade());
+    if (setup.upgrade !== null) this.#world.after(setup.workersMs + setup.upgrade.ms, () => this.#upgrade());
     if (setup.replays.length > 0) this.#world.spawn('replay', restartMs, (process) => this.#replay(process));
     for (let n = 0; n < setup.readers; n += 1) this.#world.spawn(`reader ${String(n)}`, restartMs, (process) => this.#reader(process));
     const settled = await this.#world.run(() => this.#isSettled());
@@ -142,10 +149,10 @@ class Line {
     if (this.#left > 0 || (setup.ingests > 0 && (await this.#source.gaps()).some(({ gap }) => gap > 0))) return false;
     if (this.#oracle.sent.length < this.#sent.length + this.#older.size) return false;
     if (this.#oracle.minds.some(({ process, door }) => process.alive && door.counts().inFlightEvents > 0)) return false;
-    if (this.#replayed < setup.replays.length || (setup.upgradeMs !== null && this.#upgraded < setup.workers)) return false;
+    if (this.#replayed < setup.replays.length || (setup.upgrade !== null && this.#upgraded < setup.workers)) return false;
     const head = await this.#events.head();
     if (head === null) return true;
-    for (const { group, version } of setup.upgradeMs === null ? this.#projections : this.#next) {
+    for (const { group, version } of setup.upgrade === null ? this.#projections : this.#next) {
       const live = await this.#views.live(group);
       const generation = (await this.#views.generations(group)).find(({ id }) => id === live);
       if (generation?.version !== version) return false;
@@ -284,10 +291,11 @@ class Line {
     for (let from = 0; from < own.length;) {
       const calls: Promise<void>[] = [];
       let faulty = false;
+      const isFaulty = (): boolean => faulty;
       let next = from;
-      while (next < own.length && !faulty) {
+      while (next < own.length && !isFaulty()) {
         const call = await this.#due(process, own, next);
-        if (faulty) break;
+        if (isFaulty()) break;
         const told = { fault: () => { faulty = true; } };
         next += call.length;
         calls.push(door.receive(keysOf(call[0]!.sent.workspace), call.map(({ sent }) => decoded(sent)), null, told).then((receipts) => {
@@ -333,7 +341,8 @@ class Line {
   #upgrade(): void {
     this.#upgraded += 1;
     this.#workers.get(this.#upgraded - 1)?.kill();
-    if (this.#upgraded < this.#schedule.setup.workers) this.#world.after(700, () => this.#upgrade());
+    const { workers, upgrade } = this.#schedule.setup;
+    if (this.#upgraded < workers) this.#world.after(upgrade?.apartMs ?? 0, () => this.#upgrade());
   }
 
   /** As an operator replays, again until it is done: whoever killed it goes on from what is left. */
@@ -342,10 +351,10 @@ class Line {
     const [clock, sleep] = [this.#world.clock, this.#world.sleep(process)];
     const views = this.#viewsOf(process);
     const events = eventsOf(this.#world, process, this.#events, this.#oracle, setup.page);
-    const room = { batchMax: 4096, batchBytesMax: 1e6, cacheBytesMax: setup.cacheBytesMax, stepBytesMax: setup.stepBytesMax, lanes: setup.lanes };
+    const room = { batchMax: setup.batchMax, batchBytesMax: 1e6, cacheBytesMax: setup.cacheBytesMax, stepBytesMax: setup.stepBytesMax, lanes: setup.lanes };
     while (this.#replayed < setup.replays.length) {
       const { ms, to } = setup.replays[this.#replayed]!;
-      await sleep(ms);
+      await sleep(ms - (clock.now() - START_MS));
       const projection = (this.#upgraded > 0 ? this.#next : this.#projections)[0]!;
       try {
         const result = await replay({
@@ -370,7 +379,7 @@ class Line {
     const views = new Views({ views: this.#viewsOf(process), events: eventsOf(this.#world, process, this.#events, this.#oracle, setup.page), clock, wait: sleep });
     const chance = seeded(this.#schedule.load.length);
     for (;;) {
-      await sleep(40 + chance.below(500));
+      await sleep(50 + chance.below(900));
       const workspace = chance.pick(WORKSPACES);
       const group = chance.pick(setup.groups);
       const minimum = chance.below(3) === 0 ? this.#acknowledged : null;

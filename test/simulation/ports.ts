@@ -99,14 +99,14 @@ const CHANGING: ReadonlySet<string> = new Set(['createGeneration', 'promote', 'd
 export function viewsOf(world: World, process: Process, inner: ViewStore, witness: Witness, commitMax: CommitSize | null): ViewStore {
   const gate: Gate = (name, perform) => world.call(process, name.endsWith('allies') ? 'tally' : 'views', CHANGING.has(name), perform);
   const view: ViewStore['view'] = (group, generation, shard) => world.call(process, 'views', false, async () => viewOf(world, process, await inner.view(group, generation, shard), witness, commitMax));
-  const promote: ViewStore['promote'] = (group, from, to, ...hold) => world.call(process, 'views', true, async () => {
+  const promote: ViewStore['promote'] = (group, from, to, ...hold) => world.call(process, 'promotion', true, async () => {
     const done = await inner.promote(group, from, to, ...hold);
     world.note(`${process.name}: promotes ${group} from ${String(from)} to ${String(to)}: ${String(done)}`);
     const live = (await inner.generations(group)).find(({ id }) => id === to);
     if (done && live !== undefined) witness.promoted(live);
     return done;
   });
-  const hold: ViewStore['hold'] = (group) => world.call(process, 'views', true, async () => {
+  const hold: ViewStore['hold'] = (group) => world.call(process, 'promotion', true, async () => {
     const held: Hold | null = await inner.hold(group);
     if (held === null) return null;
     // The store looks whether it is the very one that it gave: only its end goes through the gate.
@@ -183,7 +183,7 @@ export function request<T>(world: World, client: Process, server: Process, work:
     if (there?.what === 'crash') server.kill();
     if (there?.what === 'lost' || !server.alive) { broken(); return; }
     server.whenKilled(() => world.task(client, 'response', broken));
-    work().then((value) => answer(() => resolve(value)), (fault: unknown) => answer(() => reject(fault as Error)));
+    work().then((value) => answer(() => resolve(value)), (fault: unknown) => answer(() => reject(fault)));
   };
   if (there?.what === 'late') world.after(there.ms, ask);
   else world.task(client, 'request', ask);

@@ -13,7 +13,7 @@ const SLICE = 2500;
 async function one(seed: number): Promise<boolean> {
   const schedule = drawn(seed);
   say(`setup ${JSON.stringify(schedule.setup)}`);
-  const ended = await simulate(schedule, say);
+  const ended = await simulate(schedule, { onStep: say });
   say(ended.failure === null ? `seed ${String(seed)} holds: ${JSON.stringify(ended)}` : await tell(seed, ended.failure));
   return ended.failure === null;
 }

@@ -36,9 +36,9 @@ export interface Setup {
   /** Events that stand in one stream from the beginning: more than the door remembers of it. */
   readonly older: number;
   readonly restartMs: number;
-  /** When the workers come back with another version of the projections, one after the other. */
-  readonly upgradeMs: number | null;
-  /** Replays, each so long after the one before; `back` returns to the generation before. */
+  /** When the first worker comes back with another version of the projections, and how long after each other the next. */
+  readonly upgrade: { readonly ms: number; readonly apartMs: number } | null;
+  /** Replays, each at its time or once the one before is done; `back` returns to the generation before. */
   readonly replays: readonly { readonly ms: number; readonly to: 'next' | 'back' }[];
 }
 
@@ -73,6 +73,8 @@ export const themeOf = (seed: number): Theme => THEMES[seed % THEMES.length] ?? 
 export const START_MS = Date.UTC(2026, 2, 2, 9);
 /** Over which the load comes in. */
 const LOAD_MS = 2000;
+/** Where something is promoted: longer than a hold, so that there is something to fold before, in and after it. */
+const PROMOTION_LOAD_MS = 6000;
 const CHOICES = 1200;
 const STATES = ['started', 'waiting', 'answered', 'held', 'resumed', 'described', 'ended'] as const;
 
@@ -81,8 +83,10 @@ export function drawn(seed: number): Schedule {
   // The first draws of seeds near each other are alike.
   for (let i = 0; i < 4; i += 1) chance.below(2);
   const theme = themeOf(seed);
-  const setup = drawSetup(chance, theme);
-  return { setup, load: drawLoad(chance, setup), faults: drawFaults(chance, theme), choices: Array.from({ length: CHOICES }, () => chance.below(60)) };
+  const without = drawSetup(chance, theme);
+  const load = drawLoad(chance, without, theme);
+  const setup = { ...without, ...drawPromotions(chance, theme, load) };
+  return { setup, load, faults: drawFaults(chance, theme), choices: Array.from({ length: CHOICES }, () => chance.below(60)) };
 }
 
 function drawSetup(chance: Seeded, theme: Theme): Setup {
@@ -93,23 +97,25 @@ function drawSetup(chance: Seeded, theme: Theme): Setup {
     workers: some(1, 2, 2), leases: chance.below(3) === 0, shards: some(1, 1, 2, 3), groups, readers: some(0, 1),
     deliveriesAtOnce: some(2, 5, 40), eventsAtOnce: some(2, 500), page: some(1, 3, 8, 500), batchMax: some(2, 6, 4096), lanes: some(1, 2),
     stepBytesMax: some(600, 1e7, 1e7), cacheBytesMax: some(0, 2000, 1e7), commitChanges: chance.pick([null, null, 4, 12]), faultsMax: some(1, 2, 3, 8), workersMs: some(0, 0, 0, 1500),
-    older: chance.below(80) === 0 ? 300 : 0, restartMs: some(20, 300, 1500), ...drawPromotions(chance, theme),
+    older: chance.below(80) === 0 ? 300 : 0, restartMs: some(20, 300, 1500), upgrade: null, replays: [],
   };
   switch (theme) {
     case 'everything': return all;
-    case 'doors': return { ...all, workersMs: 0, importer: chance.below(2) === 0, groups: [groups[0]], workers: 1, leases: false, shards: 1, readers: 0, page: 500, batchMax: 4096, lanes: 1, cacheBytesMax: 1e7, stepBytesMax: 1e7, commitChanges: null };
+    case 'doors': return { ...all, workersMs: 0, faultsMax: some(1, 2, 3), eventsAtOnce: some(1, 2, 500), importer: chance.below(2) === 0, groups: [groups[0]], workers: 1, leases: false, shards: 1, readers: 0, page: 500, batchMax: 4096, lanes: 1, cacheBytesMax: 1e7, stepBytesMax: 1e7, commitChanges: null };
     case 'views': return { ...all, ingests: 0, apis: 1, clients: 1, importer: false };
     case 'promotions': return { ...all, groups: [groups[0]], ingests: 0, apis: 1, clients: 1, importer: false, leases: false, readers: some(1, 2) };
   }
 }
 
-function drawPromotions(chance: Seeded, theme: Theme): Pick<Setup, 'upgradeMs' | 'replays'> {
-  const next = (): Setup['replays'][number] => ({ ms: 50 + chance.below(2000), to: 'next' });
+/** At moments at which something comes in. */
+function drawPromotions(chance: Seeded, theme: Theme, load: readonly Sent[]): Pick<Setup, 'upgrade' | 'replays'> {
+  const ms = (): number => chance.pick(load).ms;
   switch (theme === 'everything' ? chance.below(8) : theme === 'promotions' ? chance.below(4) : 4) {
-    case 0: case 1: return { upgradeMs: null, replays: [next()] };
-    case 2: return { upgradeMs: null, replays: [next(), { ms: chance.below(1500), to: 'back' }] };
-    case 3: return { upgradeMs: chance.below(2000), replays: [] };
-    default: return { upgradeMs: null, replays: [] };
+    case 0: return { upgrade: null, replays: [{ ms: ms(), to: 'next' }] };
+    case 1: return { upgrade: null, replays: [{ ms: ms(), to: 'next' }, { ms: ms(), to: 'back' }] };
+    case 2: return { upgrade: null, replays: [{ ms: ms(), to: 'next' }, { ms: ms(), to: 'next' }, { ms: ms(), to: 'back' }] };
+    case 3: return { upgrade: { ms: chance.below(2000), apartMs: chance.pick([300, 4000]) }, replays: [] };
+    default: return { upgrade: null, replays: [] };
   }
 }
 
@@ -119,7 +125,8 @@ export function sendersOf({ ingests, clients, importer }: Setup): string[] {
   return senders.length > 0 ? senders : ['client 0'];
 }
 
-function drawLoad(chance: Seeded, setup: Setup): Sent[] {
+function drawLoad(chance: Seeded, setup: Setup, theme: Theme): Sent[] {
+  const overMs = theme === 'promotions' ? PROMOTION_LOAD_MS : LOAD_MS;
   const senders = sendersOf(setup);
   const count = 3 + chance.below(12);
   const customers = 1 + chance.below(5);
@@ -127,7 +134,7 @@ function drawLoad(chance: Seeded, setup: Setup): Sent[] {
   let ms = 0;
   for (let n = 0; n < count; n += 1) {
     // In bursts: most of what comes, comes at once.
-    if (chance.below(3) === 0) ms += chance.below(LOAD_MS / count * 6);
+    if (chance.below(3) === 0) ms += chance.below(Math.floor((overMs / count) * 6));
     const before = load.length > 0 && chance.below(8) === 0 ? chance.pick(load) : null;
     load.push(before === null ? { by: chance.pick(senders), ms, ...drawEvent(chance, n, customers) } : { ...before, by: chance.pick(senders), ms });
   }
@@ -187,6 +194,7 @@ const FAULTY: readonly (readonly [op: Op, weight: number, calls: number, what: r
   ['digest', 2, 8, ['lost', 'lateReply']],
   ['head', 2, 6, ['lost', 'late', 'lateReply']],
   ['views', 8, 40, ['lost', 'unanswered', 'late', 'lateReply', 'crash', 'crashAfter']],
+  ['promotion', 8, 4, ['lost', 'unanswered', 'late', 'late', 'lateReply', 'crash', 'crashAfter']],
   ['tally', 2, 4, ['lost', 'unanswered', 'crash']],
   ['letter', 8, 4, ['lost', 'unanswered', 'late', 'lateReply', 'crash', 'crashAfter']],
   ['deliver', 5, 10, ['late', 'crash']],
@@ -213,7 +221,7 @@ function drawFaults(chance: Seeded, theme: Theme): Fault[] {
 
 /** Simpler set-ups, one change each. */
 const SIMPLER: readonly Partial<Setup>[] = [
-  { readers: 0 }, { upgradeMs: null }, { replays: [] }, { workers: 1 }, { leases: false }, { shards: 1 }, { groups: ['journeys'] }, { groups: ['persons'] }, { older: 0 }, { lanes: 1 }, { commitChanges: null },
+  { readers: 0 }, { upgrade: null }, { replays: [] }, { workers: 1 }, { leases: false }, { shards: 1 }, { groups: ['journeys'] }, { groups: ['persons'] }, { older: 0 }, { lanes: 1 }, { commitChanges: null },
   { stepBytesMax: 1e7 }, { cacheBytesMax: 1e7 }, { page: 500 }, { batchMax: 4096 }, { deliveriesAtOnce: 40 }, { eventsAtOnce: 500 }, { ingests: 1 }, { apis: 1 }, { partitions: 1 }, { unique: true }, { faultsMax: 8 }, { workersMs: 0 }, { restartMs: 20 },
 ];
 

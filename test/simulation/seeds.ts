@@ -67,11 +67,12 @@ export async function smallest(schedule: Schedule, { guarantee }: Failure): Prom
 export async function tell(seed: number, failure: Failure): Promise<string> {
   const least = await smallest(drawn(seed), failure);
   const steps: string[] = [];
-  const ended = await simulate(least, (text) => steps.push(text));
+  const ended = await simulate(least, { onStep: (text) => steps.push(text) });
   const { setup, load, faults, choices } = least;
   const used = choices.slice(0, choices.findLastIndex((choice) => choice !== 0) + 1);
   return [
     headline(seed, failure),
+    `alone, step by step: SIM_SEED=${String(seed)} sh infra/node.sh test/simulation/run.ts`,
     `shrunk to ${String(load.length)} deliveries, ${String(faults.length)} faults and ${String(used.filter((choice) => choice !== 0).length)} choices, which fails: ${ended.failure?.message ?? ''}`,
     `setup ${JSON.stringify(setup)}`,
     ...load.map((sent) => `load ${JSON.stringify(sent)}`),

@@ -7,7 +7,7 @@ import type { Clock } from '../../services/ports.ts';
 
 /** What may be asked of the world, as faults name it. */
 export const OPS = [
-  'append', 'readStream', 'head', 'gap', 'page', 'views', 'position', 'digest', 'load', 'commit', 'tally', 'letter', 'deliver', 'offset', 'request', 'response', 'wake',
+  'append', 'readStream', 'head', 'gap', 'page', 'views', 'position', 'digest', 'load', 'commit', 'promotion', 'tally', 'letter', 'deliver', 'offset', 'request', 'response', 'wake',
 ] as const;
 export type Op = (typeof OPS)[number];
 
@@ -159,7 +159,7 @@ export class World {
         perform().then((value) => {
           if (what === 'crashAfter') process.kill();
           else reply(what === 'unanswered' ? fails : () => resolve(value));
-        }, (thrown: unknown) => reply(() => reject(thrown as Error)));
+        }, (thrown: unknown) => reply(() => reject(thrown)));
       };
       this.#put({ process, op, run: () => {
         if (fault !== null) this.note(`${process.name}: ${op} ${String(fault.nth)} ${fault.what}`);

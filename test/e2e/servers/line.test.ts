@@ -7,7 +7,7 @@ import { STRUCTURED } from '../../support/load.ts';
 import { describeOn } from '../../support/local-server.ts';
 import { account, answersOf, exportLog, settled, sourcePlace, takenInElsewhere } from '../../support/oracle.ts';
 import { json, TEST_KEY, throughline, until } from '../../support/serve.ts';
-import { type Line, SEED, Stage, SERVERS } from './stage.ts';
+import { type Line, logOf, SEED, Stage, SERVERS } from './stage.ts';
 
 /** `make test-servers` takes 100,000; what fits into the time of `make test` is less. */
 const LOAD = Number(process.env['THROUGHLINE_TEST_LOAD'] ?? 2000);
@@ -33,7 +33,7 @@ describeOn(SERVERS, `the line on Kafka and Redis (seed ${String(SEED)})`, () => 
     await start();
     await stage.broker.createTopic(`${sourcePlace(places).topic}.dead-letter`, 1);
     await publishLoad(400);
-    const log = `${places.folder}.export.ndjson`;
+    const log = logOf(places);
     await exportLog(places, log);
     const { received, recorded, lost, acknowledged, wrong } = await account(places, log);
     expect([received, recorded]).toEqual([400, 0]);

@@ -81,6 +81,9 @@ export interface Pace { /** Null: as fast as it goes. */ readonly perSecond?: nu
 /** `wrong`: everything that is not as it should be, in words. */
 export interface Verdict { readonly account: Account; readonly answers: readonly Answer[]; readonly groups: Awaited<ReturnType<typeof statusOf>>; readonly wrong: readonly string[] }
 
+/** Where the log of these places is exported to, for the oracle. */
+export const logOf = ({ folder }: Pick<Places, 'folder'>): string => `${folder}.export.ndjson`;
+
 /**
  * Waits until all is done, then holds everything against the oracle: the log as `export` writes it against what was published
  * and acknowledged, and the views against those that the same log gives in an empty embedded folder. Of a line on servers and
@@ -88,7 +91,7 @@ export interface Verdict { readonly account: Account; readonly answers: readonly
  */
 export async function judged(places: Places, programs: Programs, running: readonly Program[], { spoken, withinMs = REST_MS }: { readonly spoken?: Spoken; readonly withinMs?: number } = {}): Promise<Verdict> {
   await settled(places, running, withinMs);
-  const log = `${places.folder}.export.ndjson`;
+  const log = logOf(places);
   await exportLog(places, log);
   const api = running.find(({ name }) => name === 'api' || name === 'serve');
   if (api === undefined) throw new Error('no api runs');

@@ -4,11 +4,11 @@
 import { readFileSync } from 'node:fs';
 
 const file = process.env['CLOCK_OFFSET_FILE'] ?? '';
-const Machine = Date;
+const Machine = globalThis.Date;
 let offset = 0;
 let readAt = -Infinity;
 
-function now() {
+function now(): number {
   const at = performance.now();
   if (at - readAt > 2) {
     readAt = at;
@@ -17,11 +17,7 @@ function now() {
   return Machine.now() + offset;
 }
 
-globalThis.Date = class extends Machine {
-  constructor(...given) {
-    if (given.length === 0) super(now());
-    else super(...given);
-  }
-
-  static now() { return now(); }
-};
+globalThis.Date = new Proxy(Machine, {
+  construct: (target, given: readonly unknown[], made) => Reflect.construct(target, given.length === 0 ? [now()] : given, made) as Date,
+  get: (target, name, receiver) => (name === 'now' ? now : Reflect.get(target, name, receiver) as unknown),
+});
