@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole line working, `make test` proves it. Both set up what they need.
-.PHONY: setup demo demo-servers up down test test-servers faults lint bench bench-servers clean
+.PHONY: setup demo demo-servers up down test test-servers faults chaos mutants lint bench bench-servers clean
 
 setup: node_modules/.setup
 
@@ -32,6 +32,14 @@ test-servers: setup
 # Every fault: kill -9, freezes and a bad network, each under load; make test takes two of them by seed. SEED=… repeats a run.
 faults: setup
 	@sh infra/servers-test.sh faults
+
+# What make test runs a little of, at length: 200,000 simulated schedules, 100 kill rounds on each set-up under load (none begun later
+# than CHAOS_SECONDS), the whole fuzz, ten times the load that it can take. One summary line each; SEED=… repeats.
+chaos: setup
+	@sh infra/chaos.sh
+# Faults planted in copies of the code, one after the other: the simulation has to find each.
+mutants: setup
+	@sh infra/node.sh infra/mutants.mjs
 
 lint: setup
 	@sh infra/node.sh infra/check.mjs

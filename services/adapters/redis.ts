@@ -42,6 +42,8 @@ export interface RedisViewOptions {
   readonly clock: Clock;
   readonly random?: RandomBytes;
   readonly onNotice?: (message: string, fields: Record<string, unknown>) => void;
+  /** How often it is looked whether the server has become unfit. */
+  readonly fitMs?: number;
   /** Postings and columns kept decoded, per view and process. */
   readonly cacheBytes?: number;
 }
@@ -61,6 +63,7 @@ const RECONNECT_MAX_MS = 1_000;
 const READ_RETRIES = 1;
 const WRITE_RETRIES = 3;
 const PROMOTION_ATTEMPTS = 5;
+const FIT_MS = 10_000;
 /**
  * Keys of a dropped generation go by themselves after this time: readers who hold it finish first (they read the pointer
  * again every 200 ms), nobody waits for anything to be deleted, and no process must stay to do it.
@@ -232,6 +235,9 @@ export class RedisViewStore implements ViewStore {
   readonly #options: RedisViewOptions;
   readonly #random: RandomBytes;
   readonly #views = new Map<string, RedisView>();
+  #fitted: { readonly atMs: number; readonly look: Promise<void> } | null = null;
+  /** Keys thrown away by each run of a server before this looked first. */
+  readonly #evicted = new Map<string, number>();
 
   constructor(place: RedisPlace, reading: Connection, writing: Connection, options: RedisViewOptions) {
     this.#prefix = place.prefix;
@@ -245,9 +251,34 @@ export class RedisViewStore implements ViewStore {
     return [...(await this.#stored(group, 'g:'))].map(([id, { generation }]) => ({ ...generation, id })).sort((a, b) => a.id - b.id);
   }
 
+  /** Every reader and every worker asks for it every few seconds: so that is where a Redis that has become unfit is noticed. */
   async live(group: string): Promise<number | null> {
+    await this.#fit();
     const [live] = await this.#reading.call('HMGET', [this.#group(group), 'live']) as readonly (Buffer | null)[];
     return live == null ? null : Number(live);
+  }
+
+  /** Throws storeUnfit where the server has been told to throw keys away, or has done so since this was opened: parts of views may be gone. */
+  async #fit(): Promise<void> {
+    const nowMs = performance.now();
+    if (this.#fitted === null || nowMs - this.#fitted.atMs >= (this.#options.fitMs ?? FIT_MS)) this.#fitted = { atMs: nowMs, look: this.#lookForEviction() };
+    await this.#fitted.look;
+  }
+
+  async #lookForEviction(): Promise<void> {
+    const { client, address } = this.#reading;
+    for (const node of client instanceof Cluster ? client.nodes('master') : [client]) {
+      // One that is away says so by itself, in what comes next.
+      const info = await readInfo(node).catch(() => null);
+      const policy = info?.get('maxmemory_policy');
+      if (info === null || policy === undefined) continue;
+      if (policy !== 'noeviction') throw new OperatingError('storeUnfit', `Redis at ${address} would throw away parts of views (maxmemory-policy is ${policy}): CONFIG SET maxmemory-policy noeviction, and in redis.conf`);
+      const run = info.get('run_id') ?? '';
+      const evicted = Number(info.get('evicted_keys') ?? 0);
+      const before = this.#evicted.get(run) ?? evicted;
+      this.#evicted.set(run, before);
+      if (evicted > before) throw new OperatingError('storeUnfit', `Redis at ${address} has thrown away ${evicted - before} keys since it was opened, and some may be parts of views: stop every project, delete the keys under the prefix and start again; they are folded anew from the log`);
+    }
   }
 
   async createGeneration(given: Omit<Generation, 'id' | 'createdAt'>): Promise<Generation> {

@@ -822,7 +822,10 @@ describe('the terminal', () => {
     const bar = new ProgressBar(io, 'importing x', 200);
     for (ms = 0; ms < 1000; ms += 10) bar.show(ms / 10, ms);
     expect(io.err().match(/importing x/g)).toHaveLength(10);
-    expect(io.err()).toMatch(/\[#{11}\.{13}\] {2}45% {2}900 events, 1,000\/s$/);
+    expect(io.err()).toMatch(/\[#{11}\.{13}\] {2}45% {2}900 events, 1,000\/s, 1 s left$/);
+    // By what went so far: a tenth of 200 a second after the start, 180 more at that pace.
+    expect(bar.secondsLeft(110)).toBeCloseTo(0.9 / 110 * 90 * 10 / 9, 0);
+    expect(new ProgressBar(world(), 'x', 200).secondsLeft(10)).toBeNull();
     bar.clear();
     const pipe = world();
     new ProgressBar(pipe, 'importing x', 200).show(1, 1);

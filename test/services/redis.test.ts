@@ -604,6 +604,27 @@ describeOn(['redis'], 'the view store in Redis', () => {
       }
     });
 
+    test('one that is told to evict while it is used, or has evicted, is noticed by whoever asks what is live', async () => {
+      const store = await openRedisViewStore(redisPlace(server), { clock: Date, fitMs: 0 });
+      try {
+        expect(await store.live('journeys')).toBeNull();
+        server.say('config', 'set', 'maxmemory-policy', 'allkeys-lru');
+        await expect(store.live('journeys')).rejects.toMatchObject({ code: 'storeUnfit', message: expect.stringContaining('CONFIG SET maxmemory-policy noeviction') });
+        server.say('config', 'set', 'maxmemory', '2mb');
+        for (let n = 0; n < 40; n += 1) server.say('set', `junk${n}`, 'x'.repeat(100_000));
+        server.say('config', 'set', 'maxmemory', '0');
+        server.say('config', 'set', 'maxmemory-policy', 'noeviction');
+        await expect(store.live('journeys')).rejects.toMatchObject({ code: 'storeUnfit', message: expect.stringMatching(/has thrown away \d+ keys/) });
+        const later = await openRedisViewStore(redisPlace(server), { clock: Date, fitMs: 0 });
+        expect(await later.live('journeys')).toBeNull();
+        await later.close();
+      } finally {
+        server.say('config', 'set', 'maxmemory', '0');
+        server.say('config', 'set', 'maxmemory-policy', 'noeviction');
+        await store.close();
+      }
+    });
+
     test('without persistence it is told and used; with it nothing is told', async () => {
       const told: string[] = [];
       const store = await openRedisViewStore(redisPlace(server), { clock: Date, onNotice: (message) => told.push(message) });

@@ -114,7 +114,7 @@ function drawPromotions(chance: Seeded, theme: Theme, load: readonly Sent[]): Pi
     case 0: return { upgrade: null, replays: [{ ms: ms(), to: 'next' }] };
     case 1: return { upgrade: null, replays: [{ ms: ms(), to: 'next' }, { ms: ms(), to: 'back' }] };
     case 2: return { upgrade: null, replays: [{ ms: ms(), to: 'next' }, { ms: ms(), to: 'next' }, { ms: ms(), to: 'back' }] };
-    case 3: return { upgrade: { ms: chance.below(2000), apartMs: chance.pick([300, 4000]) }, replays: [] };
+    case 3: return { upgrade: { ms: chance.below(2000), apartMs: chance.pick([300, 4000]) }, replays: chance.below(3) === 0 ? [{ ms: ms(), to: 'next' }] : [] };
     default: return { upgrade: null, replays: [] };
   }
 }

@@ -159,7 +159,7 @@ export class World {
         perform().then((value) => {
           if (what === 'crashAfter') process.kill();
           else reply(what === 'unanswered' ? fails : () => resolve(value));
-        }, (thrown: unknown) => reply(() => reject(thrown)));
+        }, (thrown: unknown) => reply(() => reject(thrown instanceof Error ? thrown : new Error(String(thrown)))));
       };
       this.#put({ process, op, run: () => {
         if (fault !== null) this.note(`${process.name}: ${op} ${String(fault.nth)} ${fault.what}`);
