@@ -239,6 +239,7 @@ class Tail {
       this.#bytes += event.data.length + event.metadata.length;
       this.#arrivals.push(...read(event));
     }
+    if (this.#bytes > this.#mostBytes * KEPT_MAX) throw new OperatingError('storeBusy', 'a shard of the live generation stands still while others go on, and what is read for it fills the memory: start a project that folds it, then try again');
     this.#untold += events.length;
     this.#position = position;
     this.#wake();
@@ -246,4 +247,6 @@ class Tail {
 }
 
 const LOOK_MS = 20;
+/** Times what is read ahead: kept for shards that stand still, some 256 MB of events. */
+const KEPT_MAX = 4;
 const nobody = (): void => undefined;

@@ -366,7 +366,8 @@ class Line {
         this.#tries += 1;
         if (result.kind === 'promoted' || this.#tries > 5) this.#replayed += 1;
       } catch (fault) {
-        if (!(fault instanceof OperatingError) || !fault.retriable) throw fault;
+        // An upgrade that is promoted meanwhile sweeps away what is built here.
+        if (!(fault instanceof OperatingError) || !(fault.retriable || fault.code === 'viewMissing')) throw fault;
         this.#world.note(`replay: ${fault.message}`);
       }
     }
