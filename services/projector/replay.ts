@@ -140,7 +140,9 @@ class Replay {
         return await this.#run();
       } catch (fault) {
         if (fault instanceof Left && fault.why === 'stopped') return { kind: 'stopped' };
-        if (!(fault instanceof Left)) throw fault;
+        // What is live, or was being built, was dropped by a promotion that came between.
+        const isOvertaken = fault instanceof OperatingError && fault.code === 'viewMissing';
+        if (!(fault instanceof Left) && !isOvertaken) throw fault;
         if (moved >= MOVED_MAX) return { kind: 'nothing', why: `another program folds the same generation of ${this.#group}, and will promote it: see throughline status` };
         await this.#options.wait(AGAIN_MS * 2 ** moved, this.#options.signal);
       }
@@ -172,7 +174,7 @@ class Replay {
   async #begin(live: Generation): Promise<Generation | Extract<ReplayResult, { kind: 'noRoom' }>> {
     const { events, views, projection, anew } = this.#options;
     const previous = await views.previous(this.#group);
-    const left = (await views.generations(this.#group)).filter(({ id, version, storeId, shards }) => id > live.id && id !== previous && version === projection.version && storeId === events.storeId && shards === live.shards);
+    const left = (await views.generations(this.#group)).filter(({ id, version, storeId, shards, target }) => id > live.id && id !== previous && version === projection.version && storeId === events.storeId && shards === live.shards && (version !== live.version || !isBefore(live.target, target)));
     if (anew) for (const { id } of left) await views.dropGeneration(this.#group, id);
     const [begun] = anew ? [] : left;
     const room = await this.#room(live, begun ?? null);
@@ -340,6 +342,8 @@ class Replay {
       if (came === 'late') return 'late';
       if (came !== 'there') throw new Left(came);
       if (await this.#isPast(built, positions)) throw new Left('moved');
+      // Made by another, it may be whole only from further on than the live one stands: an idle shard's position moves along soon.
+      if (builder.positions().some((position) => isBefore(position, built.target))) return 'late';
       if (mustBeEqual && !(await this.#areEqual(builder, live))) return 'different';
       if (clock.now() - startedMs > HELD_MS) return 'late';
       // The store looks for itself whether the hold still stands.

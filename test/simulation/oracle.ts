@@ -83,7 +83,7 @@ export class Oracle implements Witness {
   buried(coordinates: string): void { this.#letters.add(coordinates); }
 
   /** As a reader sees it who reads at every moment. */
-  promoted({ group, id, shards }: Generation): void {
+  promoted({ group, id, shards, target }: Generation): void {
     const live = this.#live.get(group);
     this.#live.set(group, id);
     if (live === undefined) return;
@@ -91,6 +91,7 @@ export class Oracle implements Witness {
     for (let shard = 0; shard < shards; shard += 1) {
       const [before, now] = [this.stands(group, live, shard), this.stands(group, id, shard)];
       if (before !== null && (now === null || now < before)) this.#world.fail('G5', `${group}/${String(shard)}: generation ${String(id)} was promoted at ${String(now)}, where ${String(live)} stood at ${before}`);
+      if (target !== null && (now === null || now < target)) this.#world.fail('G5', `${group}/${String(shard)}: generation ${String(id)} was promoted at ${String(now)}, before ${target} where it is whole`);
     }
   }
 
