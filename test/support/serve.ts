@@ -101,7 +101,10 @@ export async function serve(options: { folder?: string; args?: readonly string[]
 
 /** An endpoint that reads both groups answers 412 while either is behind the head; it waits up to 2 s itself, so this loop seldom turns. */
 export async function folded(request: Served['request'], withinMs?: number): Promise<void> {
-  const head = (await request('/sources')).headers.get('throughline-head');
+  let sources: Response | undefined;
+  // While the views are away this says so, and no head.
+  await until('the head is told', async () => (sources = await request('/sources')).status === 200, withinMs);
+  const head = sources?.headers.get('throughline-head') ?? null;
   if (head === null) return;
   await until('everything recorded is folded', async () => {
     const { status } = await request('/journeys?identity=nobody@example.com', { headers: { 'throughline-min-position': head } });
