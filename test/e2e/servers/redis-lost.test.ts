@@ -1,6 +1,5 @@
 // Redis lost wholly, with SQLite as the event store: nothing but the views is gone, and they come back by themselves, equal to
 // what they were. And a Redis that evicts, which would lose parts of views silently: it is refused by name.
-import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describeOn } from '../../support/local-server.ts';
 import { type Places, type Program, Programs } from '../../support/programs.ts';
@@ -105,16 +104,11 @@ describeOn(['redis'], 'a Redis that is lost', () => {
     expect((await again.request('/persons?identity=after@example.com')).status).toBe(200);
   }, 180_000);
 
-  test('one that is told to evict is refused by every program and by doctor, with what to do; told otherwise again, all starts and is as before', async () => {
+  test('one that is told to evict is refused by every program and by doctor, with what to do', async () => {
     redis.say('config', 'set', 'maxmemory-policy', 'allkeys-lru');
-    for (const program of ['api', 'project'] as const) {
-      expect(await verb(program, '--port', '0')).toMatchObject({ code: 1, stderr: expect.stringMatching(/maxmemory-policy is allkeys-lru: .+CONFIG SET maxmemory-policy noeviction.+storeUnfit/) });
-    }
+    const refused = await Promise.all(['api', 'project'].map((program) => verb(program, '--port', '0')));
+    for (const one of refused) expect(one).toMatchObject({ code: 1, stderr: expect.stringMatching(/maxmemory-policy is allkeys-lru: .+CONFIG SET maxmemory-policy noeviction.+storeUnfit/) });
     expect(await verb('doctor')).toMatchObject({ code: 1, stdout: expect.stringMatching(/BAD Redis, maxmemory-policy: .+noeviction/) });
     redis.say('config', 'set', 'maxmemory-policy', 'noeviction');
-    const { request } = await start();
-    await folded(request, BACK_MS);
-    expect((await search(request)).status).toBe(200);
-    expect(execFileSync('redis-cli', ['-p', String(redis.port), 'config', 'get', 'maxmemory-policy'], { encoding: 'utf8' })).toContain('noeviction');
   }, 120_000);
 });
