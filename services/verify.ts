@@ -1,12 +1,12 @@
 // `throughline verify`: whether the views say what the log says (projector/verify.ts says how that is found out), and what an
 // operator is shown of it.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { Worker } from 'node:worker_threads';
 import type { NodeDocument } from '../projections/documents.ts';
 import type { IdentityDocument } from '../projections/persons.ts';
 import { nodeKey, type WorkspaceKeys } from '../schemas/identity.ts';
-import { openViews } from './backends.ts';
 import type { Options } from './config.ts';
 import { OperatingError } from './errors.ts';
 import { liveOf, PROJECTIONS } from './generations.ts';
@@ -14,8 +14,9 @@ import { openStores, type Stores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
 import type { Generation, View, ViewStore } from './ports.ts';
 import type { Difference } from './projector/compare.ts';
-import { ROOM } from './projector/projector.ts';
-import { verifyAll, verifyJourney, verifyPerson, type Verified, type VerifiedAll } from './projector/verify.ts';
+import { faultOf } from './projector/thread.ts';
+import type { FromVerifier, VerifierData } from './projector/verifier.ts';
+import { verifyJourney, verifyPerson, type Verified, type VerifiedAll } from './projector/verify.ts';
 import { fieldsOf } from './replay.ts';
 import { shardOf } from './shards.ts';
 import { keysReader, masterKeyOf, Workspaces } from './workspaces.ts';
@@ -40,7 +41,7 @@ export function verifyVerb(options: Options<'verify'>, io: Io): Promise<number> 
       const masterKey = await masterKeyOf(options.events, stores.events, { given: options.masterKey, mayMake: false, random: io.random });
       const keysOf = keysReader(stores.events, masterKey);
       const groups = await readable(stores.views);
-      if (options.all) return await all(stores, groups, keysOf, options.json, io);
+      if (options.all) return await all(stores, groups, options, masterKey, options.json, io);
       return await some(stores, groups, keysOf, options, io);
     } finally {
       await stores.close();
@@ -194,34 +195,56 @@ function shown(differences: readonly Difference[], live: Live): string {
 
 // ---- all of them -------------------------------------------------------------------------------------------------------------
 
-async function all({ events, views }: Stores, live: Live, keysOf: (workspace: string) => Promise<WorkspaceKeys>, json: boolean, io: Io): Promise<number> {
-  const found: Partial<Record<'journeys' | 'persons', VerifiedAll>> = {};
+type Groups = Readonly<Record<'journeys' | 'persons', VerifiedAll>>;
+
+async function all({ views }: Stores, live: Live, places: Pick<Options<'verify'>, 'events' | 'views'>, masterKey: Uint8Array, json: boolean, io: Io): Promise<number> {
   const startedMs = io.clock.now();
   const folder = await mkdtemp(path.join(tmpdir(), 'throughline-verify-'));
   try {
-    const scratch = await openViews({ kind: 'sqlite', folder }, { clock: io.clock });
-    try {
-      await checkRoom(views, scratch, live, folder);
-      for (const group of ['journeys', 'persons'] as const) {
-        const bar = new ProgressBar(io, group, 1);
-        const verified = await verifyAll({ events, views, scratch, live: live[group], keysOf, room: ROOM.replay, clock: io.clock, wait: (ms, signal) => io.sleep(ms, signal), signal: io.signal, onProgress: (folded, share) => bar.show(share, folded) });
-        bar.clear();
-        if (verified === null) {
-          await print(io.stderr, 'throughline verify: interrupted\n');
-          return 1;
-        }
-        found[group] = verified;
-      }
-    } finally {
-      await scratch.close();
+    await checkRoom(views, live, folder);
+    const bar = new ProgressBar(io, 'verify', 1);
+    const stood = { journeys: { events: 0, share: 0 }, persons: { events: 0, share: 0 } };
+    const inThread = (group: 'journeys' | 'persons'): Promise<VerifiedAll | null> => verified({ ...places, masterKey, live: live[group], scratch: path.join(folder, group) }, io.signal, ({ events, share }) => {
+      stood[group] = { events, share };
+      bar.show(Math.min(stood.journeys.share, stood.persons.share), stood.journeys.events + stood.persons.events);
+    });
+    const [journeys, persons] = await Promise.all([inThread('journeys'), inThread('persons')]);
+    bar.clear();
+    if (journeys === null || persons === null) {
+      await print(io.stderr, 'throughline verify: interrupted\n');
+      return 1;
     }
+    const found: Groups = { journeys, persons };
+    const seconds = (io.clock.now() - startedMs) / 1000;
+    if (json) await printJson(io.stdout, { ...found, seconds });
+    else await print(io.stdout, `${Object.entries(found).map(([group, one]: readonly [string, VerifiedAll]) => toldOfAll(group, one, live)).join('')}in ${duration(seconds)}\n`);
+    return journeys.equal && persons.equal ? 0 : 1;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-  const seconds = (io.clock.now() - startedMs) / 1000;
-  if (json) await printJson(io.stdout, { ...found, seconds });
-  else await print(io.stdout, `${Object.entries(found).map(([group, one]) => toldOfAll(group, one, live)).join('')}in ${duration(seconds)}\n`);
-  return Object.values(found).every(({ equal }) => equal) ? 0 : 1;
+}
+
+/** Null when it was interrupted. */
+async function verified(data: VerifierData, signal: AbortSignal, onProgress: (progress: { readonly events: number; readonly share: number }) => void): Promise<VerifiedAll | null> {
+  const worker = new Worker(new URL('./projector/verifier.ts', import.meta.url), { workerData: data });
+  const stop = (): void => { void worker.terminate(); };
+  signal.addEventListener('abort', stop);
+  try {
+    return await new Promise<VerifiedAll | null>((resolve, reject) => {
+      worker.on('message', (message: FromVerifier) => {
+        switch (message.kind) {
+          case 'progress': onProgress(message); return;
+          case 'verified': resolve(message.verified); return;
+          case 'failed': reject(faultOf(message.fault));
+        }
+      });
+      worker.on('error', reject);
+      worker.on('exit', () => resolve(null));
+    });
+  } finally {
+    signal.removeEventListener('abort', stop);
+    await worker.terminate();
+  }
 }
 
 function toldOfAll(group: string, { equal, differences, more, documents, events }: VerifiedAll, live: Live): string {
@@ -230,11 +253,11 @@ function toldOfAll(group: string, { equal, differences, more, documents, events 
 }
 
 /** Throws storeFull. */
-async function checkRoom(views: ViewStore, scratch: ViewStore, live: Live, folder: string): Promise<void> {
+async function checkRoom(views: ViewStore, live: Live, folder: string): Promise<void> {
   let needed = 0;
   for (const { group, id, shards } of Object.values(live)) {
     for (let shard = 0; shard < shards; shard += 1) needed += (await (await views.view(group, id, shard)).stats()).bytes * SCRATCH_SHARE;
   }
-  const free = await scratch.free();
-  if (free !== null && free < needed) throw new OperatingError('storeFull', `${folder} has ${bytes(free)} left, and folding everything takes some ${bytes(needed)}: name another folder with TMPDIR`);
+  const { bavail, bsize } = await statfs(folder);
+  if (bavail * bsize < needed) throw new OperatingError('storeFull', `${folder} has ${bytes(bavail * bsize)} left, and folding everything takes some ${bytes(needed)}: name another folder with TMPDIR`);
 }
