@@ -85,6 +85,7 @@ export function duration(seconds: number): string {
 
 const BAR_WIDTH = 24;
 const REDRAW_MS = 100;
+const STOOD_MAX = 1000;
 
 /** One line on the terminal's stderr, redrawn at most ten times a second; silent elsewhere. */
 export class ProgressBar {
@@ -94,8 +95,8 @@ export class ProgressBar {
   readonly #startedMs: number;
   #drawnMs = -Infinity;
   #drawn = false;
-  /** Of the whole, at the first call: what was done before is no measure of how fast it goes. */
-  #first: number | null = null;
+  /** How far it was when, from the first call on: what was done before, or took long before, is no measure of how fast it goes. */
+  readonly #stood: { readonly atMs: number; readonly share: number }[] = [];
 
   /** `total` in the unit of `done`; null when it cannot be known (stdin). */
   constructor(io: Pick<Io, 'stderr' | 'isTty' | 'clock'>, title: string, total: number | null) {
@@ -107,8 +108,8 @@ export class ProgressBar {
 
   /** `events` null: it is not events that are counted. `what` stands in for the title. */
   show(done: number, events: number | null, what = this.#title): void {
-    this.#first ??= this.#share(done);
     const nowMs = this.#io.clock.now();
+    if (nowMs - (this.#stood.at(-1)?.atMs ?? -Infinity) >= REDRAW_MS) this.#stand({ atMs: nowMs, share: this.#share(done) });
     if (!this.#io.isTty || nowMs - this.#drawnMs < REDRAW_MS) return;
     this.#drawnMs = nowMs;
     this.#drawn = true;
@@ -118,11 +119,20 @@ export class ProgressBar {
     this.#io.stderr.write(`\r\u001b[K${what} ${this.#bar(done)}${counted}${left === null ? '' : `, ${duration(left)} left`}`);
   }
 
-  /** By what went so far; null while a tenth of it has not. */
+  /** By how fast it went in the later half of the time so far, since programs begin slowly; null while a tenth is not done. */
   secondsLeft(done: number): number | null {
-    const [share, first] = [this.#share(done), this.#first ?? 0];
-    if (this.#total === null || first === 1 || share - first < 0.1 * (1 - first)) return null;
-    return (this.#io.clock.now() - this.#startedMs) / 1000 * (1 - share) / (share - first);
+    const [first] = this.#stood;
+    const share = this.#share(done);
+    if (this.#total === null || first === undefined || first.share === 1 || share - first.share < 0.1 * (1 - first.share)) return null;
+    const nowMs = this.#io.clock.now();
+    const since = this.#stood.findLast(({ atMs, share: stood }) => stood < share && atMs <= (first.atMs + nowMs) / 2) ?? first;
+    return (nowMs - since.atMs) / 1000 * (1 - share) / (share - since.share);
+  }
+
+  #stand(stood: { readonly atMs: number; readonly share: number }): void {
+    this.#stood.push(stood);
+    // Every other one says as much of a long time.
+    if (this.#stood.length > STOOD_MAX) this.#stood.splice(0, this.#stood.length, ...this.#stood.filter((_, i) => i % 2 === 0));
   }
 
   clear(): void {
