@@ -10,7 +10,7 @@ import { json, TEST_KEY, throughline, until } from '../../support/serve.ts';
 import { type Line, logOf, SEED, Stage, SERVERS } from './stage.ts';
 
 /** `make test-servers` takes 100,000; what fits into the time of `make test` is less. */
-const LOAD = Number(process.env['THROUGHLINE_TEST_LOAD'] ?? 1200);
+const LOAD = Number(process.env['THROUGHLINE_TEST_LOAD'] ?? 2000);
 /** To come to rest: some 300 records a second, a tenth of what a busy machine was seen to do. */
 const LOAD_MS = 60_000 + LOAD * 3;
 /** What is asked of a takeover: a lease that is not renewed is another's within this. */
