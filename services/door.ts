@@ -12,7 +12,7 @@ import { type DeliveryOrigin, readRecorded, toNewEvent } from '../schemas/record
 import { instantOf, msOf } from '../schemas/time.ts';
 import { interpret } from '../schemas/vocabularies/index.ts';
 import { OperatingError } from './errors.ts';
-import type { AppendResult, Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent, Tally, TallyExample, ViewStore } from './ports.ts';
+import { type AppendResult, type Clock, type EventStore, EXAMPLES_MAX, type NewEvent, type Position, type RandomBytes, type RecordedEvent, type Tally, type TallyExample, type ViewStore } from './ports.ts';
 
 /** What became of one delivery. `position` is null for a duplicate that was found by its id alone. */
 export type Receipt =
@@ -700,8 +700,6 @@ interface Counting {
   /** Rejection code → hash of what was refused → when it came last, the latest last. */
   examples: Map<string, Map<string, number>>;
 }
-/** Of each rejection code, as many are told of as stores keep. */
-const EXAMPLES_MAX = 5;
 
 function addExamples(into: Counting, code: string, examples: Iterable<readonly [sha256: string, atMs: number]>): void {
   let known = into.examples.get(code);

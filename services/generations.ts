@@ -5,6 +5,7 @@ import { persons } from '../projections/persons.ts';
 import type { Projection } from '../projections/projection.ts';
 import { OperatingError } from './errors.ts';
 import type { EventStore, Generation, Position, ViewStore } from './ports.ts';
+import { isBefore } from './positions.ts';
 
 /** What this program folds. */
 export const PROJECTIONS: Readonly<Record<Projection['group'], Projection>> = { journeys, persons };
@@ -79,12 +80,18 @@ export async function positionsOf(views: ViewStore, { group, id, shards }: Gener
   return positions;
 }
 
+/** Bytes that it takes, as far as its store can tell. */
+export async function sizeOf(views: ViewStore, { group, id, shards }: Generation): Promise<number> {
+  let size = 0;
+  for (let shard = 0; shard < shards; shard += 1) size += (await (await views.view(group, id, shard)).stats()).bytes;
+  return size;
+}
+
 /** Whether no reader goes back in time when `next` takes the place of what is live; shards that are cut alike are compared each with its own. */
 async function hasPassed(views: ViewStore, next: Generation, live: Generation): Promise<boolean> {
   const [theirs, ours] = [await positionsOf(views, live), await positionsOf(views, next)];
-  const isPast = (position: Position | null, wanted: Position | null): boolean => wanted === null || (position !== null && position >= wanted);
-  if (!ours.every((position) => isPast(position, next.target))) return false;
-  return next.shards === live.shards ? ours.every((position, shard) => isPast(position, theirs[shard] ?? null)) : ours.every((position) => theirs.every((wanted) => isPast(position, wanted)));
+  if (!ours.every((position) => !isBefore(position, next.target))) return false;
+  return next.shards === live.shards ? ours.every((position, shard) => !isBefore(position, theirs[shard] ?? null)) : ours.every((position) => theirs.every((wanted) => !isBefore(position, wanted)));
 }
 
 /**

@@ -1,11 +1,12 @@
 // How a process starts and ends: parts in order, ended in the reverse order within a deadline, and what the world gives
 // to a verb. The only file that listens to signals.
 import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { OperatingError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Io } from './ops/terminal.ts';
-import type { Clock } from './ports.ts';
+import type { Clock, RandomBytes } from './ports.ts';
 
 export const DRAIN_MS = 10_000;
 
@@ -19,6 +20,12 @@ export interface Part {
 export type Sleep = Io['sleep'];
 /** Never rejects: an aborted sleep is one that ended. */
 export const sleep: Sleep = (ms, signal) => pause(ms, undefined, signal === undefined ? {} : { signal }).then(() => undefined, () => undefined);
+
+/** Read anew each time: what a loop has seen before says nothing after it waited. */
+export function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
+
+/** Names this process where several hold leases: unlike any other there is or was. */
+export function holderOf(random: RandomBytes): string { return `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`; }
 
 /** For how long something has taken: it only ever goes forward, however the machine's clock is set. Its instants mean nothing elsewhere. */
 export const steady: Clock = { now: () => performance.now() };

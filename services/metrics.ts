@@ -83,18 +83,22 @@ export function createMetrics(sources: MetricSources): Metrics {
   };
 }
 
-/** The door counts by itself, so a scrape copies what it says; nothing is paid per event. */
-function watchDoor(registry: Registry, read: () => DoorCounts | null): void {
-  const total = (name: string, help: string, of: (counts: DoorCounts) => number): void => {
+/** Of what counts by itself a scrape copies what it says; nothing is paid per event. Null while there is none: 0. */
+function totals<Counts>(registry: Registry, of: string, read: () => Counts | null): (name: string, help: string, pick: (counts: Counts) => number) => void {
+  return (name, help, pick) => {
     new Counter({
-      name: `${NAMESPACE}_door_${name}_total`, help, registers: [registry],
+      name: `${NAMESPACE}_${of}_${name}_total`, help, registers: [registry],
       collect() {
         const counts = read();
         this.reset();
-        this.inc(counts === null ? 0 : of(counts));
+        this.inc(counts === null ? 0 : pick(counts));
       },
     });
   };
+}
+
+function watchDoor(registry: Registry, read: () => DoorCounts | null): void {
+  const total = totals(registry, 'door', read);
   total('recorded', 'Events recorded', (counts) => counts.recorded);
   total('duplicates', 'Deliveries of events recorded before', (counts) => counts.duplicates);
   total('reused_ids', 'Events recorded whose source and id another event of their stream has', (counts) => counts.reusedIds);
@@ -176,31 +180,14 @@ function watchStale(registry: Registry, read: NonNullable<MetricSources['stale']
 }
 
 function watchAudit(registry: Registry, read: NonNullable<MetricSources['audit']>): void {
-  const total = (name: string, help: string, of: 'checked' | 'unknown' | 'documents'): void => {
-    new Counter({
-      name: `${NAMESPACE}_audit_${name}_total`, help, registers: [registry],
-      collect() {
-        this.reset();
-        this.inc(read()?.[of] ?? 0);
-      },
-    });
-  };
-  total('checked', 'Journeys and persons folded anew from the log and compared with what answers', 'checked');
-  total('unknown', 'Journeys and persons that their streams alone do not tell (verify --all does)', 'unknown');
-  total('different', 'Documents that were not what the log says', 'documents');
+  const total = totals(registry, 'audit', read);
+  total('checked', 'Journeys and persons folded anew from the log and compared with what answers', (counts) => counts.checked);
+  total('unknown', 'Journeys and persons that their streams alone do not tell (verify --all does)', (counts) => counts.unknown);
+  total('different', 'Documents that were not what the log says', (counts) => counts.documents);
 }
 
 function watchIngest(registry: Registry, read: () => IngestState | null): void {
-  const total = (name: string, help: string, of: (state: IngestState) => number): void => {
-    new Counter({
-      name: `${NAMESPACE}_ingest_${name}_total`, help, registers: [registry],
-      collect() {
-        const state = read();
-        this.reset();
-        this.inc(state === null ? 0 : of(state));
-      },
-    });
-  };
+  const total = totals(registry, 'ingest', read);
   total('received', 'Records that the topic delivered, perhaps again', (state) => state.received);
   total('recorded', 'Of them, events recorded', (state) => state.recorded);
   total('duplicates', 'Of them, events recorded before', (state) => state.duplicates);

@@ -76,12 +76,6 @@ export interface Topic {
 /** Where an event stands in its store's one order: a fixed-width string, so that string order is position order. SQLite: 20 digits; EventStoreDB: commit and prepare, 20 digits each. Opaque outside the adapter, but for a share of the log. */
 export type Position = string & { readonly __brand: 'Position' };
 
-/** About how much of the log up to `to` stands up to `position`, 0 to 1: the first 20 digits count its events (SQLite) or its bytes (EventStoreDB). */
-export function shareOf(position: Position | null, to: Position | null): number {
-  const [done, all] = [position, to].map((one) => Number(one?.slice(0, 20) ?? 0));
-  return all === undefined || all === 0 ? 1 : Math.min(1, (done ?? 0) / all);
-}
-
 /** `no_stream`, or the revision of the last event that the writer believes in. */
 export type ExpectedRevision = number | 'no_stream';
 
@@ -243,6 +237,8 @@ export interface Hold {
   release(): Promise<void>;
 }
 
+/** Examples that are kept of each rejection code. */
+export const EXAMPLES_MAX = 5;
 /** What was refused, as far as it may be kept: whoever has the bytes can tell that it is these. */
 export interface TallyExample {
   /** Of the bytes received: 64 hex digits. */

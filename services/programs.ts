@@ -5,7 +5,6 @@
 // thread that answers requests never waits for a disk or a fold.
 import { mkdirSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
-import { hostname } from 'node:os';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
 import * as backends from './backends.ts';
@@ -16,7 +15,7 @@ import { OperatingError } from './errors.ts';
 import { isStale, liveOf, PROJECTIONS } from './generations.ts';
 import { answers, createReadiness, healthApp, type Readiness } from './health.ts';
 import { listen } from './http.ts';
-import { awaited, type Part, run, steady } from './lifecycle.ts';
+import { awaited, holderOf, type Part, run, steady } from './lifecycle.ts';
 import { createLog, type Log, type LogLevel } from './log.ts';
 import { type Backend, createMetrics, type GroupState, type IngestState, type Metrics } from './metrics.ts';
 import { gapOf, lagOf } from './ops/status.ts';
@@ -244,9 +243,8 @@ class Running {
       ({ key, live, built }) => this.#told.log.error('the audit found a document that is not what the log says: throughline verify shows it, replay makes it right', { document: key, hash: live ?? 'absent', expected: built ?? 'absent' }));
     thread.ended.catch((fault: unknown) => { this.#failed.abort(fault); });
     const stop = new AbortController();
-    const holder = `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`;
     const sharing = alone ? Promise.resolve() : shareShards({
-      views: started(this.#views), holder, shards, clock: steady, sleep, signal: stop.signal,
+      views: started(this.#views), holder: holderOf(random), shards, clock: steady, sleep, signal: stop.signal,
       onChange: (owned) => {
         if (owned.length === 0) this.#told.log.info('folds no shard now');
         else this.#told.log.info('folds these shards now', { shards: owned.join(' ') });

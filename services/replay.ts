@@ -1,10 +1,10 @@
 // `throughline replay journeys|persons`: a replay beside running programs, in a process of its own (projector/replay.ts says
 // how it goes), and what an operator is shown of it.
-import { hostname } from 'node:os';
 import type { Json, Projection } from '../projections/projection.ts';
 import { nameOf } from './backends.ts';
 import type { Options } from './config.ts';
 import { PROJECTIONS } from './generations.ts';
+import { holderOf } from './lifecycle.ts';
 import { openStores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
 import type { ViewStore } from './ports.ts';
@@ -29,7 +29,7 @@ export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> 
       const shown = new Shown(group, io);
       const result = await replay({
         events: stores.events, views: stores.views, projection: PROJECTIONS[group], keysOf: keysReader(stores.events, masterKey), to: rollback ? 'back' : 'next', anew, dryRun, accept, rate,
-        room: ROOM.replay, holder: `${hostname()}-${String(process.pid)}-${Buffer.from(io.random(4)).toString('hex')}`,
+        room: ROOM.replay, holder: holderOf(io.random),
         clock: io.clock, wait: (ms, signal) => io.sleep(ms, signal), signal: io.signal, onProgress: (progress) => shown.progress(progress),
       });
       shown.end();
@@ -109,10 +109,10 @@ function described(group: string, result: ReplayResult, { events, seconds }: Sho
     case 'promoted': {
       const { from, to, compared, heldMs } = result;
       const standing = compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? 'Equal to the one before' : 'It differs from the one before';
-      return `${group}: generation ${String(to.id)} answers now, ${String(from.id)} is kept for --rollback. ${standing}; ${folded}, commits held for ${String(heldMs)} ms.\n${compared === null ? '' : differencesOf(compared, projection, from.id, to.id)}`;
+      return `${group}: generation ${String(to.id)} answers now, ${String(from.id)} is kept for --rollback. ${standing}; ${folded}, commits held for ${String(heldMs)} ms.\n${compared === null ? '' : comparedOf(compared, projection, from.id, to.id)}`;
     }
-    case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); a replay goes on from it, --forget drops it.\n${differencesOf(result.compared, projection, result.live.id, result.built.id)}`;
-    case 'refused': return `${group}: generation ${String(result.built.id)} differs from the live one, ${String(result.live.id)}, and was not promoted; ${folded}. Look at the differences; --accept promotes it, --anew folds it once more, --forget drops it.\n${differencesOf(result.compared, projection, result.live.id, result.built.id)}`;
+    case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); a replay goes on from it, --forget drops it.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
+    case 'refused': return `${group}: generation ${String(result.built.id)} differs from the live one, ${String(result.live.id)}, and was not promoted; ${folded}. Look at the differences; --accept promotes it, --anew folds it once more, --forget drops it.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
     case 'stopped': return `${group}: interrupted; ${folded}. The live generation answers as before; the next replay goes on from here.\n`;
     case 'busy': return `${group}: another replay is under way (${result.holder}). One that was killed is over in 15 s.\n`;
     case 'noRoom': return `${group}: a second generation takes some ${bytes(result.needed)}, and ${place} has ${bytes(result.free)} left: make room (replay ${group} --forget drops the generation kept for --rollback), then try again.\n`;
@@ -120,12 +120,21 @@ function described(group: string, result: ReplayResult, { events, seconds }: Sho
   }
 }
 
-function differencesOf({ equal, differences, more }: Compared, projection: Projection, live: number, built: number): string {
+function comparedOf({ equal, differences, more }: Compared, projection: Projection, live: number, built: number): string {
   if (equal) return '';
   if (differences.length === 0) return 'Every document is the same: the digest of one of them was moved wrongly.\n';
-  const shown = differences.slice(0, SHOWN_MAX).map((one) => `\n${printable(one.key)}\n${fieldsOf(one, projection, `generation ${String(live)}`, `generation ${String(built)}`).map((line) => `  ${line}\n`).join('')}`);
+  const told = differencesOf(differences, () => projection, () => `generation ${String(live)}`, () => `generation ${String(built)}`);
+  return `${told}${more ? 'and more\n' : ''}`;
+}
+
+/** The first documents that differ field by field, of the others their keys; `live` and `built` say what the two are called. */
+export function differencesOf(differences: readonly Difference[], projectionOf: (one: Difference) => Projection, live: (projection: Projection) => string, built: (projection: Projection) => string): string {
+  const shown = differences.slice(0, SHOWN_MAX).map((one) => {
+    const projection = projectionOf(one);
+    return `\n${printable(one.key)}\n${fieldsOf(one, projection, live(projection), built(projection)).map((line) => `  ${line}\n`).join('')}`;
+  });
   const rest = differences.slice(SHOWN_MAX).map(({ key }) => `${printable(key)}\n`);
-  return `${shown.join('')}${rest.length === 0 ? '' : `\nalso different:\n${rest.join('')}`}${more ? 'and more\n' : ''}`;
+  return `${shown.join('')}${rest.length === 0 ? '' : `\nalso different:\n${rest.join('')}`}`;
 }
 
 /** Where two documents differ, field by field. */

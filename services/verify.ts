@@ -9,15 +9,15 @@ import type { IdentityDocument } from '../projections/persons.ts';
 import { nodeKey, type WorkspaceKeys } from '../schemas/identity.ts';
 import type { Options } from './config.ts';
 import { OperatingError } from './errors.ts';
-import { liveOf, PROJECTIONS } from './generations.ts';
+import { isStale, liveOf, PROJECTIONS, sizeOf } from './generations.ts';
 import { openStores, type Stores } from './ops/folder.ts';
-import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
+import { bytes, count, duration, type Io, orExplain, print, printJson, ProgressBar } from './ops/terminal.ts';
 import type { Generation, View, ViewStore } from './ports.ts';
 import type { Difference } from './projector/compare.ts';
 import { faultOf } from './projector/thread.ts';
 import type { FromVerifier, VerifierData } from './projector/verifier.ts';
 import { verifyJourney, verifyPerson, type Verified, type VerifiedAll } from './projector/verify.ts';
-import { fieldsOf } from './replay.ts';
+import { differencesOf } from './replay.ts';
 import { shardOf } from './shards.ts';
 import { keysReader, masterKeyOf, Workspaces } from './workspaces.ts';
 
@@ -25,8 +25,6 @@ type Kind = 'journey' | 'person';
 interface Subject { readonly kind: Kind; readonly keys: WorkspaceKeys; readonly key: string }
 interface Found { readonly checked: number; readonly differences: readonly Difference[]; /** Why → how many. */ readonly unknown: Readonly<Record<string, number>> }
 
-/** Documents whose fields are shown. */
-const SHOWN_MAX = 3;
 /** Random instants in a row at which nothing new was found: then a workspace has hardly more. */
 const MISSES_MAX = 30;
 const AFTER_MAX = 50;
@@ -56,7 +54,7 @@ async function readable(views: ViewStore): Promise<Live> {
   const [journeys, persons] = [await liveOf(views, 'journeys'), await liveOf(views, 'persons')];
   for (const [group, generation] of [['journeys', journeys], ['persons', persons]] as const) {
     if (generation === null) throw new OperatingError('viewMissing', `there is no generation of ${group} yet: start serve or project, which makes the first`);
-    if (generation.version !== PROJECTIONS[group].version) throw new OperatingError('badConfiguration', `what answers for ${group} was folded by another version (${generation.version}): verify it with that one, or wait until this one's is promoted`);
+    if (isStale(generation)) throw new OperatingError('badConfiguration', `what answers for ${group} was folded by another version (${generation.version}): verify it with that one, or wait until this one's is promoted`);
   }
   if (journeys === null || persons === null) throw new Error('assertion: both are there');
   return { journeys, persons };
@@ -187,10 +185,7 @@ function described({ checked, differences, unknown }: Found, seconds: number, li
 }
 
 function shown(differences: readonly Difference[], live: Live): string {
-  return differences.slice(0, SHOWN_MAX).map((one) => {
-    const projection = PROJECTIONS[/^[^/]+\/[pkaw]\//.test(one.key) ? 'persons' : 'journeys'];
-    return `\n${printable(one.key)}\n${fieldsOf(one, projection, `generation ${String(live[projection.group].id)}`, 'the log').map((line) => `  ${line}\n`).join('')}`;
-  }).join('') + differences.slice(SHOWN_MAX).map(({ key }) => `\n${printable(key)}`).join('') + (differences.length > SHOWN_MAX ? '\n' : '');
+  return differencesOf(differences, ({ key }) => PROJECTIONS[/^[^/]+\/[pkaw]\//.test(key) ? 'persons' : 'journeys'], ({ group }) => `generation ${String(live[group].id)}`, () => 'the log');
 }
 
 // ---- all of them -------------------------------------------------------------------------------------------------------------
@@ -255,9 +250,7 @@ function toldOfAll(group: string, { equal, differences, more, documents, events 
 /** Throws storeFull. */
 async function checkRoom(views: ViewStore, live: Live, folder: string): Promise<void> {
   let needed = 0;
-  for (const { group, id, shards } of Object.values(live)) {
-    for (let shard = 0; shard < shards; shard += 1) needed += (await (await views.view(group, id, shard)).stats()).bytes * SCRATCH_SHARE;
-  }
+  for (const generation of Object.values(live)) needed += await sizeOf(views, generation) * SCRATCH_SHARE;
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize < needed) throw new OperatingError('storeFull', `${folder} has ${bytes(bavail * bsize)} left, and folding everything takes some ${bytes(needed)}: name another folder with TMPDIR`);
 }

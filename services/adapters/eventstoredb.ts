@@ -30,6 +30,7 @@ import streamsStubs from '@eventstore/db-client/generated/streams_grpc_pb.js';
 import type * as Wire from '@eventstore/db-client/generated/streams_pb.js';
 import wire from '@eventstore/db-client/generated/streams_pb.js';
 import { OperatingError } from '../errors.ts';
+import { isAborted } from '../lifecycle.ts';
 import type { AppendResult, EventStore, ExpectedRevision, Finding, NewEvent, Position, RandomBytes, RecordedEvent, SubscriptionBatch } from '../ports.ts';
 
 /** A connection string of the driver: `esdb://` or `esdb+discover://`. It may hold credentials, so it is never told. */
@@ -886,7 +887,6 @@ class Following {
 
 /** Asked again after an await, where control flow analysis would have it settled. */
 function isDrained(feed: Feed): boolean { return feed.isEmpty; }
-function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
 
 // ---- the store -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@
 // in postings; a column keeps what a deleted ordinal had, and nobody asks for it. Typed arrays are little-endian on every
 // platform that Node runs on.
 import assert from 'node:assert';
-import type { Commit, Generation, SearchQuery, Tally, TallyExample } from '../ports.ts';
+import { type Commit, EXAMPLES_MAX, type Generation, type SearchQuery, type Tally, type TallyExample } from '../ports.ts';
 
 export const DAY_MS = 86_400_000;
 export const SEGMENT_SIZE = 65_536;
@@ -659,8 +659,6 @@ export function mergeTally(stored: Tally | null, added: Tally): Tally {
     ...examplesOf(stored, added),
   };
 }
-
-const EXAMPLES_MAX = 5;
 
 /** Of each code the last of different content, whichever was told first. */
 function examplesOf(...tallies: readonly Tally[]): Pick<Tally, 'examples'> {

@@ -5,6 +5,7 @@ import type { Problem } from '../../schemas/apis/openapi.ts';
 import { OperatingError } from '../errors.ts';
 import { isStale, liveOf } from '../generations.ts';
 import type { Clock, EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
+import { lowestOf } from '../positions.ts';
 import { shardOf } from '../shards.ts';
 
 export type Group = 'journeys' | 'persons';
@@ -74,7 +75,7 @@ export class Views {
   async #open(groups: readonly Group[], workspace: string): Promise<Opened | Refused> {
     const views: Partial<Record<Group, View>> = {};
     const stale: Group[] = [];
-    let lowest: Position | null | undefined;
+    const positions: (Position | null)[] = [];
     for (const group of groups) {
       const generation = await this.#live(group);
       if (generation === null) return building(0);
@@ -88,9 +89,9 @@ export class Views {
       if (refused !== null) return refused;
       views[group] = view;
       if (isStale(generation)) stale.push(group);
-      lowest = lowest === undefined || position === null || (lowest !== null && position < lowest) ? position : lowest;
+      positions.push(position);
     }
-    return { kind: 'opened', views, position: lowest ?? null, stale };
+    return { kind: 'opened', views, position: lowestOf(positions), stale };
   }
 
   #live(group: Group): Promise<Generation | null> {

@@ -5,7 +5,8 @@ import { readRecorded } from '../../schemas/recorded.ts';
 import { openSource, openViewsOf, shardsOf, type SourcePlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
-import { type EventStore, type Generation, type Position, shareOf, type Tally, type ViewStore } from '../ports.ts';
+import type { EventStore, Generation, Position, Tally, ViewStore } from '../ports.ts';
+import { lowestOf, shareOf } from '../positions.ts';
 import { isStale, positionsOf } from '../generations.ts';
 import { SHARD_LEASES, sumDigests } from '../shards.ts';
 import { Workspaces } from '../workspaces.ts';
@@ -145,7 +146,7 @@ async function readGroup(group: string, events: EventStore, views: ViewStore, pa
     return { group, generation: null, version: null, stale: false, previous, building, generations, position: null, gap: await gapOf(events, null), lag: await lagOf(events, null, io), digest: null, documents: 0, records: 0, bytes: 0, shards: [] };
   }
   const read = await readShards(generation, events, views, parts);
-  const position = read.map((one) => one.at).reduce((lowest, one) => (lowest === null || one === null ? null : one < lowest ? one : lowest));
+  const position = lowestOf(read.map((one) => one.at));
   const sum = (of: (one: (typeof read)[number]) => number): number => read.reduce((total, one) => total + of(one), 0);
   return {
     group, generation: generation.id, version: generation.version, stale: isStale(generation), previous, building, generations, position: stated(events, position), gap: await gapOf(events, position), lag: await lagOf(events, position, io),

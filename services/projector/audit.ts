@@ -4,6 +4,7 @@
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
 import { isStale, liveOf } from '../generations.ts';
+import { isAborted } from '../lifecycle.ts';
 import type { EventStore, Generation, View, ViewStore } from '../ports.ts';
 import { digestText, DocumentHasher } from './digest.ts';
 import { verifyJourney, verifyPerson, type Verified } from './verify.ts';
@@ -98,4 +99,3 @@ async function check({ events, keysOf, onChecked }: AuditOptions, view: View, do
 }
 
 function hashOf(key: string, text: string | null): string | null { return text === null ? null : digestText(new DocumentHasher().hash(key, text)); }
-function isAborted(signal: AbortSignal): boolean { return signal.aborted; }

@@ -9,6 +9,7 @@ import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { workspaceOfStream } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clock, EventStore, Generation, Position, SubscriptionBatch, View, ViewStore } from '../ports.ts';
+import { highestOf, isBefore, lowestOf } from '../positions.ts';
 import { Crew, type Slot } from './crew.ts';
 import { type Gathered, Pace, PAGE_MAX } from './intake.ts';
 import { PREFIXES, read, type Room } from './projector.ts';
@@ -68,11 +69,11 @@ export class Builder {
   async foldTo(positions: readonly (Position | null)[], each: (step: BuildStep) => Promise<void> = nothing, untilMs = Infinity): Promise<Built> {
     const { clock, signal } = this.#options;
     const wanted = this.#crew.slots.filter((slot) => isBefore(slot.target.position, positions[slot.target.view.shard] ?? null));
-    const last = wanted.map((slot) => positions[slot.target.view.shard] ?? null).reduce<Position | null>((one, other) => (isBefore(one, other) ? other : one), null);
+    const last = highestOf(wanted.map((slot) => positions[slot.target.view.shard] ?? null));
     if (last === null) return 'there';
     for (;;) {
       // What shards keep that are not wanted now, or have come as far as they are to, is neither waited for nor taken again.
-      const after = lowestOf(wanted.filter((slot) => isBefore(slot.target.position, positions[slot.target.view.shard] ?? null)));
+      const after = lowestOf(wanted.filter((slot) => isBefore(slot.target.position, positions[slot.target.view.shard] ?? null)).map(({ target }) => target.position));
       await this.#tail.gathered(after, (count, bytes) => this.#pace.isFull(this.#crew, count, bytes), last, untilMs);
       if (signal.aborted) return 'stopped';
       if (clock.now() >= untilMs && isBefore(this.#tail.position, last)) return 'late';
@@ -107,11 +108,6 @@ export class Builder {
 
 async function nothing(): Promise<void> { await Promise.resolve(); }
 
-function lowestOf(slots: readonly Slot[]): Position | null { return slots.map(({ target }) => target.position).reduce((one, other) => (isBefore(one, other) ? one : other), slots[0]?.target.position ?? null); }
-
-/** Whether a position is before another; nothing is before null, and null is before everything else. */
-export function isBefore(one: Position | null, other: Position | null): boolean { return other !== null && (one === null || one < other); }
-
 /** Reads ahead; what is read is kept until every shard has it. */
 class Tail {
   readonly #crew: Crew;
@@ -138,7 +134,7 @@ class Tail {
     this.#wait = wait;
     // A batch in the fold, and another.
     [this.#mostEvents, this.#mostBytes] = [room.batchMax * 2, room.batchBytesMax * 2];
-    this.#position = crew.slots.map(({ through }) => through).reduce((one, other) => (isBefore(one, other) ? one : other));
+    this.#position = lowestOf(crew.slots.map(({ through }) => through));
     signal.addEventListener('abort', this.#stop);
     if (signal.aborted) this.#stop();
     this.#running = this.#read(events.subscribe({ after: this.#position, prefixes: PREFIXES, maxBatch: PAGE_MAX, signal: this.#end.signal })).finally(() => signal.removeEventListener('abort', this.#stop));

@@ -1,6 +1,7 @@
 // Who folds which shards, agreed upon by leases in the views: a worker announces itself by a lease of its own, sees by the
 // others' how many share the work, and takes and gives back the leases of shards until it has its part. Leases save work;
 // that two workers fold one shard for a moment is harmless, since commits are fenced by position.
+import { isAborted } from '../lifecycle.ts';
 import type { Clock, ViewStore } from '../ports.ts';
 import { SHARD_LEASES } from '../shards.ts';
 
@@ -56,8 +57,6 @@ export async function shareShards(options: SharingOptions): Promise<void> {
   const left = turn.then(() => sharing.leave()).finally(() => over.abort());
   await Promise.race([left, sleep(LEAVE_MS, over.signal)]);
 }
-
-function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
 
 class Sharing {
   readonly #options: SharingOptions;

@@ -8,7 +8,9 @@ import { readRecorded } from '../../schemas/recorded.ts';
 import { interpret } from '../../schemas/vocabularies/index.ts';
 import { OperatingError } from '../errors.ts';
 import { toFold } from '../generations.ts';
+import { isAborted } from '../lifecycle.ts';
 import type { Clock, EventStore, Position, RecordedEvent, ViewStore } from '../ports.ts';
+import { lowestOf } from '../positions.ts';
 import { Crew, type Opened, type Slot } from './crew.ts';
 import { type Gathered, Intake, Pace, PAGE_MAX, type Pending } from './intake.ts';
 
@@ -116,16 +118,14 @@ export async function runProjector(options: ProjectorOptions): Promise<void> {
 function isPassing(fault: unknown): boolean { return fault instanceof OperatingError && (fault.retriable || fault.code === 'viewMissing'); }
 /** A store that takes nothing for now, until somebody makes room: another start would meet the same, and what is folded can be read meanwhile. */
 function isWaitedFor(fault: unknown): boolean { return fault instanceof OperatingError && (fault.code === 'storeFull' || fault.code === 'storeReadOnly'); }
-function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
 /** Milliseconds before the next try, after so many in vain. */
 export function backOff(attempt: number): number { return BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)] ?? 5000; }
-function lower(one: Position | null, other: Position | null): Position | null { return one === null || other === null ? null : one < other ? one : other; }
 
 /** One life of the subscription. Returns when the signal aborts, when a view stands elsewhere than it should, or when another generation became live. */
 async function follow(options: ProjectorOptions, pace: Pace, onCommit: () => void): Promise<void> {
   const crew = await openCrew(options);
   if (crew.slots.length === 0) return standBy(crew, options);
-  const after = crew.slots.map((slot) => slot.through).reduce(lower);
+  const after = lowestOf(crew.slots.map((slot) => slot.through));
   const head = await options.events.head();
   options.onProgress(progressOf(crew, head === null || (after !== null && after >= head)));
   const intake = new Intake({ crew, pace, read, wait: options.wait });
@@ -269,7 +269,7 @@ function progressOf(crew: Crew, caughtUp: boolean): GroupProgress[] {
     const one: ShardProgress = { shard, ...its };
     const sum = groups.get(group);
     groups.set(group, sum === undefined ? { ...its, group, generation: id, caughtUp, shards: [one] } : {
-      group, generation: id, caughtUp, shards: [...sum.shards, one], position: lower(sum.position, position), through: lower(sum.through, through),
+      group, generation: id, caughtUp, shards: [...sum.shards, one], position: lowestOf([sum.position, position]), through: lowestOf([sum.through, through]),
       events: sum.events + work.events, commits: sum.commits + work.commits, documents: sum.documents + work.documents,
     });
   }

@@ -6,9 +6,11 @@
 import type { Projection } from '../../projections/projection.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
-import { foreignStore, liveOf, make, positionsOf, sweep } from '../generations.ts';
-import { type Clock, type EventStore, type Generation, HOLD_MS, type Position, shareOf, type ViewStore } from '../ports.ts';
-import { Builder, type Built, isBefore } from './builder.ts';
+import { foreignStore, liveOf, make, positionsOf, sizeOf, sweep } from '../generations.ts';
+import { isAborted } from '../lifecycle.ts';
+import { type Clock, type EventStore, type Generation, HOLD_MS, type Position, type ViewStore } from '../ports.ts';
+import { highestOf, isBefore, lowestOf, shareOf } from '../positions.ts';
+import { Builder, type Built } from './builder.ts';
 import { compare, type Compared } from './compare.ts';
 import type { Room } from './projector.ts';
 
@@ -105,8 +107,6 @@ export async function replay(options: ReplayOptions): Promise<ReplayResult> {
   }
 }
 
-function isAborted(signal: AbortSignal): boolean { return signal.aborted; }
-
 /** Leaves what is under way, from wherever it is noticed. */
 class Left extends Error {
   readonly why: Exclude<Built, 'there' | 'late'>;
@@ -185,15 +185,10 @@ class Replay {
 
   /** Null where there is enough, or nobody can tell. */
   async #room(live: Generation, begun: Generation | null): Promise<Extract<ReplayResult, { kind: 'noRoom' }> | null> {
-    const free = await this.#options.views.free();
-    const size = await this.#size(live) * SIZE_FACTOR - (begun === null ? 0 : await this.#size(begun));
+    const { views } = this.#options;
+    const free = await views.free();
+    const size = await sizeOf(views, live) * SIZE_FACTOR - (begun === null ? 0 : await sizeOf(views, begun));
     return free === null || size <= free ? null : { kind: 'noRoom', needed: Math.ceil(size), free };
-  }
-
-  async #size({ group, id, shards }: Generation): Promise<number> {
-    let size = 0;
-    for (let shard = 0; shard < shards; shard += 1) size += (await (await this.#options.views.view(group, id, shard)).stats()).bytes;
-    return size;
   }
 
   async #goBack(live: Generation): Promise<ReplayResult> {
@@ -254,9 +249,9 @@ class Replay {
   }
 
   async #foldTo(builder: Builder, positions: readonly (Position | null)[], live: Generation, built: Generation): Promise<void> {
-    const last = positions.reduce((one, other) => (isBefore(one, other) ? other : one), null);
+    const last = highestOf(positions);
     const tell = (phase: ReplayPhase, through: Position | null): void => this.#tell(phase, built, shareOf(through, isBefore(last, this.#head) ? this.#head : last));
-    tell('building', builder.positions().reduce((one, other) => (isBefore(one, other) ? one : other)));
+    tell('building', lowestOf(builder.positions()));
     const came = await builder.foldTo(positions, async (step) => {
       this.#folded += step.events;
       tell('building', step.through);
@@ -289,7 +284,7 @@ class Replay {
     const { events, views, clock } = this.#options;
     const before = this.#look;
     const atMs = clock.now();
-    const stands = (await positionsOf(views, live)).reduce((one, other) => (isBefore(one, other) ? one : other));
+    const stands = lowestOf(await positionsOf(views, live));
     const head = await events.head();
     const heads = before.heads.filter(({ position }) => isBefore(stands, position));
     const lagMs = heads[0] === undefined ? 0 : atMs - heads[0].atMs;

@@ -1,8 +1,8 @@
 // The look at everything of one group, in a thread of its own: both groups beside each other take as long as the longer one.
 import { randomBytes } from 'node:crypto';
-import { setTimeout as pause } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
+import { sleep } from '../lifecycle.ts';
 import type { Generation } from '../ports.ts';
 import { keysReader } from '../workspaces.ts';
 import { ROOM } from './projector.ts';
@@ -32,7 +32,7 @@ async function run({ events: eventsPlace, views: viewsPlace, masterKey, live, sc
   let toldMs = 0;
   try {
     const verified = await verifyAll({
-      events, views, scratch, live, keysOf: keysReader(events, masterKey), room: ROOM.replay, clock, wait: (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined), signal: new AbortController().signal,
+      events, views, scratch, live, keysOf: keysReader(events, masterKey), room: ROOM.replay, clock, wait: sleep, signal: new AbortController().signal,
       onProgress: (folded, share) => {
         if (clock.now() - toldMs < PROGRESS_MS) return;
         toldMs = clock.now();

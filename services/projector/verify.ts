@@ -13,8 +13,9 @@ import { identityStream, nodeKey, type WorkspaceKeys } from '../../schemas/ident
 import { readRecorded } from '../../schemas/recorded.ts';
 import { interpret } from '../../schemas/vocabularies/index.ts';
 import { positionsOf, PROJECTIONS } from '../generations.ts';
-import { type EventStore, type Generation, type Position, shareOf, type View, type ViewStore } from '../ports.ts';
-import { Builder, type BuilderOptions, isBefore } from './builder.ts';
+import type { EventStore, Generation, Position, View, ViewStore } from '../ports.ts';
+import { highestOf, shareOf } from '../positions.ts';
+import { Builder, type BuilderOptions } from './builder.ts';
 import { compare, type Compared, type Difference } from './compare.ts';
 
 /** What was looked at: documents that differ, none when it is right. */
@@ -229,7 +230,7 @@ export async function verifyAll({ views, scratch, live, onProgress, keysOf, ...o
   let events = 0;
   let documents = 0;
   const foldTo = async (positions: readonly (Position | null)[]): Promise<void> => {
-    const last = positions.reduce((one, other) => (isBefore(one, other) ? other : one), null);
+    const last = highestOf(positions);
     await builder.foldTo(positions, async (step) => {
       events += step.events;
       onProgress(events, shareOf(step.through, last));

@@ -2,10 +2,10 @@
 // keeps leases up. It ends when it is told to, when a store fails for good, or with the process.
 import { randomBytes } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
-import { setTimeout as pause } from 'node:timers/promises';
 import { type EventsPlace, openEvents, openViews, type ViewsPlace } from '../backends.ts';
 import { OperatingError } from '../errors.ts';
 import { PROJECTIONS } from '../generations.ts';
+import { sleep, steady } from '../lifecycle.ts';
 import type { EventStore, ViewStore } from '../ports.ts';
 import { keysReader } from '../workspaces.ts';
 import { audit, type Audited } from './audit.ts';
@@ -43,14 +43,14 @@ function progressTeller(tell: (message: FromProjector) => void): { report(groups
   const send = (): void => {
     clearTimeout(timer);
     timer = undefined;
-    toldMs = performance.now();
+    toldMs = steady.now();
     tell({ kind: 'progress', groups: latest });
   };
   return {
     report: (groups) => {
       latest = groups;
       const all = groups.every((group) => group.caughtUp);
-      const dueMs = all === caughtUp ? toldMs + PROGRESS_MS - performance.now() : 0;
+      const dueMs = all === caughtUp ? toldMs + PROGRESS_MS - steady.now() : 0;
       caughtUp = all;
       if (dueMs <= 0) send();
       else timer ??= setTimeout(send, dueMs);
@@ -84,10 +84,7 @@ class Orders {
   }
 }
 
-const wait: ProjectorOptions['wait'] = (ms, signal) => pause(ms, undefined, { signal }).catch(() => undefined);
 const clock = { now: () => Date.now() };
-/** For how long something takes: it only goes forward, however the machine's clock is set. */
-const steady = { now: () => performance.now() };
 
 /** Null when it was told to stop before. A server may be away when this starts, and come; a folder is there or is not. */
 async function opened<T>(open: () => Promise<T>, data: ProjectorThreadData, stop: AbortSignal, onFault: ProjectorOptions['onFault']): Promise<T | null> {
@@ -97,7 +94,7 @@ async function opened<T>(open: () => Promise<T>, data: ProjectorThreadData, stop
     } catch (fault) {
       if (isEmbedded(data) || !(fault instanceof OperatingError) || !fault.retriable) throw fault;
       onFault(fault, attempt);
-      await wait(backOff(attempt), stop);
+      await sleep(backOff(attempt), stop);
     }
   }
   return null;
@@ -110,7 +107,7 @@ async function project(data: ProjectorThreadData, orders: Orders, stores: Stores
   const embedded = isEmbedded(data);
   while (!orders.stop.aborted) {
     await runProjector({
-      ...stores, ...told, projections: Object.values(PROJECTIONS), keysOf, clock: steady, wait, signal: orders.following(), shards: data.shards, owned: orders.owned,
+      ...stores, ...told, projections: Object.values(PROJECTIONS), keysOf, clock: steady, wait: sleep, signal: orders.following(), shards: data.shards, owned: orders.owned,
       patience: embedded ? 'bounded' : 'endless', room: embedded ? ROOM.embedded : ROOM.servers,
     });
   }
@@ -121,7 +118,7 @@ async function work(data: ProjectorThreadData, orders: Orders, stores: Stores, t
   const keysOf = keysReader(stores.events, data.masterKey);
   const over = new AbortController();
   const auditing = data.auditMs === null ? Promise.resolve() : audit({
-    ...stores, keysOf, owned: () => orders.owned, parts: data.shards, roundMs: data.auditMs, wait, signal: AbortSignal.any([orders.stop, over.signal]),
+    ...stores, keysOf, owned: () => orders.owned, parts: data.shards, roundMs: data.auditMs, wait: sleep, signal: AbortSignal.any([orders.stop, over.signal]),
     // The projector meets the same, and says so.
     onFault: () => undefined, onChecked: (audited) => tell({ kind: 'audited', audited }),
   });

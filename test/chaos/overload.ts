@@ -10,10 +10,9 @@ import { Agent, request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { openSqliteEventStore } from '../../services/adapters/sqlite-events.ts';
-import { readRecorded } from '../../schemas/recorded.ts';
 import { traffic } from '../bench/events.ts';
 import { peakMb } from '../bench/processes.ts';
+import { timesRecorded } from '../support/recorded.ts';
 
 const SECONDS = Number(process.env['OVERLOAD_SECONDS'] ?? 30);
 const TIMES = 10;
@@ -192,17 +191,6 @@ async function leftToFold(server: Server): Promise<number> {
   return Math.max(...['journeys', 'persons'].map((group) => Number(new RegExp(`throughline_group_gap\\{group="${group}"\\} (\\d+)`).exec(text)?.[1] ?? Number.NaN)));
 }
 
-async function readLog(folder: string): Promise<ReadonlyMap<string, number>> {
-  const store = await openSqliteEventStore({ folder, mode: 'read' });
-  const times = new Map<string, number>();
-  for await (const { events, caughtUp } of store.subscribe({ after: null, prefixes: ['identity.'], maxBatch: 1000, signal: new AbortController().signal })) {
-    for (const { event: { id } } of events.map((one) => readRecorded(one))) times.set(id, (times.get(id) ?? 0) + 1);
-    if (caughtUp) break;
-  }
-  await store.close();
-  return times;
-}
-
 const server = new Server();
 const wrong: string[] = [];
 try {
@@ -231,7 +219,7 @@ try {
   if (probed.rssMb > RSS_MAX_MB) wrong.push(`${probed.rssMb.toFixed(0)} MB are more than ${String(RSS_MAX_MB)}`);
   if (backMs > BACK_MS) wrong.push(`not back within ${String(BACK_MS)} ms`);
   if (await server.end() !== 0) wrong.push(`serve did not end well: ${server.errors}`);
-  const times = await readLog(server.folder);
+  const times = await timesRecorded(server.folder);
   const lost = [...load.acknowledged].filter((id) => !times.has(id)).length;
   const twice = [...times.values()].filter((one) => one > 1).length;
   if (lost > 0 || twice > 0) wrong.push('the log is wrong');

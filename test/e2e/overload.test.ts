@@ -4,13 +4,12 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
-import { openSqliteEventStore } from '../../services/adapters/sqlite-events.ts';
-import { readRecorded } from '../../schemas/recorded.ts';
 import { sleep } from '../../services/lifecycle.ts';
 import { createLog } from '../../services/log.ts';
 import { Admission, type AdmissionLimits } from '../../services/admission.ts';
 import type { Io } from '../../services/ops/terminal.ts';
 import { runProgram } from '../../services/programs.ts';
+import { timesRecorded } from '../support/recorded.ts';
 import { removeFolder, temporaryFolder, TEST_KEY, until } from '../support/serve.ts';
 
 const KIB = 1024;
@@ -95,18 +94,6 @@ const held = (): Promise<number> => metric('body_bytes', 'kind="publish"');
 async function atRest(): Promise<void> {
   await until('nothing is under way', async () => await held() === 0 && await metric('under_way', 'kind="publish"') === 0 && await metric('under_way', 'kind="query"') === 0);
 }
-/** How often each CloudEvent stands in the log, by its id. */
-async function recorded(): Promise<ReadonlyMap<string, number>> {
-  const store = await openSqliteEventStore({ folder, mode: 'read' });
-  const times = new Map<string, number>();
-  for await (const { events, caughtUp } of store.subscribe({ after: null, prefixes: ['identity.'], maxBatch: 1000, signal: new AbortController().signal })) {
-    for (const { event: { id } } of events.map((one) => readRecorded(one))) times.set(id, (times.get(id) ?? 0) + 1);
-    if (caughtUp) break;
-  }
-  await store.close();
-  return times;
-}
-
 /** In our own dialect or in 8x8's. */
 function expectShed({ status, body, headers }: Answer): void {
   const [first] = (body['errors'] ?? []) as { code?: string; errorCode?: string; message: string }[];
@@ -140,7 +127,7 @@ describe('bodies', () => {
     for (const [i, one] of sent.entries()) expect(await finish(one, texts[i] ?? '')).toMatchObject({ status: 200, body: { recorded: 2 } });
     await atRest();
     expect(await send('/events', batch('beyond', 200 * KIB), BATCH)).toMatchObject({ status: 200, body: { recorded: 2 } });
-    const times = await recorded();
+    const times = await timesRecorded(folder);
     for (const id of ['one-a', 'one-b', 'four-b', 'small', 'beyond-a']) expect([id, times.get(id)]).toEqual([id, 1]);
     expect(await metric('body_bytes_most', 'kind="publish"')).toBeLessThanOrEqual(LIMITS.publish.bytes);
   });
@@ -159,7 +146,7 @@ describe('bodies', () => {
     await until('the others alone are held', async () => await held() < before + 15 * KIB);
     expect(await finish(small, batch('fits', 20 * KIB))).toMatchObject({ status: 200, body: { recorded: 2 } });
     expect(await finish(holding, first)).toMatchObject({ status: 200, body: { recorded: 2 } });
-    expect((await recorded()).get('chunked-a')).toBeUndefined();
+    expect((await timesRecorded(folder)).get('chunked-a')).toBeUndefined();
   });
 
   test('one alone is taken though it is larger than all may be together, and nothing beside it', async () => {
@@ -176,7 +163,7 @@ describe('bodies', () => {
     await until('it is held', async () => await held() > 0);
     sent.request.destroy();
     await atRest();
-    expect((await recorded()).get('gone-a')).toBeUndefined();
+    expect((await timesRecorded(folder)).get('gone-a')).toBeUndefined();
   });
 
   test('one that is too large for the endpoint is refused as ever and held by nobody', async () => {
@@ -261,7 +248,7 @@ test('G1, G4: of 300 publishes at once some are told to come again; each comes a
   expect(shed).toBeGreaterThan(0);
   await atRest();
   expect(await metric('shed_total', 'kind="publish",shortage="requests"') + await metric('shed_total', 'kind="publish",shortage="bytes"')).toBe(shedBefore + shed);
-  const times = await recorded();
+  const times = await timesRecorded(folder);
   expect(names.flatMap((name) => [`${name}-a`, `${name}-b`]).filter((id) => times.get(id) !== 1)).toEqual([]);
   expect(await send('/events', JSON.stringify(event('afterwards')), 'application/cloudevents+json')).toMatchObject({ status: 200, body: { result: 'recorded' } });
 });
