@@ -28,6 +28,8 @@ export interface Transition {
   scripts: Script[];
   /** Milliseconds in this state; 0 for markers; null while it is still open. */
   duration: number | null;
+  /** Milliseconds that agents worked on after they left the conversation in this state. */
+  wrapUp: number;
   externalNumber: string | null;
   mediaType: Medium | null;
   /** Ids of the recorded events behind it, at most 10 (the first ones). */
@@ -145,8 +147,8 @@ export interface InteractionState {
   /** Where it waited last. */
   queue: Place | null;
   ringGroup: Place | null;
-  /** Agents who have left the conversation, and since when they wrap up; '' for one who is not known. */
-  wrapping: [agent: string, since: Instant][];
+  /** Agents who have left the conversation, since when they wrap up, and the number of the transition that they left it in (null: of none); '' for one who is not known. */
+  wrapping: [agent: string, since: Instant, left: number | null][];
 }
 export type By = 'customer' | 'agent' | 'system';
 
@@ -206,9 +208,13 @@ export interface OutcomeCell {
   hold: Histogram;
 }
 
+/** Document `a/<kind>/<hash of the value>`: a PBX or tenant that an event of this workspace named, whatever became of its journey. */
+export interface AccountValue { kind: AccountKind; value: string }
+export type AccountKind = 'pbx' | 'tenant';
+
 // ---- as they are stored -------------------------------------------------------------------------------------------------
 //
-// By spaces: `j` journeys, `t` chunks of transitions, `n` nodes, `f` chunks of facts; `o` (cells) as they are. What is
+// By spaces: `j` journeys, `t` chunks of transitions, `n` nodes, `f` chunks of facts; `o` (cells) and `a` (account values) as they are. What is
 // written in one place is read in the next line's twin: their orders belong together.
 
 /** The text that is stored under this key (without the workspace). A function of the document alone. */
@@ -400,16 +406,16 @@ function readParticipant(packed: Packed, from: Unpacker): Participant {
 }
 
 function writeTransition(transition: Transition, to: Packer): Packed {
-  const { at, name, interactionId, agents, previousAgents, queue, previousQueue, ringGroup, previousRingGroup, autoAttendant, channel, scripts, duration, externalNumber, mediaType, events } = transition;
+  const { at, name, interactionId, agents, previousAgents, queue, previousQueue, ringGroup, previousRingGroup, autoAttendant, channel, scripts, duration, wrapUp, externalNumber, mediaType, events } = transition;
   return compact([
     to.instant(at), to.text(name), to.text(interactionId), duration, events.length === 1 ? to.text(events[0] ?? '') : events.map((id) => to.text(id)), to.maybe(mediaType),
     listed(agents, (agent) => to.agent(agent)), listed(previousAgents, (agent) => to.agent(agent)), to.maybePlace(queue), to.maybePlace(previousQueue), to.maybePlace(ringGroup),
-    to.maybePlace(previousRingGroup), to.maybePlace(autoAttendant), to.maybePlace(channel), listed(scripts, ({ id, name: script }) => [to.maybe(id), to.maybe(script)]), to.maybe(externalNumber),
+    to.maybePlace(previousRingGroup), to.maybePlace(autoAttendant), to.maybePlace(channel), listed(scripts, ({ id, name: script }) => [to.maybe(id), to.maybe(script)]), to.maybe(externalNumber), some(wrapUp),
   ]);
 }
 
 function readTransition(packed: Packed, from: Unpacker): Transition {
-  const [at, name, interactionId, duration, events, mediaType, agents, previousAgents, queue, previousQueue, ringGroup, previousRingGroup, autoAttendant, channel, scripts, externalNumber] = expand(packed, 16);
+  const [at, name, interactionId, duration, events, mediaType, agents, previousAgents, queue, previousQueue, ringGroup, previousRingGroup, autoAttendant, channel, scripts, externalNumber, wrapUp] = expand(packed, 17);
   return {
     at: from.instant(at), name: from.text(name) as TransitionName, interactionId: from.text(interactionId),
     agents: unlisted(agents, (agent) => from.agent(agent)), previousAgents: unlisted(previousAgents, (agent) => from.agent(agent)),
@@ -418,7 +424,7 @@ function readTransition(packed: Packed, from: Unpacker): Transition {
       const [id, said] = script as readonly Packed[];
       return { id: from.maybe(id), name: from.maybe(said) };
     }),
-    duration: duration as number | null, externalNumber: from.maybe(externalNumber), mediaType: from.maybe(mediaType),
+    duration: duration as number | null, wrapUp: number(wrapUp), externalNumber: from.maybe(externalNumber), mediaType: from.maybe(mediaType),
     events: typeof events === 'number' ? [from.text(events)] : unlisted(events, (id) => from.text(id)),
   };
 }
@@ -465,7 +471,7 @@ function writeInteraction(state: InteractionState, to: Packer, platformId: strin
     to.text(state.id.slice(0, state.id.length - platformId.length - 1)), to.maybe(state.medium), state.begun ? true : null, state.open, to.maybe(state.name), state.assumed ? true : null,
     to.maybe(state.pending), to.maybe(state.end), state.left ? true : null, state.endedAt === null ? null : to.instant(state.endedAt), to.maybe(state.endedBy), to.maybe(state.endEvent),
     listed(state.talkers, (id) => to.text(id)), listed(state.held, (id) => to.text(id)), to.maybePlace(state.queue), to.maybePlace(state.ringGroup),
-    listed(state.wrapping, ([agent, since]) => [to.text(agent), to.instant(since)]),
+    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]),
   ]);
 }
 
@@ -475,9 +481,9 @@ function readInteractionState(packed: Packed, from: Unpacker, platformId: string
     id: `${from.text(vocabulary)}:${platformId}`, medium: from.maybe(medium), begun: begun === true, open: open as number | null, name: from.maybe(name) as StateName | null, assumed: assumed === true,
     pending: from.maybe(pending) as InteractionState['pending'], end: from.maybe(end) as InteractionState['end'], left: left === true, endedAt: from.maybeInstant(endedAt),
     endedBy: from.maybe(endedBy) as By | null, endEvent: from.maybe(endEvent), talkers: unlisted(talkers, (id) => from.text(id)), held: unlisted(held, (id) => from.text(id)),
-    queue: from.maybePlace(queue), ringGroup: from.maybePlace(ringGroup), wrapping: unlisted(wrapping, (one): [string, Instant] => {
-      const [agent, since] = one as readonly Packed[];
-      return [from.text(agent), from.instant(since)];
+    queue: from.maybePlace(queue), ringGroup: from.maybePlace(ringGroup), wrapping: unlisted(wrapping, (one): [string, Instant, number | null] => {
+      const [agent, since, transition] = one as readonly Packed[];
+      return [from.text(agent), from.instant(since), transition as number | null];
     }),
   };
 }

@@ -5,10 +5,10 @@
 // lists in an order of their own values, and whether a fact was appended or everything was folded anew cannot be told
 // from the JSON text.
 import assert from 'node:assert';
-import type { Agent, Endpoint, Instant, InteractionId, Interpreted, Place } from '../schemas/facts.ts';
+import type { Agent, Endpoint, Instant, InteractionFact, InteractionId, Interpreted, Place } from '../schemas/facts.ts';
 import { nodeKey } from '../schemas/identity.ts';
 import { msOf } from '../schemas/time.ts';
-import { type First, type JourneyDocument, type Named, type NodeDocument, type OutcomeCell, packDocument, type Transition, unpackDocument } from './documents.ts';
+import { type AccountKind, type AccountValue, type First, type JourneyDocument, type Named, type NodeDocument, type OutcomeCell, packDocument, type Transition, unpackDocument } from './documents.ts';
 import { comparePlaced, FactPage, Placed } from './fact-pages.ts';
 import type { Contribution } from './outcomes.ts';
 import { contributionOf, OutcomeDelta } from './outcomes.ts';
@@ -269,6 +269,8 @@ class JourneyBatch {
   readonly #documents = new Map<string, Json>();
   readonly #records: RecordChange[] = [];
   readonly #outcomes: OutcomeDelta;
+  /** Documents of the account's values that this batch names. */
+  readonly #account = new Map<string, AccountValue>();
   readonly #terms: Terms;
 
   constructor(context: FoldContext, limits: JourneyLimits) {
@@ -306,10 +308,17 @@ class JourneyBatch {
         const arrived = this.#arrived.get(key);
         if (arrived === undefined) this.#arrived.set(key, [placed]);
         else arrived.push(placed);
-        if (fact.kind === 'linked') this.#interactions.set(this.#keyOf(fact.to), fact.to);
+        if (fact.kind === 'started') this.#learnAccount(fact);
+        else if (fact.kind === 'linked') this.#interactions.set(this.#keyOf(fact.to), fact.to);
         else if (fact.kind === 'journey') this.#explicit.set(this.#keyOf(fact.journeyId), fact.journeyId);
       }
     }
+  }
+
+  /** The same values that a journey's row takes, but of every event: the account has a PBX even where the fact was one too many for its journey. */
+  #learnAccount({ pbx, tenant, entryPoint, origin }: Extract<InteractionFact, { kind: 'started' }>): void {
+    for (const value of [pbx, entryPoint?.pbx, origin?.pbx]) if (typeof value === 'string') this.#account.set(accountKey(this.#context, 'pbx', value), { kind: 'pbx', value });
+    for (const value of [tenant, entryPoint?.tenantId]) if (typeof value === 'string') this.#account.set(accountKey(this.#context, 'tenant', value), { kind: 'tenant', value });
   }
 
   #keyOf(id: string): string {
@@ -744,14 +753,20 @@ class JourneyBatch {
 
   *#count(): Loading<void> {
     const keys = this.#outcomes.keys();
-    if (keys.length === 0) return;
-    const found = yield keys;
+    if (keys.length + this.#account.size === 0) return;
+    const found = yield [...keys, ...this.#account.keys()];
+    for (const [key, value] of this.#account) if ((found.get(key) ?? null) === null) this.#documents.set(key, value as unknown as Json);
     for (const key of keys) this.#documents.set(key, this.#outcomes.apply(key, (found.get(key) ?? null) as unknown as OutcomeCell | null) as unknown as Json);
   }
 
   #put(key: string, document: NodeDocument | JourneyDocument): void {
     this.#documents.set(key, document as unknown as Json);
   }
+}
+
+/** Key of the document that says that an account has this PBX or tenant. All of a kind stand between `a/<kind>/` and `a/<kind>0`, in order. */
+export function accountKey(context: Pick<FoldContext, 'hash'>, kind: AccountKind, value: string): string {
+  return `a/${kind}/${context.hash('account', kind, value)}`;
 }
 
 function sortPlaced(placed: Placed[]): Placed[] {
@@ -860,8 +875,8 @@ class Forest {
 export function journeysWithin(limits: JourneyLimits): Projection {
   return {
     group: 'journeys',
-    version: '2',
-    ordered: ['o'],
+    version: '3',
+    ordered: ['a', 'o'],
     fields: { ...Object.fromEntries(RECORD_NAMES), [IDENTITY]: 'keyed' },
     subFields: Object.fromEntries(SUB_NAMES.map(([name, kind]) => { assert(kind !== 'keyed'); return [name, kind]; })),
     fold: (events, context) => new JourneyBatch(context, limits).run(events),

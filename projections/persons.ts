@@ -128,7 +128,7 @@ export function personsUnder(policy: Policy): Projection {
   const rules = rulesOf(policy);
   return {
     group: 'persons',
-    version: `persons-2-n${NORMALISATION_VERSION}-${checksum(JSON.stringify(policy))}`,
+    version: `persons-3-n${NORMALISATION_VERSION}-${checksum(JSON.stringify(policy))}`,
     ordered: [],
     fields: {},
     subFields: {},

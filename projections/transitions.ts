@@ -118,12 +118,14 @@ export interface TimelineChange {
   readonly terms: boolean;
 }
 
-/** Chunks that `apply` may have to change for facts of these interactions: those that hold a state not yet over. */
+/** Chunks that `apply` may have to change for facts of these interactions: those that hold a state not yet over, or one whose agents still wrap up. */
 export function chunksNeeded(document: JourneyDocument, state: TimelineState, interactions: ReadonlySet<string>, size: number): number[] {
   if (document.chunks === 0) return [];
   const needed = new Set<number>();
-  for (const { id, open, pending } of state.interactions) {
-    if (open !== null && open < document.chunks * size && (pending !== null || interactions.has(id))) needed.add(Math.floor(open / size));
+  for (const { id, open, pending, wrapping } of state.interactions) {
+    const own = interactions.has(id);
+    const numbers = [...(own || pending !== null ? [open] : []), ...(own ? wrapping.map(([, , left]) => left) : [])];
+    for (const number of numbers) if (number !== null && number < document.chunks * size) needed.add(Math.floor(number / size));
   }
   return [...needed];
 }
@@ -701,7 +703,7 @@ export class Timeline {
     // Where nobody is named, or nobody who is known to have left, it is whoever left first.
     const named = i.wrapping.filter(([agent]) => agents.some(({ id }) => id === agent));
     const done = named.length > 0 ? named : i.wrapping.slice(0, 1).filter(([agent]) => agent === '' || agents.length === 0);
-    for (const [, since] of done) this.#row.wrapUpDuration += msOf(fact.at) - msOf(since);
+    for (const [, since, left] of done) this.#wrapped(left, msOf(fact.at) - msOf(since));
     i.wrapping = i.wrapping.filter((one) => !done.includes(one));
     // Offline work, wrap-up included, is over with it, and nothing else is left to be done.
     if (i.name !== 'PROCESSING' || i.end !== null) return;
@@ -710,6 +712,13 @@ export class Timeline {
     i.left = true;
     i.endedAt = fact.at;
     i.endEvent = fact.eventId;
+  }
+
+  #wrapped(number: number | null, ms: number): void {
+    this.#row.wrapUpDuration += ms;
+    if (number === null) return;
+    this.#at(number).wrapUp += ms;
+    this.#touch(number, false);
   }
 
   // ---- participants ----
@@ -864,7 +873,7 @@ function transition(at: Instant, name: TransitionName, id: InteractionId, parts:
   return {
     at, name, interactionId: platformId(id), agents: parts.agents ?? [], previousAgents: parts.previousAgents ?? [], queue: parts.queue ?? null,
     previousQueue: parts.previousQueue ?? null, ringGroup: parts.ringGroup ?? null, previousRingGroup: parts.previousRingGroup ?? null,
-    autoAttendant: parts.autoAttendant ?? null, channel: parts.channel ?? null, scripts: parts.scripts ?? [], duration,
+    autoAttendant: parts.autoAttendant ?? null, channel: parts.channel ?? null, scripts: parts.scripts ?? [], duration, wrapUp: 0,
     externalNumber: parts.externalNumber ?? null, mediaType, events: [eventId],
   };
 }
@@ -921,7 +930,7 @@ function sameTool(a: AiTool, b: AiTool): boolean {
 /** Agents leave the conversation; their wrap-up begins. */
 function leave(i: InteractionState, agents: readonly string[], at: Instant): void {
   for (const agent of agents.length === 0 ? [''] : agents) {
-    if (i.wrapping.length < AGENTS_MAX && !i.wrapping.some(([one]) => one === agent)) i.wrapping.push([agent, at]);
+    if (i.wrapping.length < AGENTS_MAX && !i.wrapping.some(([one]) => one === agent)) i.wrapping.push([agent, at, i.open]);
   }
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import type { JourneyDocument, NodeDocument, OutcomeCell } from '../../projections/documents.ts';
-import { JOURNEY_FILTERS, type JourneyLimits, journeys, journeysWithin, LIMITS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
+import type { AccountValue, JourneyDocument, NodeDocument, OutcomeCell, Transition } from '../../projections/documents.ts';
+import { accountKey, JOURNEY_FILTERS, type JourneyLimits, journeys, journeysWithin, LIMITS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { contributionOf, OutcomeDelta } from '../../projections/outcomes.ts';
 import { type FoldContext, type Json, runFold } from '../../projections/projection.ts';
 import { placeKey } from '../../projections/transitions.ts';
@@ -89,11 +89,34 @@ describe('a function of the set of events', () => {
     }), { numRuns: 60 });
   });
 
+  test('what agents worked on after a conversation adds up to the journey\'s, also where its transitions stand in chunks', () => {
+    fc.assert(fc.property(arbitraryArrival(arbitraryEvents(30)), ({ batches }) => {
+      const view = new MemoryDocuments(journeysWithin(SMALL));
+      for (const batch of batches) view.fold(batch);
+      for (const key of view.keys('j')) {
+        const { row, chunks, transitions } = view.read(key) as JourneyDocument;
+        const all = [...Array.from({ length: chunks }, (_, chunk) => view.read(`t/${key.slice(2)}/${String(chunk)}`) as Transition[]).flat(), ...transitions];
+        expect(all.reduce((sum, { wrapUp }) => sum + wrapUp, 0)).toBe(row.wrapUpDuration);
+      }
+    }), { numRuns: 60 });
+  });
+
+  test('the account has the PBXes and tenants that events named, whatever their journeys kept', () => {
+    fc.assert(fc.property(arbitraryArrival(arbitraryEvents(20)), ({ batches }) => {
+      const view = new MemoryDocuments(journeysWithin(SMALL));
+      for (const batch of batches) view.fold(batch);
+      const said = batches.flat().flatMap(({ interactionFacts }) => interactionFacts).flatMap((fact) => (fact.kind === 'started' ? [['pbx', fact.pbx], ['pbx', fact.entryPoint?.pbx], ['pbx', fact.origin?.pbx], ['tenant', fact.tenant], ['tenant', fact.entryPoint?.tenantId]] as const : []));
+      const expected = new Set(said.filter(([, value]) => typeof value === 'string').map(([kind, value]) => JSON.stringify([kind, value])));
+      expect(new Set(view.keys('a').map((key) => { const { kind, value } = view.read(key) as AccountValue; return JSON.stringify([kind, value]); }))).toEqual(expected);
+      for (const key of view.keys('a')) { const { kind, value } = view.read(key) as AccountValue; expect(accountKey(CONTEXT, kind, value)).toBe(key); }
+    }), { numRuns: 60 });
+  });
+
   test('no value of a customer or a platform stands in a key', () => {
     fc.assert(fc.property(arbitraryEvents(20), (events) => {
       const view = new MemoryDocuments(journeysWithin(SMALL));
       view.fold(events);
-      for (const key of view.texts.keys()) expect(key).toMatch(/^([nj]\/[0-9a-f]{32}|[ft]\/[0-9a-f]{32}\/\d+|o\/\d{12}\/[0-9a-f]{32})$/);
+      for (const key of view.texts.keys()) expect(key).toMatch(/^([nj]\/[0-9a-f]{32}|a\/(pbx|tenant)\/[0-9a-f]{32}|[ft]\/[0-9a-f]{32}\/\d+|o\/\d{12}\/[0-9a-f]{32})$/);
     }), { numRuns: 30 });
   });
 

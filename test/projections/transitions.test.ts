@@ -70,7 +70,7 @@ describe('states and markers (journey-apis-facts.md 1.9)', () => {
     const { transitions } = told([0, { kind: 'started' }], [1, { kind: 'talking', agents: [{ id: 'a1' }], queue: { id: 'q1' } }]);
     expect(transitions[1]).toEqual({
       at: transitions[1]?.at, name: 'TALKING', interactionId: '1', previousAgents: [], queue: { id: 'q1', name: null, extension: null, site: null }, previousQueue: null,
-      ringGroup: null, previousRingGroup: null, autoAttendant: null, channel: null, scripts: [], duration: null, externalNumber: null, mediaType: null, events: ['x:1@0001'],
+      ringGroup: null, previousRingGroup: null, autoAttendant: null, channel: null, scripts: [], duration: null, wrapUp: 0, externalNumber: null, mediaType: null, events: ['x:1@0001'],
       agents: [{ id: 'a1', name: null, email: null, loginId: null, department: null, subscriptionId: null, group: null, site: null, type: 'HUMAN' }],
     });
     expect(Object.keys(transitions[0] ?? {})).toEqual(Object.keys(transitions[1] ?? {}));
@@ -280,12 +280,13 @@ describe('the end', () => {
     expect(document.row).toMatchObject({ wrapUpDuration: 15_000, wrapUpCodes: ['Sale'], talkingDuration: 30_000 });
   });
 
-  test('each agent wraps up from when that agent left', () => {
-    const { document } = told(
+  test('each agent wraps up from when that agent left, and the work counts for the state that the agent left', () => {
+    const { document, transitions } = told(
       [0, { kind: 'talking', agents: [ANN] }], [30, { kind: 'transferred', to: { agents: [BEN] } }], [35, { kind: 'talking', agents: [BEN] }], [60, { kind: 'ended', by: 'customer', final: true }],
       [70, { kind: 'wrappedUp', agents: [ANN] }], [75, { kind: 'wrappedUp' }], [76, { kind: 'wrappedUp', agents: [BEN] }],
     );
     expect(document.row.wrapUpDuration).toBe(40_000 + 15_000);
+    expect(transitions.map(({ name, wrapUp }) => [name, wrapUp])).toEqual([['TALKING', 40_000], ['TRANSFER', 0], ['WAITING', 0], ['TALKING', 15_000], ['FINISHED', 0]]);
   });
 
   test('the first final end is the end, whatever announces it once more', () => {

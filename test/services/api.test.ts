@@ -148,7 +148,7 @@ function row(id: string, given: Partial<JourneyRow> = {}): JourneyRow {
 function transition(name: Transition['name'], when: string, given: Partial<Transition> = {}): Transition {
   return {
     at: at(when), name, interactionId: 'int-1', agents: [], previousAgents: [], queue: null, previousQueue: null, ringGroup: null, previousRingGroup: null,
-    autoAttendant: null, channel: null, scripts: [], duration: 0, externalNumber: null, mediaType: 'Phone', events: ['event-1'], ...given,
+    autoAttendant: null, channel: null, scripts: [], duration: 0, wrapUp: 0, externalNumber: null, mediaType: 'Phone', events: ['event-1'], ...given,
   };
 }
 
