@@ -780,7 +780,8 @@ function idsOf({ key, document: { interaction, explicitId } }: Node): string[] {
   return [...(interaction === null ? [] : [key]), ...(explicitId === null ? [] : [explicitId])];
 }
 
-function contribution(document: JourneyDocument): Contribution {
+/** What a journey adds to the outcomes. */
+export function contribution(document: JourneyDocument): Contribution {
   const last = document.state.timeline.lastQueue;
   return contributionOf(document.row, last === null ? null : (document.row.queues.find((queue) => placeKey(queue) === last) ?? null));
 }

@@ -110,6 +110,24 @@ export function contributionOf(row: JourneyRow, queue: { readonly id: string | n
   };
 }
 
+/** A cell that counts one journey. */
+export function cellOf(one: Contribution): OutcomeCell {
+  const cell = emptyCell(one);
+  addTo(cell, one, 1);
+  return cell;
+}
+
+function emptyCell({ quarterMs, outcome, queue, medium, direction }: Contribution): OutcomeCell {
+  return { quarter: quarterMs / 1000, outcome, queue: queue === null ? null : { id: queue.id, name: queue.name }, medium, direction, journeys: 0, waiting: {}, talking: {}, hold: {} };
+}
+
+function addTo(cell: OutcomeCell, one: Contribution, times: 1 | -1): void {
+  cell.journeys += times;
+  if (one.waiting > 0) bump(cell.waiting, bucketOf(one.waiting), times);
+  if (one.talking > 0) bump(cell.talking, bucketOf(one.talking), times);
+  if (one.hold > 0) bump(cell.hold, bucketOf(one.hold), times);
+}
+
 /** The difference that a batch makes to the cells: gathered per cell, so that each is loaded and written once. */
 export class OutcomeDelta {
   readonly #context: FoldContext;
@@ -152,14 +170,8 @@ export class OutcomeDelta {
     if (name === undefined) this.#names.set(dimensions, name = this.#context.hash('outcome', dimensions));
     const key = `o/${quarterKey(one.quarterMs)}/${name}`;
     let cell = this.#cells.get(key);
-    if (cell === undefined) {
-      cell = { quarter: one.quarterMs / 1000, outcome, queue: queue === null ? null : { id: queue.id, name: queue.name }, medium, direction, journeys: 0, waiting: {}, talking: {}, hold: {} };
-      this.#cells.set(key, cell);
-    }
-    cell.journeys += times;
-    if (one.waiting > 0) bump(cell.waiting, bucketOf(one.waiting), times);
-    if (one.talking > 0) bump(cell.talking, bucketOf(one.talking), times);
-    if (one.hold > 0) bump(cell.hold, bucketOf(one.hold), times);
+    if (cell === undefined) this.#cells.set(key, cell = emptyCell(one));
+    addTo(cell, one, times);
   }
 }
 

@@ -5,7 +5,8 @@ import type { EventStoreDbPlace } from './adapters/eventstoredb.ts';
 import type { KafkaPlace } from './adapters/kafka.ts';
 import type { RedisPlace } from './adapters/redis.ts';
 import { foreignStore, liveOf } from './generations.ts';
-import type { Clock, EventStore, Finding, RandomBytes, Source, Topic, ViewStore } from './ports.ts';
+import type { Clock, EventStore, Finding, RandomBytes, RateLimiter, Source, Topic, ViewStore } from './ports.ts';
+import { LocalLimiter } from './rate-limit.ts';
 import { isWorkspaceId } from '../schemas/identity.ts';
 
 export interface FolderPlace { readonly kind: 'sqlite'; readonly folder: string }
@@ -50,6 +51,14 @@ export async function openViews(place: ViewsPlace, options: { readonly clock: Cl
       return openRedisViewStore(place, { clock, ...(onNotice === undefined ? {} : { onNotice }) });
     }
   }
+}
+
+/** Exact over every process that names the same Redis; in a folder each process counts for itself. `clock` only ever goes forward. */
+export async function openLimiter(place: ViewsPlace, options: { readonly clock: Clock; readonly onNotice?: OnNotice }): Promise<RateLimiter> {
+  const { clock, onNotice } = options;
+  if (place.kind === 'sqlite') return new LocalLimiter(clock);
+  const { openRedisLimiter } = await import('./adapters/redis.ts');
+  return openRedisLimiter(place, onNotice === undefined ? {} : { onNotice });
 }
 
 export async function openSource(place: SourcePlace, told: { readonly onNotice: OnNotice }): Promise<Source> {

@@ -2,10 +2,12 @@
 // variable THROUGHLINE_<FLAG>; flags win; every problem is told at once. One table says what there is, to the parser and
 // to `--help`.
 import { z } from 'zod';
+import { SEARCH_DEFAULTS } from './api/call.ts';
 import { type EventsPlace, type Parsed, parseEventsUrl, parseSourceUrl, parseViewsUrl, REDIS_SHARDS_DEFAULT, type ViewsPlace } from './backends.ts';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
 import { isWorkspaceId } from '../schemas/identity.ts';
 import { LOG_LEVELS } from './log.ts';
+import { parseRate, printRate, RATE_HITS_MAX, RATE_WINDOW_S_MAX } from './rate-limit.ts';
 import { API_KEY_LENGTH_MIN, DEFAULT_WORKSPACE, parseSecret } from './workspaces.ts';
 
 // ---- values ----------------------------------------------------------------------------------------------------------
@@ -26,6 +28,35 @@ const place = <T>(parse: (text: string) => Parsed<T>) => z.string().transform((v
   for (const message of parsed.problems) context.addIssue({ code: 'custom', message });
   return z.NEVER;
 });
+const rate = z.string().transform((value, context) => {
+  const parsed = parseRate(value);
+  if (parsed !== null) return parsed;
+  context.addIssue({ code: 'custom', message: `must be off, or hits and seconds (10/60s) or minutes (600/10m): at most ${String(RATE_HITS_MAX)} hits in at most ${String(RATE_WINDOW_S_MAX)} s` });
+  return z.NEVER;
+});
+/** What stands for the values of a list in `--help`. */
+const LIST = 'A,B';
+const LIST_MAX = 1000;
+/** One append holds them all, which a server takes up to a megabyte of. */
+const LIST_CHARACTERS_MAX = 100_000;
+/** `a,b`, or a JSON array where a value has a comma in it. Nothing is an empty list; a value twice is once. */
+const list = z.string().transform((value, context) => {
+  const found = value.startsWith('[') ? arrayOf(value) : value.split(',').map((one) => one.trim()).filter((one) => one !== '');
+  const values = found === null ? null : [...new Set(found)];
+  const problem = values === null || values.includes('') ? 'must be values separated by commas, or a JSON array of texts, none of them empty'
+    : values.length > LIST_MAX || values.some((one) => one.length > LIST_MAX) ? `must be at most ${String(LIST_MAX)} values of at most ${String(LIST_MAX)} characters`
+      : values.join('').length > LIST_CHARACTERS_MAX ? `must have at most ${String(LIST_CHARACTERS_MAX)} characters in all` : null;
+  if (values !== null && problem === null) return values;
+  context.addIssue({ code: 'custom', message: problem ?? '' });
+  return z.NEVER;
+});
+function arrayOf(text: string): readonly string[] | null {
+  try {
+    return z.array(z.string()).safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}
 const onOff = z.enum(['true', 'false', '1', '0'], 'must be true or false').transform((value) => value === 'true' || value === '1');
 
 interface Flag {
@@ -53,12 +84,17 @@ const FLAGS = {
   json: { schema: onOff, value: null, help: 'answer with JSON' },
   workspace: { schema: z.string().refine(isWorkspaceId, 'must be 1 to 64 of a-z, 0-9 and _'), value: 'ID', help: 'workspace' },
   name: { schema: text, value: 'NAME', help: 'display name' },
+  pbxNames: { schema: list, value: LIST, help: 'PBX names of the workspace beside those in its events, instead of those named before; a JSON array where one has a comma in it; an empty text for none' },
+  tenantIds: { schema: list, value: LIST, help: 'tenant ids of the workspace beside those in its events, in the same way' },
   label: { schema: text.max(100, 'must have at most 100 characters'), value: 'TEXT', help: 'what the key is for' },
   identity: { schema: text, value: 'VALUE', help: 'e-mail address, phone number, account …' },
   identityType: { schema: text, value: 'TYPE', help: 'its type; left out, those that it may be of are tried' },
   id: { schema: text, value: 'ID', help: 'id of the CloudEvent, of the API key, or of the dead letter (TOPIC/PARTITION/OFFSET)' },
   code: { schema: z.string().regex(/^[A-Za-z0-9]{1,64}$/, 'must be the code of a rejection'), value: 'CODE', help: 'only those that were rejected with it' },
   maxEventBytes: { schema: integer(1024, 16 * 1024 * 1024), value: 'BYTES', help: 'largest event taken in' },
+  '8x8Revision': { schema: z.enum(['seed', 'latest'], 'must be seed or latest'), value: 'seed|latest', help: 'revision of the 8x8 Journey API that is answered where the two contradict each other' },
+  maxRange: { schema: integer(SEARCH_DEFAULTS.maxRangeDays, 3660), value: 'DAYS', help: 'longest range of one search' },
+  rateLimit: { schema: rate, value: 'N/SECONDS', help: 'searches of the 8x8 endpoints that one API key may make in any such stretch of time, or off. For serve and api: of keys that say nothing; for keys create and workspaces create: of the key being made' },
   logLevel: { schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), value: 'LEVEL', help: `least severe line logged: ${LOG_LEVELS.join(', ')}` },
   dryRun: { schema: onOff, value: null, help: 'ends after the comparison' },
   accept: { schema: onOff, value: null, help: 'promotes a generation that differs too' },
@@ -90,6 +126,8 @@ interface Verb {
   readonly required?: readonly FlagName[];
   /** By action, where only some need it. */
   readonly requiredFor?: Readonly<Partial<Record<string, readonly FlagName[]>>>;
+  /** Whose variables are not read: they are set for another program. */
+  readonly bare?: readonly FlagName[];
   readonly defaults: Readonly<Partial<Record<FlagName, string>>>;
   /** A flag and a set of flags that exclude each other: a flag wins over the others' variables, and of variables the first named here. Without any, the first has URL_DEFAULT. */
   readonly either?: readonly [FlagName, readonly FlagName[]];
@@ -107,11 +145,15 @@ const LISTENING = { host: '127.0.0.1', logLevel: 'info' } as const;
 /** Ports of their own, so that all four run beside each other on one machine. */
 const PORTS = { api: '8080', ingest: '8081', project: '8082' } as const;
 
+/** What whoever answers searches is told of them. */
+const SEARCHES = ['8x8Revision', 'maxRange', 'rateLimit'] as const;
+const SEARCHING = { '8x8Revision': SEARCH_DEFAULTS.revision, maxRange: String(SEARCH_DEFAULTS.maxRangeDays), rateLimit: printRate(SEARCH_DEFAULTS.rateLimit) } as const;
+
 export const VERBS = {
   serve: {
     help: 'everything in one process: publish, project, query; with --source, read Kafka too. Stores are in --data unless --events and --views name servers',
-    flags: ['data', 'events', 'views', 'source', 'host', 'port', 'maxEventBytes', 'audit', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
-    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES, audit: '24' }, stores: ['events', 'views'], secrets: true,
+    flags: ['data', 'events', 'views', 'source', 'host', 'port', 'maxEventBytes', ...SEARCHES, 'audit', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES, ...SEARCHING, audit: '24' }, stores: ['events', 'views'], secrets: true,
   },
   ingest: {
     help: 'a topic into the event store; several share its partitions. Health and metrics on --port',
@@ -125,8 +167,8 @@ export const VERBS = {
   },
   api: {
     help: 'every path over HTTP, publish included; folds nothing, so a project has to run somewhere',
-    flags: ['data', 'events', 'views', 'host', 'port', 'maxEventBytes', 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
-    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: true,
+    flags: ['data', 'events', 'views', 'host', 'port', 'maxEventBytes', ...SEARCHES, 'logLevel', 'apiKey', 'masterKey', 'workspaceSecret'],
+    defaults: { data: DATA_DEFAULT, ...LISTENING, port: PORTS.api, maxEventBytes: EVENT_BYTES, ...SEARCHING }, stores: ['events', 'views'], secrets: true,
   },
   import: {
     help: 'CloudEvents from a file (NDJSON or a JSON array; - reads stdin), or a log that export wrote, into a running server, or straight into the stores: a folder that no serve holds, or servers',
@@ -179,12 +221,12 @@ export const VERBS = {
     defaults: { data: DATA_DEFAULT, dryRun: 'false', accept: 'false', rollback: 'false', anew: 'false', forget: 'false', json: 'false' }, stores: ['events', 'views'], secrets: true,
   },
   workspaces: {
-    help: 'make and list workspaces; also beside a running serve', actions: ['create', 'list'],
-    flags: ['data', 'events', 'workspace', 'name', 'json', 'masterKey', 'workspaceSecret'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events'], secrets: ['create'],
+    help: 'make and list workspaces, set what is known of one; also beside a running serve', actions: ['create', 'list', 'set'],
+    flags: ['data', 'events', 'workspace', 'name', 'rateLimit', 'pbxNames', 'tenantIds', 'json', 'masterKey', 'workspaceSecret'], bare: ['rateLimit'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events'], secrets: ['create'],
   },
   keys: {
     help: 'make, list and revoke API keys; also beside a running serve', actions: ['create', 'list', 'revoke'],
-    flags: ['data', 'events', 'workspace', 'label', 'id', 'json'], defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, label: 'made by hand', json: 'false' }, stores: ['events'],
+    flags: ['data', 'events', 'workspace', 'label', 'rateLimit', 'id', 'json'], bare: ['rateLimit'], defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, label: 'made by hand', json: 'false' }, stores: ['events'],
   },
   demo: {
     help: 'serve an empty folder, import examples, ask questions. Where THROUGHLINE_SOURCE, THROUGHLINE_EVENTS or THROUGHLINE_VIEWS name servers, the same on those, the examples published on the topic',
@@ -312,7 +354,7 @@ function readWords(name: VerbName, verb: Verb, words: readonly string[]): Words 
 const shown = (word: string): string => (/:\/\/.*@/.test(word) ? 'this URL' : JSON.stringify(word));
 
 /** Actions whose subject may stand as a word, and the flag that it stands for; without either it is missing. */
-const SUBJECTS: Readonly<Partial<Record<string, FlagName>>> = { 'workspaces create': 'workspace', 'keys revoke': 'id', 'dead-letters show': 'id' };
+const SUBJECTS: Readonly<Partial<Record<string, FlagName>>> = { 'workspaces create': 'workspace', 'workspaces set': 'workspace', 'keys revoke': 'id', 'dead-letters show': 'id' };
 
 function withSubject(name: VerbName, words: Words, flags: ReadonlyMap<string, string>): { readonly flags: ReadonlyMap<string, string>; readonly required: readonly FlagName[] } {
   const flag = SUBJECTS[`${name} ${words.options.action ?? ''}`];
@@ -326,7 +368,7 @@ function readValues(verb: Verb, given: ReturnType<typeof withSubject>, action: s
   const dropped = excluded(verb, given.flags, environment, problems);
   for (const flag of verb.flags) {
     const asFlag = given.flags.get(flag);
-    const value = dropped.includes(flag) ? undefined : asFlag ?? variable(flag, environment) ?? verb.defaults[flag];
+    const value = dropped.includes(flag) ? undefined : asFlag ?? (verb.bare?.includes(flag) === true ? undefined : variable(flag, environment)) ?? verb.defaults[flag];
     options[flag] = null;
     if (value === undefined) {
       if (verb.required?.includes(flag) === true || verb.requiredFor?.[action ?? '']?.includes(flag) === true || given.required.includes(flag)) problems.push(`--${dash(flag)} is missing: ${FLAGS[flag].help}`);
@@ -432,7 +474,7 @@ function verbHelp(name: VerbName): string {
     const standard = verb.defaults[flag];
     const notes = [...(verb.required?.includes(flag) === true ? ['required'] : []), ...(standard === undefined || value === null ? [] : [`default ${standard}`])];
     const left = isSecret(flag) ? variableOf(flag) : `--${dash(flag)}${value === null ? '' : ` ${value}`}`;
-    return { left, right: `${help}${notes.length === 0 ? '' : ` (${notes.join(', ')})`}${isSecret(flag) ? '' : ` [${variableOf(flag)}]`}` };
+    return { left, right: `${help}${notes.length === 0 ? '' : ` (${notes.join(', ')})`}${isSecret(flag) || verb.bare?.includes(flag) === true ? '' : ` [${variableOf(flag)}]`}` };
   });
   const width = Math.max(...rows.map(({ left }) => left.length));
   return [usage, '', verb.help, '', ...rows.map(({ left, right }) => `  ${left.padEnd(width)}  ${right}`), ''].join('\n');

@@ -297,6 +297,21 @@ export interface ViewStore {
   close(): Promise<void>;
 }
 
+// ---- how often one may ask -------------------------------------------------------------------------------------------
+
+/** So many hits in any stretch of time of this length. */
+export interface RateLimit { readonly hits: number; readonly windowMs: number }
+
+export interface RateLimiter {
+  /**
+   * 0: the hit is within the limit, and counts until it is `windowMs` old. Else it does not count, and this is the time in
+   * milliseconds until the earliest that counts is that old. One key under two limits is two windows. Throws
+   * OperatingError: then it may or may not count.
+   */
+  hit(key: string, limit: RateLimit): Promise<number>;
+  close(): Promise<void>;
+}
+
 // ---- examining a backend ---------------------------------------------------------------------------------------------
 
 /** One thing that `doctor` looked at. Each server's adapter exports an `examine…` that never throws for what it finds. */

@@ -6,6 +6,7 @@
 import { mkdirSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
+import { type Revision, SEARCH_DEFAULTS } from './api/call.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
 import * as backends from './backends.ts';
 import { type EventsPlace, nameOf, shardsOf, type SourcePlace, type ViewsPlace } from './backends.ts';
@@ -20,8 +21,9 @@ import { createLog, type Log, type LogLevel } from './log.ts';
 import { type Backend, createMetrics, type GroupState, type IngestState, type Metrics } from './metrics.ts';
 import { gapOf, lagOf } from './ops/status.ts';
 import type { Io } from './ops/terminal.ts';
-import type { EventStore, Source, ViewStore } from './ports.ts';
+import type { EventStore, RateLimiter, Source, ViewStore } from './ports.ts';
 import type { ProjectorThread } from './projector/thread.ts';
+import type { RateSetting } from './rate-limit.ts';
 import { startingApp } from './starting.ts';
 import { DEFAULT_WORKSPACE, masterKeyOf, Workspaces } from './workspaces.ts';
 
@@ -35,6 +37,11 @@ export interface ProgramOptions {
   readonly host: string;
   readonly port: number;
   readonly maxEventBytes?: number;
+  readonly '8x8Revision'?: Revision;
+  /** Days of one search. */
+  readonly maxRange?: number;
+  /** Of API keys that say nothing. */
+  readonly rateLimit?: RateSetting;
   readonly logLevel: LogLevel;
   readonly apiKey?: string | null;
   readonly masterKey: Uint8Array | null;
@@ -81,10 +88,10 @@ export function runProgram(program: Program, options: ProgramOptions, io: Io, to
   const running = new Running(program, options, io, told, seams);
   const starts: Readonly<Record<Program, readonly (() => Promise<Part>)[]>> = {
     // Queries are answered while a topic is away: ingest comes after the api.
-    serve: [running.hold, running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.projector, running.api, running.ingest],
+    serve: [running.hold, running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.projector, running.limiter, running.api, running.ingest],
     ingest: [running.events('serve'), running.views, running.workspaces, running.door, running.ingest],
     project: [running.events('read'), running.views, running.workspaces, running.projector],
-    api: [running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.api],
+    api: [running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.limiter, running.api],
   };
   return run([running.port, ...starts[program], running.complete], { signal: io.signal, log: told.log, sleep: io.sleep });
 }
@@ -106,6 +113,7 @@ class Running {
   #workspaces: Workspaces | null = null;
   #masterKey: Uint8Array | null = null;
   #door: Door | null = null;
+  #limiter: RateLimiter | null = null;
   /** Whether this process keeps every other `serve` out of its folder. */
   #holds = false;
   #projector: ProjectorThread | null = null;
@@ -272,15 +280,23 @@ class Running {
     return this.#openIngest(place, maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES, workspaces);
   };
 
+  readonly limiter = async (): Promise<Part> => {
+    const place = this.#options.views;
+    const limiter = await this.#await(nameOf(place), 'start it, or correct --views (THROUGHLINE_VIEWS)', 'views', () => backends.openLimiter(place, { clock: steady, onNotice: this.#noticing('views') }));
+    this.#limiter = limiter;
+    return { name: 'limiter', stop: () => limiter.close() };
+  };
+
   readonly api = async (): Promise<Part> => {
     const { createApi } = await import('./api/app.ts');
     const { sleep } = this.#io;
     const { log, version } = this.#told;
-    const maxEventBytes = this.#options.maxEventBytes ?? DEFAULT_MAX_EVENT_BYTES;
+    const { maxEventBytes = DEFAULT_MAX_EVENT_BYTES, maxRange = SEARCH_DEFAULTS.maxRangeDays, rateLimit = SEARCH_DEFAULTS.rateLimit, '8x8Revision': revision = SEARCH_DEFAULTS.revision } = this.#options;
     this.#app = createApi({
       events: started(this.#events), views: started(this.#views), workspaces: started(this.#workspaces), door: this.#door, clock: steady, metrics: this.#metrics, version, log,
       wait: (ms) => sleep(ms),
-      limits: { maxEventBytes, maxBodyBytes: Math.max(BODY_BYTES_MAX, maxEventBytes) }, ...(this.#admission === null ? {} : { admission: this.#admission }),
+      limits: { maxEventBytes, maxBodyBytes: Math.max(BODY_BYTES_MAX, maxEventBytes), maxRangeDays: maxRange }, limiter: started(this.#limiter), rateLimit, revision,
+      ...(this.#admission === null ? {} : { admission: this.#admission }),
       ready: this.#ready,
     });
     this.#tellStarted();

@@ -9,53 +9,70 @@ import type { EventsPlace } from './backends.ts';
 import { OperatingError } from './errors.ts';
 import { jsonOf } from './json.ts';
 import type { Clock, EventStore, NewEvent, Position, RandomBytes, RecordedEvent } from './ports.ts';
+import type { RateSetting } from './rate-limit.ts';
 
 // ---- what is said: events, their fold, and who may say what ---------------------------------------------------------
 
 const createdSchema = z.object({ name: z.string(), secret: z.string(), createdAt: z.string() });
-const keyCreatedSchema = z.object({ keyId: z.string(), hash: z.string(), label: z.string(), createdAt: z.string() });
+const rateSchema = z.union([z.literal('off'), z.object({ hits: z.int().positive(), windowMs: z.int().positive() })]);
+/** Without a rate limit the key says nothing of it (those of earlier versions do not): the process's own holds. */
+const keyCreatedSchema = z.object({ keyId: z.string(), hash: z.string(), label: z.string(), createdAt: z.string(), rateLimit: rateSchema.optional() });
 const keyRevokedSchema = z.object({ keyId: z.string(), revokedAt: z.string() });
+/** What is left out stays as it was said before. */
+const settingsChangedSchema = z.object({ pbxNames: z.array(z.string()).optional(), tenantIds: z.array(z.string()).optional(), changedAt: z.string() });
 const TYPES = {
   created: 'org.throughline.workspace.created',
   keyCreated: 'org.throughline.workspace.key.created',
   keyRevoked: 'org.throughline.workspace.key.revoked',
+  settingsChanged: 'org.throughline.workspace.settings.changed',
 } as const;
 
 export type WorkspaceEvent =
   | { readonly kind: 'created'; readonly data: z.output<typeof createdSchema> }
   | { readonly kind: 'keyCreated'; readonly data: z.output<typeof keyCreatedSchema> }
-  | { readonly kind: 'keyRevoked'; readonly data: z.output<typeof keyRevokedSchema> };
+  | { readonly kind: 'keyRevoked'; readonly data: z.output<typeof keyRevokedSchema> }
+  | { readonly kind: 'settingsChanged'; readonly data: z.output<typeof settingsChangedSchema> };
 
-export interface ApiKey { readonly keyId: string; readonly hash: string; readonly label: string; readonly createdAt: string; readonly revokedAt: string | null }
+export interface ApiKey { readonly keyId: string; readonly hash: string; readonly label: string; readonly createdAt: string; readonly revokedAt: string | null; /** Null: the key says nothing. */ readonly rateLimit: RateSetting | null }
+/** What its operators said of a workspace; empty lists where they said nothing. */
+export interface WorkspaceSettings { readonly pbxNames: readonly string[]; readonly tenantIds: readonly string[] }
+const NO_SETTINGS: WorkspaceSettings = { pbxNames: [], tenantIds: [] };
 export interface WorkspaceState {
   readonly id: WorkspaceId;
   readonly name: string;
   /** Wrapped by the master key. */
   readonly secret: string;
   readonly createdAt: string;
+  readonly settings: WorkspaceSettings;
   readonly apiKeys: ReadonlyMap<string, ApiKey>;
 }
 
 /** The state after an event. Null: there is no such workspace yet; what is said of one that was never created is passed over. */
 export function evolve(id: WorkspaceId, state: WorkspaceState | null, event: WorkspaceEvent): WorkspaceState | null {
   switch (event.kind) {
-    case 'created': return state ?? { id, ...event.data, apiKeys: new Map() };
+    case 'created': return state ?? { id, ...event.data, settings: NO_SETTINGS, apiKeys: new Map() };
     case 'keyCreated': {
       const { data } = event;
-      return state === null ? null : { ...state, apiKeys: new Map(state.apiKeys).set(data.keyId, { ...data, revokedAt: null }) };
+      return state === null ? null : { ...state, apiKeys: new Map(state.apiKeys).set(data.keyId, { ...data, rateLimit: data.rateLimit ?? null, revokedAt: null }) };
     }
     case 'keyRevoked': {
       const key = state?.apiKeys.get(event.data.keyId);
       if (state === null || key === undefined) return state;
       return { ...state, apiKeys: new Map(state.apiKeys).set(key.keyId, { ...key, revokedAt: key.revokedAt ?? event.data.revokedAt }) };
     }
+    case 'settingsChanged': {
+      const { pbxNames, tenantIds } = event.data;
+      return state === null ? null : { ...state, settings: { pbxNames: pbxNames ?? state.settings.pbxNames, tenantIds: tenantIds ?? state.settings.tenantIds } };
+    }
   }
 }
 
+interface NewKey { readonly keyId: string; readonly hash: string; readonly label: string; readonly rateLimit?: RateSetting }
 export type WorkspaceCommand =
-  | { readonly kind: 'create'; readonly name: string; readonly secret: string; readonly firstKey: { readonly keyId: string; readonly hash: string; readonly label: string } | null }
-  | { readonly kind: 'createKey'; readonly keyId: string; readonly hash: string; readonly label: string }
-  | { readonly kind: 'revokeKey'; readonly keyId: string };
+  | { readonly kind: 'create'; readonly name: string; readonly secret: string; readonly firstKey: NewKey | null }
+  | ({ readonly kind: 'createKey' } & NewKey)
+  | { readonly kind: 'revokeKey'; readonly keyId: string }
+  | { readonly kind: 'changeSettings'; readonly settings: Partial<WorkspaceSettings> };
 export type Refusal = 'workspaceExists' | 'noWorkspace' | 'keyExists' | 'noKey' | 'keyRevoked';
 
 /** What a command leads to: events, or why not. Pure; `at` is an ISO instant. */
@@ -68,15 +85,25 @@ export function decide(state: WorkspaceState | null, command: WorkspaceCommand, 
     return command.firstKey === null ? accepted(created) : accepted(created, { kind: 'keyCreated', data: { ...command.firstKey, createdAt: at } });
   }
   if (state === null) return refused('noWorkspace');
+  if (command.kind === 'changeSettings') return accepted(...changed(state.settings, command.settings, at));
   const known = state.apiKeys.get(command.keyId);
   switch (command.kind) {
-    case 'createKey':
+    case 'createKey': {
       if (known !== undefined) return refused(known.revokedAt === null ? 'keyExists' : 'keyRevoked');
-      return accepted({ kind: 'keyCreated', data: { keyId: command.keyId, hash: command.hash, label: command.label, createdAt: at } });
+      const { keyId, hash, label, rateLimit } = command;
+      return accepted({ kind: 'keyCreated', data: { keyId, hash, label, createdAt: at, ...(rateLimit === undefined ? {} : { rateLimit }) } });
+    }
     case 'revokeKey':
       if (known === undefined) return refused('noKey');
       return known.revokedAt === null ? accepted({ kind: 'keyRevoked', data: { keyId: command.keyId, revokedAt: at } }) : refused('keyRevoked');
   }
+}
+
+/** Nothing is said again that holds already. */
+function changed(settings: WorkspaceSettings, wanted: Partial<WorkspaceSettings>, at: string): readonly WorkspaceEvent[] {
+  const differs = (name: keyof WorkspaceSettings): boolean => wanted[name] !== undefined && JSON.stringify(wanted[name]) !== JSON.stringify(settings[name]);
+  const given = (name: keyof WorkspaceSettings): { [N in keyof WorkspaceSettings]?: string[] } => (wanted[name] === undefined || !differs(name) ? {} : { [name]: [...wanted[name]] });
+  return differs('pbxNames') || differs('tenantIds') ? [{ kind: 'settingsChanged', data: { ...given('pbxNames'), ...given('tenantIds'), changedAt: at } }] : [];
 }
 
 function encode(event: WorkspaceEvent, random: RandomBytes, at: string): NewEvent {
@@ -90,6 +117,7 @@ function decode(event: RecordedEvent): WorkspaceEvent | null {
     case TYPES.created: return { kind: 'created', data: createdSchema.parse(data()) };
     case TYPES.keyCreated: return { kind: 'keyCreated', data: keyCreatedSchema.parse(data()) };
     case TYPES.keyRevoked: return { kind: 'keyRevoked', data: keyRevokedSchema.parse(data()) };
+    case TYPES.settingsChanged: return { kind: 'settingsChanged', data: settingsChangedSchema.parse(data()) };
     default: return null;
   }
 }
@@ -261,9 +289,9 @@ export interface WorkspacesOptions {
   /** Told when following was interrupted; it is taken up again. */
   readonly onFault?: (fault: unknown) => void;
 }
-export interface Caller { readonly workspace: WorkspaceId; readonly keyId: string }
+export interface Caller { readonly workspace: WorkspaceId; readonly keyId: string; /** Null: the key says nothing. */ readonly rateLimit: RateSetting | null }
 export type KeyMade = { readonly kind: 'made'; readonly keyId: string; /** Shown once; never stored. */ readonly token: string } | { readonly kind: 'refused'; readonly reason: Refusal };
-export interface WorkspaceListed { readonly id: WorkspaceId; readonly name: string; readonly createdAt: string; readonly keys: number }
+export interface WorkspaceListed extends WorkspaceSettings { readonly id: WorkspaceId; readonly name: string; readonly createdAt: string; readonly keys: number }
 
 const PREFIX = 'workspace-';
 const ATTEMPTS_MAX = 10;
@@ -275,7 +303,7 @@ export class Workspaces {
   readonly #states = new Map<string, { state: WorkspaceState | null; revision: number }>();
   readonly #keys = new Map<string, WorkspaceKeys>();
   /** SHA-256 of a valid token → whose it is. */
-  readonly #callers = new Map<string, Caller>();
+  readonly #callers = new Map<string, Omit<Caller, 'rateLimit'>>();
   readonly #stop = new AbortController();
   #position: Position | null = null;
   #following: Promise<void> = Promise.resolve();
@@ -304,7 +332,7 @@ export class Workspaces {
     const caller = this.#callers.get(hash);
     if (caller === undefined) return null;
     const key = this.#states.get(caller.workspace)?.state?.apiKeys.get(caller.keyId);
-    return key !== undefined && key.revokedAt === null && sameHash(key.hash, hash) ? caller : null;
+    return key !== undefined && key.revokedAt === null && sameHash(key.hash, hash) ? { ...caller, rateLimit: key.rateLimit } : null;
   }
 
   /** Null for an unknown workspace, and for one whose secret the master key does not open (told to `onFault`). */
@@ -323,6 +351,9 @@ export class Workspaces {
     }
   }
 
+  /** None for an unknown workspace. */
+  settings(workspace: string): WorkspaceSettings { return this.#states.get(workspace)?.state?.settings ?? NO_SETTINGS; }
+
   /** Where the events of anonymous values stand; none for an unknown workspace. */
   anonymousStreams(workspace: string): readonly string[] {
     const state = this.#states.get(workspace)?.state ?? null;
@@ -331,7 +362,7 @@ export class Workspaces {
 
   list(): readonly WorkspaceListed[] {
     return [...this.#states.values()]
-      .flatMap(({ state }) => (state === null ? [] : [{ id: state.id, name: state.name, createdAt: state.createdAt, keys: validKeys(state).length }]))
+      .flatMap(({ state }) => (state === null ? [] : [{ id: state.id, name: state.name, createdAt: state.createdAt, keys: validKeys(state).length, ...state.settings }]))
       .sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
@@ -339,24 +370,25 @@ export class Workspaces {
   listKeys(workspace: string): readonly Omit<ApiKey, 'hash'>[] | null {
     const state = this.#states.get(workspace)?.state ?? null;
     if (state === null) return null;
-    return [...state.apiKeys.values()].map(({ keyId, label, createdAt, revokedAt }) => ({ keyId, label, createdAt, revokedAt }));
+    return [...state.apiKeys.values()].map(({ keyId, label, createdAt, revokedAt, rateLimit }) => ({ keyId, label, createdAt, revokedAt, rateLimit }));
   }
 
   /** Makes a workspace with a secret of its own, and its first key (`token` when it is given from outside). Of two that make the same at once, one is refused. */
-  async create(id: WorkspaceId, options: { readonly name?: string; readonly secret?: Uint8Array | null; readonly token?: string | null; readonly label?: string } = {}): Promise<KeyMade> {
+  async create(id: WorkspaceId, options: { readonly name?: string; readonly secret?: Uint8Array | null; readonly token?: string | null; readonly label?: string; readonly rateLimit?: RateSetting } = {}): Promise<KeyMade> {
     const { masterKey, random } = this.#options;
     if (masterKey === null) throw new Error('assertion: a workspace is made under a master key');
     const token = options.token ?? makeApiKey(random);
-    const key = { keyId: apiKeyId(token), hash: hashApiKey(token), label: options.label ?? 'first' };
+    const key = { keyId: apiKeyId(token), hash: hashApiKey(token), label: options.label ?? 'first', ...(options.rateLimit === undefined ? {} : { rateLimit: options.rateLimit }) };
     const secret = wrapSecret(options.secret ?? random(SECRET_BYTES), masterKey, random(12));
     const refusal = await this.#command(id, { kind: 'create', name: options.name ?? id, secret, firstKey: key });
     return refusal === null ? { kind: 'made', keyId: key.keyId, token } : { kind: 'refused', reason: refusal };
   }
 
-  async createKey(workspace: WorkspaceId, label: string): Promise<KeyMade> {
+  /** Without a rate limit the key says nothing of it. */
+  async createKey(workspace: WorkspaceId, label: string, rateLimit: RateSetting | null = null): Promise<KeyMade> {
     const token = makeApiKey(this.#options.random);
     const keyId = apiKeyId(token);
-    const refusal = await this.#command(workspace, { kind: 'createKey', keyId, hash: hashApiKey(token), label });
+    const refusal = await this.#command(workspace, { kind: 'createKey', keyId, hash: hashApiKey(token), label, ...(rateLimit === null ? {} : { rateLimit }) });
     return refusal === null ? { kind: 'made', keyId, token } : { kind: 'refused', reason: refusal };
   }
 
@@ -365,14 +397,19 @@ export class Workspaces {
     return this.#command(workspace, { kind: 'revokeKey', keyId });
   }
 
+  /** Replaces what was said before, of what is given. Null when it stands. */
+  changeSettings(workspace: WorkspaceId, settings: Partial<WorkspaceSettings>): Promise<Refusal | null> {
+    return this.#command(workspace, { kind: 'changeSettings', settings });
+  }
+
   /**
-   * What `serve` does on a folder without workspaces: makes `default`. Of two first starts the loser finds what the
+   * What `serve` does on a folder without workspaces: makes `default`, whose first key may search as often as it likes. Of two first starts the loser finds what the
    * winner made. `made` has the token to print once; `there` says whether a token given from outside is a valid one.
    */
   async firstStart(given: { readonly token: string | null; readonly secret: Uint8Array | null }): Promise<{ readonly kind: 'made'; readonly token: string } | { readonly kind: 'there'; readonly tokenKnown: boolean | null }> {
     const there = (): { readonly kind: 'there'; readonly tokenKnown: boolean | null } => ({ kind: 'there', tokenKnown: given.token === null ? null : this.authenticate(given.token) !== null });
     if (!isWorkspaceId(DEFAULT_WORKSPACE) || this.list().length > 0) return there();
-    const made = await this.create(DEFAULT_WORKSPACE, { secret: given.secret, token: given.token, label: given.token === null ? 'first' : 'THROUGHLINE_API_KEY' });
+    const made = await this.create(DEFAULT_WORKSPACE, { secret: given.secret, token: given.token, label: given.token === null ? 'first' : 'THROUGHLINE_API_KEY', rateLimit: 'off' });
     return made.kind === 'made' ? { kind: 'made', token: made.token } : there();
   }
 
@@ -388,6 +425,7 @@ export class Workspaces {
       const at = new Date(clock.now()).toISOString();
       const decision = decide(state, command, at);
       if (decision.kind === 'refused') return decision.reason;
+      if (decision.events.length === 0) return null;
       const events = decision.events.map((event) => encode(event, random, at));
       try {
         const answer = await store.append(streamOf(id), revision < 0 ? 'no_stream' : revision, events);

@@ -1,6 +1,8 @@
-// The 8x8 End-to-End Journey API: requests, answers and error codes of the published revision of 2026-04-29, with the
-// newest revision's further fields, outcomes and filters (shared/reference/journey-apis-facts.md, section 1; the readings
-// of 1.10 are cited by number). Data, not code: which filters there are is handed in by the projection that indexes them.
+// The 8x8 End-to-End Journey API (shared/reference/journey-apis-facts.md, section 1; the readings of 1.10 are cited by
+// number). Revision `seed` is the one published on 2026-04-29, with the newest revision's further fields and filters, which
+// contradict nothing in it; `latest` differs where the newest one does contradict it: ten outcomes instead of five, `filters`
+// may be `[]`, sortDirection in upper case alone, and a PBX or tenant that is none finds nothing instead of being an error.
+// Data, not code: which filters there are is handed in by the projection that indexes them.
 import { z } from 'zod';
 import { type Dialect, type Endpoint, endpoint, type Problem } from './openapi.ts';
 import { parseInstant, msOf } from '../time.ts';
@@ -50,10 +52,17 @@ const errorSchema = z.object({
   errors: z.array(z.object({ message: z.string(), suggestion: z.string(), url: z.string(), errorCode: z.string() })),
 });
 
-function problem(code: EightByEightCode, path: readonly PropertyKey[]): Problem {
+export function eightByEightProblem(code: EightByEightCode, path: readonly PropertyKey[] = []): Problem {
   const { message, suggestion } = EIGHT_BY_EIGHT_ERRORS[code];
   const attribute = path.map(String).join('.');
   return attribute === '' ? { code, message, suggestion } : { code, message, suggestion, attribute };
+}
+
+/** Another bound than the published one (`--max-range`) is told where it is exceeded. */
+function problemOfIssue(issue: z.core.$ZodIssue): Problem {
+  const found = eightByEightProblem(isEightByEightCode(issue.message) ? issue.message : 'badRequest', issue.path);
+  const days: unknown = issue.code === 'custom' ? issue.params?.['days'] : undefined;
+  return days === undefined ? found : { ...found, message: `The date range is longer than ${String(days)} days.`, suggestion: `Ask for at most ${String(days)} days at once.` };
 }
 
 export const eightByEight: Dialect = {
@@ -66,7 +75,8 @@ export const eightByEight: Dialect = {
       errorCode: code,
     })),
   }),
-  problemsOf: (error) => error.issues.map((issue) => problem(isEightByEightCode(issue.message) ? issue.message : 'badRequest', issue.path)),
+  problemsOf: (error) => error.issues.map(problemOfIssue),
+  problemOf: (code) => (isEightByEightCode(code) ? eightByEightProblem(code) : null),
   renamed: { unknownPath: 'invalidApiPath', methodNotAllowed: 'invalidRequestMethod', malformedJson: 'malformedRequest' },
 };
 
@@ -76,7 +86,13 @@ const coded = (missing: EightByEightCode, wrong: EightByEightCode = 'badRequest'
   error: (issue: { readonly input?: unknown }): string => (issue.input === undefined || issue.input === null ? missing : wrong),
 });
 
-const DAYS_MAX = 60;
+export type Revision = 'seed' | 'latest';
+/** What the requests and answers depend on. */
+export interface SearchOptions {
+  readonly revision: Revision;
+  /** The longest range of one search; the published document has 60 days. */
+  readonly maxRangeDays: number;
+}
 const DAY_MS = 86_400_000;
 
 /** Reading 3: `Z` or `±hh:mm`; seconds may be missing, as ISO 8601 and the platform's own parser have it. */
@@ -87,14 +103,14 @@ export function parseRangeDate(text: string): Instant | null {
 const date = (missing: EightByEightCode): z.ZodString => z.string(coded(missing)).refine((text) => parseRangeDate(text) !== null, 'iso8061WithTzFormat')
   .meta({ format: 'date-time', examples: ['2025-05-19T08:00:00+03:00'] });
 
-const dateRange = z.object({ start: date('startRangeNotNull'), end: date('endRangeNotNull') }, coded('dateRangeNotNull', 'malformedRequest')).superRefine(({ start, end }, context) => {
+const dateRangeOf = (maxRangeDays: number) => z.object({ start: date('startRangeNotNull'), end: date('endRangeNotNull') }, coded('dateRangeNotNull', 'malformedRequest')).superRefine(({ start, end }, context) => {
   const from = parseRangeDate(start);
   const to = parseRangeDate(end);
   if (from === null || to === null) return;
-  // Reading 2: elapsed time; exactly sixty days pass. Reading 4: start = end is a range.
+  // Reading 2: elapsed time; exactly so many days pass. Reading 4: start = end is a range.
   if (from > to) context.addIssue({ code: 'custom', message: 'endDateBeforeStartDate' });
-  else if (msOf(to) - msOf(from) > DAYS_MAX * DAY_MS) context.addIssue({ code: 'custom', message: 'maxInterval' });
-}).meta({ description: 'Journeys that start inside it, both ends included; at most 60 days.' });
+  else if (msOf(to) - msOf(from) > maxRangeDays * DAY_MS) context.addIssue({ code: 'custom', message: 'maxInterval', params: { days: maxRangeDays } });
+}).meta({ description: `Journeys that start inside it, both ends included; at most ${String(maxRangeDays)} days.` });
 
 /** The canonical names, and the shape of the aliases that `Intl` resolves silently (1.10 no. 16). */
 const CANONICAL_ZONES: ReadonlySet<string> = new Set(Intl.supportedValuesOf('timeZone'));
@@ -124,18 +140,20 @@ function filterOf(names: readonly string[]) {
 }
 
 /** A search's body. Unknown fields are ignored (reading 18); null means left out. */
-export function searchRequest(filterNames: readonly string[]) {
+export function searchRequest(filterNames: readonly string[], { revision, maxRangeDays }: SearchOptions) {
+  const filters = z.array(filterOf(filterNames), { error: 'malformedRequest' });
+  const [directions, isDirection] = revision === 'latest' ? [['ASC', 'DESC'], /^(?:ASC|DESC)$/] : [['ASC', 'DESC', 'asc', 'desc'], /^(?:asc|desc)$/i];
   return z.object({
-    dateRange,
+    dateRange: dateRangeOf(maxRangeDays),
     displayTimezone: z.string(coded('timezoneNotNull')).refine(isTimezone, 'invalidTimezone').meta({ description: 'IANA name; changes how times are printed and nothing else.', examples: ['Europe/Bucharest'] }),
-    // Reading 1: left out means no filter, present and empty is an error.
-    filters: z.array(filterOf(filterNames), { error: 'malformedRequest' }).min(1, 'filtersNotEmpty').nullish().meta({ description: 'All filters must match; within one filter any of its values.' }),
+    // Reading 1: left out means no filter; present and empty is an error, unless the newest revision is asked for.
+    filters: (revision === 'latest' ? filters : filters.min(1, 'filtersNotEmpty')).nullish().meta({ description: 'All filters must match; within one filter any of its values.' }),
     // Reading 8: any number outside is invalidLimit (1e999 too, which JSON.parse makes infinite), any other type badRequest.
     limit: z.number({ error: ({ input }) => (typeof input === 'number' ? 'invalidLimit' : 'badRequest') }).refine((limit) => Number.isInteger(limit) && limit >= 1 && limit <= 1000, 'invalidLimit').meta({ type: 'integer', minimum: 1, maximum: 1000, default: 100 }).nullish(),
     nextPageCursor: z.string(coded('badRequest')).nullish().meta({ description: 'As the previous page gave it; send it with an otherwise unchanged request (limit and displayTimezone may change).' }),
     sortField: z.string(coded('badRequest')).refine((field) => field === 'TIME', 'invalidSortField').meta({ enum: ['TIME'] }).nullish(),
-    // Reading 6: case-insensitive, as the published error text has it.
-    sortDirection: z.string(coded('badRequest')).refine((direction) => /^(asc|desc)$/i.test(direction), 'invalidSortDirection').meta({ enum: ['ASC', 'DESC', 'asc', 'desc'] }).nullish(),
+    // Reading 6: case-insensitive, as the published error text has it; the newest revision takes upper case alone.
+    sortDirection: z.string(coded('badRequest')).refine((direction) => isDirection.test(direction), 'invalidSortDirection').meta({ enum: [...directions] }).nullish(),
   }, { error: 'malformedRequest' });
 }
 export type SearchRequest = z.output<ReturnType<typeof searchRequest>>;
@@ -152,10 +170,19 @@ export const agentAnswer = z.object({
 });
 const endpointFields = { type: z.string(), id: text, name: text, phoneNumber: text, extension: text, email: text, loginId: text, department: text, pbx: text };
 
+const SEED_OUTCOMES = ['Handled', 'Abandoned', 'EndedInScript', 'Other', 'UnknownOutcome'] as const;
 export const OUTCOMES = [
-  'Handled', 'Abandoned', 'EndedInScript', 'Other', 'UnknownOutcome',
+  ...SEED_OUTCOMES,
   'ForwardedToExternalNumber', 'Voicemail', 'CallbackRequested', 'CallbackNoAnswer', 'CallbackExpired',
 ] as const;
+type Outcome = (typeof OUTCOMES)[number];
+
+/** The seed's five: what the newest revision tells apart is Other there (1.8). */
+export function seedOutcome(outcome: Outcome): Outcome { return (SEED_OUTCOMES as readonly string[]).includes(outcome) ? outcome : 'Other'; }
+/** What a value of the filter `outcome` stands for: in the seed Other is all that it shows as Other, and the newer names are taken as well. */
+export function outcomesOfFilter(revision: Revision, value: string): readonly string[] {
+  return revision === 'seed' && value === 'Other' ? OUTCOMES.filter((outcome) => seedOutcome(outcome) === 'Other') : [value];
+}
 export const TRANSITION_NAMES = [
   'STARTED', 'OUTBOUND_STARTED', 'IN_SCRIPT', 'WAITING', 'TALKING', 'HOLD', 'FORWARD', 'TRANSFER', 'VOICEMAIL', 'FOLLOWUP_PENDING', 'PROCESSING', 'FINISHED',
 ] as const;
@@ -222,43 +249,77 @@ export function pageOf<T extends z.ZodType>(row: T) {
 // ---- endpoints -------------------------------------------------------------------------------------------------------
 
 const REFUSALS: readonly EightByEightCode[] = [
-  'badRequest', 'dateRangeNotNull', 'startRangeNotNull', 'endRangeNotNull', 'endDateBeforeStartDate', 'filtersNotEmpty', 'iso8061WithTzFormat', 'maxInterval',
+  'badRequest', 'dateRangeNotNull', 'startRangeNotNull', 'endRangeNotNull', 'endDateBeforeStartDate', 'iso8061WithTzFormat', 'maxInterval',
   'filterValuesNotEmpty', 'invalidFilterType', 'timezoneNotNull', 'invalidTimezone', 'invalidSortDirection', 'invalidSortField', 'invalidLimit', 'invalidCursor', 'cursorAndSortMismatch',
 ];
+/** Gone from the newest revision. */
+const SEED_REFUSALS: readonly EightByEightCode[] = ['filtersNotEmpty', 'invalidPbx', 'invalidTenant', 'missingPbxForCustomer'];
 /** Whatever is asked for under it is answered in this dialect. */
 export const EIGHT_BY_EIGHT_PREFIX = '/cidp/journey/api';
 export const EIGHT_BY_EIGHT_PATH = `${EIGHT_BY_EIGHT_PREFIX}/v1`;
 
-function search(of: { name: string; path: string; summary: string; description: string; filterNames: readonly string[]; row: z.ZodType; explode?: string; filter: { name: string; values: string[] } }) {
-  const body = searchRequest(of.filterNames);
+interface SearchSpec { readonly name: string; readonly path: string; readonly summary: string; readonly description: string; readonly filterNames: readonly string[]; readonly row: z.ZodType; readonly explode?: string; readonly filters: readonly { readonly name: string; readonly values: readonly string[] }[]; readonly example: unknown }
+
+function search(of: SearchSpec, options: SearchOptions) {
+  const body = searchRequest(of.filterNames, options);
   return endpoint({
     name: of.name, method: 'POST', path: `${EIGHT_BY_EIGHT_PATH}/${of.path}/search`, tag: '8x8 End-to-End Journey API', summary: of.summary, description: of.description,
-    dialect: eightByEight, access: 'key', reads: ['journeys'], params: z.object({}), query: z.object({}),
+    dialect: eightByEight, access: 'key', limited: true, reads: ['journeys'], params: z.object({}), query: z.object({}),
     body: { kind: 'json', schema: body },
-    answer: { schema: pageOf(of.row), mediaType: 'application/json' },
+    answer: { schema: pageOf(of.row), mediaType: 'application/json', example: of.example },
     list: of.explode === undefined ? { row: of.row } : { row: of.row, explode: of.explode },
-    refusals: REFUSALS,
+    refusals: options.revision === 'seed' ? [...REFUSALS, ...SEED_REFUSALS] : REFUSALS,
     requestExample: {
-      dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-03T00:00:00Z' }, displayTimezone: 'Europe/Bucharest',
-      filters: [of.filter], limit: 50, sortDirection: 'DESC',
+      dateRange: { start: '2026-03-02T08:00:00+02:00', end: '2026-03-02T18:00:00+02:00' }, filters: of.filters, displayTimezone: 'Europe/Bucharest', limit: 50, sortDirection: 'DESC',
     },
   } satisfies Endpoint);
 }
 
+const MARA: z.output<typeof agentAnswer> = { id: 'ag-7', subscriptionId: null, name: 'Mara Ionescu', email: 'mara@shop.example', loginId: 'mara', department: 'Service', group: { id: '101', name: 'First line' }, site: null, type: 'HUMAN' };
+const SUPPORT: z.output<typeof place> = { id: 'q-support', name: 'Support', extension: null, site: null };
+const EXAMPLE_ID = '7b2429440d15183af1044dd47f1d447d';
+const INTERACTION_ID = 'int-19cad2c5a80-Zq-phone-01-shop';
+
+const JOURNEY_EXAMPLE: JourneyAnswer = {
+  time: '2026-03-02T11:00:00+02:00', finishedTime: '2026-03-02T11:04:10.500+02:00', journeyId: EXAMPLE_ID, interactions: [{ id: INTERACTION_ID, direction: 'Inbound', type: 'Contact Center' }],
+  agents: [MARA], contact: { name: 'Ana Pop', phoneNumber: '+15550100100', email: null },
+  entryPoint: { type: 'cc-channel', id: 'ch-1', name: 'Main line', phoneNumber: '+15550100199', extension: null, email: null, loginId: null, department: null, pbx: null, tenantId: 'shop', site: null },
+  direction: 'Inbound', transfersCompleted: 0, forwardedToQueue: 1, forwardedToRingGroup: 0, forwardedToScript: 0, holdDuration: 0, mediaTypes: ['Phone'], outcome: 'Handled', origin: null, pbxNames: [],
+  queues: [SUPPORT], ringGroups: [], scheduleHours: ['Open'], schedules: [], tenantIds: ['shop'], wrapUpCodes: ['Question'], outboundPhoneCodes: [],
+};
+
+function transitionExample(time: string, name: TransitionAnswer['name'], duration: number, given: Partial<TransitionAnswer> = {}): TransitionAnswer {
+  return {
+    time, name, interactionId: INTERACTION_ID, agents: [], previousAgents: [], previousQueue: null, previousRingGroup: null, queue: null, ringGroup: null, duration,
+    externalNumber: null, mediaType: 'Phone', autoAttendant: null, channel: null, scripts: [], ...given,
+  };
+}
+
+const TIMELINE_EXAMPLE: z.output<typeof timelineAnswer> = {
+  journeyId: EXAMPLE_ID,
+  transitions: [
+    transitionExample('2026-03-02T11:00:00+02:00', 'STARTED', 0),
+    transitionExample('2026-03-02T11:00:00+02:00', 'WAITING', 42_500, { queue: SUPPORT }),
+    transitionExample('2026-03-02T11:00:42.500+02:00', 'TALKING', 208_000, { agents: [MARA] }),
+    transitionExample('2026-03-02T11:04:10.500+02:00', 'FINISHED', 0),
+  ],
+};
+
 /** The two searches; the filters are those that the projection indexes. */
-export function eightByEightEndpoints(filters: { readonly journeys: readonly string[]; readonly transitions: readonly string[] }) {
+export function eightByEightEndpoints(filters: { readonly journeys: readonly string[]; readonly transitions: readonly string[] }, options: SearchOptions) {
+  const journeyRow = options.revision === 'latest' ? journeyAnswer : journeyAnswer.extend({ outcome: z.enum(SEED_OUTCOMES) });
   return {
     searchJourneys: search({
-      name: 'searchJourneys', path: 'journeys', filterNames: filters.journeys, row: journeyAnswer,
+      name: 'searchJourneys', path: 'journeys', filterNames: filters.journeys, row: journeyRow,
       summary: 'Journeys that started in a range, one row each',
       description: 'Filters are exact and case-sensitive (mediaTypes alone folds case). Journeys that are still open are included, with a provisional outcome.',
-      filter: { name: 'mediaTypes', values: ['Phone'] },
-    }),
+      filters: [{ name: 'mediaTypes', values: ['Phone', 'Chat'] }, { name: 'direction', values: ['Inbound'] }], example: { data: [JOURNEY_EXAMPLE], nextPageCursor: null, totalElements: 1 },
+    }, options),
     searchTransitions: search({
       name: 'searchTransitions', path: 'transitions', filterNames: filters.transitions, row: timelineAnswer, explode: 'transitions',
       summary: 'Whole timelines of journeys that started in a range',
       description: 'Several transitions.* filters must hold in one and the same transition; every journey that has such a transition is returned with all of its transitions. limit, cursor and totalElements count journeys.',
-      filter: { name: 'transitions.name', values: ['TRANSFER'] },
-    }),
+      filters: [{ name: 'transitions.name', values: ['TALKING'] }, { name: 'transitions.agents.name', values: ['Mara Ionescu'] }], example: { data: [TIMELINE_EXAMPLE], nextPageCursor: null, totalElements: 1 },
+    }, options),
   };
 }

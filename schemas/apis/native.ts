@@ -1,7 +1,7 @@
 // Our own endpoints: publish, journeys of a customer, history, outcomes, sources, persons, and what operators' tools read.
 // Codes, requests and answers as data; the handlers are in services/api/.
 import { z } from 'zod';
-import { isTimezone, journeyAnswer, OUTCOMES, pageOf, transitionAnswer } from './eightbyeight.ts';
+import { isTimezone, journeyAnswer, OUTCOMES, pageOf, TRANSITION_NAMES, transitionAnswer } from './eightbyeight.ts';
 import { type Dialect, endpoint, type Problem } from './openapi.ts';
 import { parseInstant } from '../time.ts';
 
@@ -22,7 +22,9 @@ export const NATIVE_CODES = {
   unknownParameter: { status: 400, message: 'This endpoint has no such parameter.' },
   invalidTimezone: { status: 400, message: 'Not the name of an IANA timezone.' },
   invalidRange: { status: 400, message: 'from must be before to.' },
-  rangeTooLong: { status: 400, message: 'The range is longer than 400 days.' },
+  rangeTooLong: { status: 400, message: 'The range is longer than this endpoint takes.' },
+  tooManyJourneys: { status: 400, message: 'More journeys match than are read for one answer: ask for a shorter range or with more filters.' },
+  tooManyTransitions: { status: 400, message: 'The journeys that match have more transitions together than are read for one answer: ask for a shorter range or with more filters.' },
   tooManyRows: { status: 400, message: 'The answer would have more than 10,000 rows: ask for a shorter range, longer periods or fewer groups.' },
   invalidCursor: { status: 400, message: 'The cursor was not given by this query.' },
   cursorAndSortMismatch: { status: 400, message: 'The cursor belongs to another sort order.' },
@@ -35,6 +37,7 @@ export const NATIVE_CODES = {
   unknownPerson: { status: 404, message: 'There is no such person.' },
   unknownIdentity: { status: 404, message: 'Nothing is known of that identity.' },
   notYet: { status: 412, message: 'The view has not reached Throughline-Min-Position yet.' },
+  rateLimited: { status: 429, message: 'This key has asked as often as its rate limit allows.' },
   overloaded: { status: 503, message: 'More is under way here than this server takes on at a time; ask again after Retry-After.' },
   starting: { status: 503, message: 'This server is still starting; /readyz says what it waits for.' },
   building: { status: 503, message: 'The view is being built.' },
@@ -62,6 +65,7 @@ export const native: Dialect = {
     if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => nativeProblem('unknownParameter', { attribute: key }));
     return [nativeProblem(isNativeCode(issue.message) ? issue.message : 'badRequest', attribute === '' ? {} : { attribute })];
   }),
+  problemOf: (code) => (isNativeCode(code) ? nativeProblem(code) : null),
   renamed: {},
 };
 
@@ -85,6 +89,13 @@ const grouping = z.string(coded).refine((text) => text.split(',').every((name) =
   .meta({ description: `Any of ${GROUPINGS.join(', ')}, separated by commas.`, examples: ['queue,outcome'] }).optional();
 
 const none = z.strictObject({});
+
+const FILTER_VALUES_MAX = 1000;
+const filterValue = z.string(coded).min(1, 'badRequest');
+/** A filter of a search as a parameter, said once for each of its values. */
+const filterParameter = z.union([filterValue, z.array(filterValue).min(1).max(FILTER_VALUES_MAX, 'badRequest')], { error: 'badRequest' }).optional()
+  .meta({ type: 'array', anyOf: undefined, items: { type: 'string' }, description: 'A filter of the searches: any of its values; all filters must match, and those of transitions on one and the same transition.' });
+type FilterParameter = typeof filterParameter;
 
 // ---- answers ---------------------------------------------------------------------------------------------------------
 
@@ -139,6 +150,35 @@ export const outcomeRow = z.object({
   waiting: quantiles, talking: quantiles, hold: quantiles,
 });
 
+const ms = z.number().nullable();
+/** The metrics that 8x8's API had until December 2025 (journey-apis-facts.md 1.1), under the names of the states; milliseconds. */
+export const durationRow = z.object({
+  journeyId: z.string(), time, finishedTime: time.nullable(), direction: text, mediaTypes: z.array(z.string()), outcome: z.enum(OUTCOMES),
+  agents: z.array(text), queues: z.array(text),
+  scriptDuration: z.number(), waitingDuration: z.number(), queueWaitDuration: z.number().meta({ description: 'Of the waiting, that in queues.' }),
+  ringGroupWaitDuration: z.number().meta({ description: 'Of the waiting, that for ring groups.' }), talkingDuration: z.number(), holdDuration: z.number(),
+  wrapUpDuration: z.number(), handlingDuration: z.number().meta({ description: 'Talking, hold and wrap-up.' }),
+  totalDuration: ms.meta({ description: 'From the start to the end; null while it is open.' }),
+});
+const transitionDurations = z.object({
+  time, name: z.enum(TRANSITION_NAMES), interactionId: z.string(), agents: z.array(text), queue: text, ringGroup: text,
+  waitingDuration: ms, talkingDuration: ms, holdDuration: ms, wrapUpDuration: ms, totalDuration: ms,
+});
+export const transitionDurationRow = z.object({
+  journeyId: z.string(),
+  transitions: z.array(transitionDurations).meta({ description: 'Each with the duration of its state under that state\'s name, the work of agents who left the conversation in it as wrapUpDuration, and both together as totalDuration; null where it is no such state, or still open.' }),
+});
+
+const state = z.enum(TRANSITION_NAMES);
+const counted = { journeys: z.int(), share: z.number().meta({ description: 'Of the journeys that match, 0 to 1.' }), medianDuration: ms };
+export const pathStep = z.object({ from: state, to: state, count: z.int().meta({ description: 'How often `to` follows `from`.' }), ...counted }).meta({ description: 'medianDuration: milliseconds from entering `from` to entering `to`.' });
+export const pathSequence = z.object({ states: z.array(state), ...counted, outcome: z.enum(OUTCOMES), outcomes: z.record(z.string(), z.int()) })
+  .meta({ description: 'medianDuration: of those that have ended, milliseconds from start to end. outcome: the commonest; outcomes: all, counted. A timeline of more than 64 states is cut there.' });
+/** A step or a sequence as a line. */
+const pathRow = z.object({
+  kind: z.enum(['step', 'sequence']), from: state.nullable(), to: state.nullable(), states: z.array(state), count: z.int().nullable(), journeys: counted.journeys, share: counted.share, medianDuration: ms, outcome: z.enum(OUTCOMES).nullable(),
+});
+
 export const sourceRow = z.object({
   source: z.string(), recorded: z.int(), duplicates: z.int(), reusedIds: z.int(),
   rejected: z.record(z.string(), z.int()), lateness: z.record(z.string(), z.int()).meta({ description: 'Upper bound in seconds → deliveries; inf: later.' }), lastSeen: time,
@@ -156,88 +196,132 @@ const example = { specversion: '1.0', id: '8f0c', source: 'https://voice.example
 
 // ---- endpoints -------------------------------------------------------------------------------------------------------
 
-export const nativeEndpoints = {
-  publishEvents: endpoint({
-    name: 'publishEvents', method: 'POST', path: '/events', tag: 'Publish', summary: 'Publish CloudEvents',
-    description: 'Answers when the events are durable. A single event that is rejected is answered with 400; a batch is answered element by element, and one bad element fails no other. With dryRun=true nothing is stored: the answer says which facts would come out and why none.',
-    dialect: native, access: 'key', reads: [], params: none, query: z.strictObject({ dryRun: flag }), body: { kind: 'cloudevents' },
-    answer: { schema: publishAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'unknownParameter', 'publishUnavailable', 'missingIdentity'], requestExample: example,
-  }),
-  getJourney: endpoint({
-    name: 'getJourney', method: 'GET', path: '/journeys/{id}', tag: 'Journeys', summary: 'One journey with its timeline and participants',
-    description: 'Every id that the journey ever had answers: its explicit ids and those of the journeys that it was joined from.',
-    dialect: native, access: 'key', reads: ['journeys'], params: z.strictObject({ id: z.string().max(2048).meta({ examples: ['0f8e6c2b9d7a41c3a5e2b1f09c8d7e6f'] }) }), query: z.strictObject({ timezone }), body: { kind: 'none' },
-    answer: { schema: journeyDetail, mediaType: json }, list: null, refusals: ['unknownJourney', 'invalidTimezone', 'unknownParameter'],
-  }),
-  listJourneys: endpoint({
-    name: 'listJourneys', method: 'GET', path: '/journeys', tag: 'Journeys', summary: 'Journeys of a customer',
-    description: 'Of the person that the identity is part of: journeys of every alias, newest first.',
-    dialect: native, access: 'key', reads: ['persons', 'journeys'], params: none,
-    query: z.strictObject({ identity, identitytype, limit, cursor, sort, timezone }), body: { kind: 'none' },
-    answer: { schema: pageOf(journeyAnswer).extend({ personId: text }), mediaType: json }, list: { row: journeyAnswer },
-    refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity', 'invalidCursor', 'cursorAndSortMismatch', 'invalidTimezone'],
-  }),
-  getHistory: endpoint({
-    name: 'getHistory', method: 'GET', path: '/history', tag: 'History', summary: 'Everything recorded of a customer, verbatim',
-    description: 'The recorded events of every alias of the person, in order of their time, each once. A page may hold fewer than `limit` entries where they are large.',
-    dialect: native, access: 'key', reads: ['persons'], params: none, query: z.strictObject({ identity, identitytype, limit, cursor, sort }), body: { kind: 'none' },
-    answer: { schema: z.object({ personId: text, data: z.array(historyEntry), nextPageCursor: text }), mediaType: json }, list: { row: historyEntry },
-    refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity', 'invalidCursor', 'cursorAndSortMismatch'],
-  }),
-  getOutcomes: endpoint({
-    name: 'getOutcomes', method: 'GET', path: '/outcomes', tag: 'Outcomes', summary: 'Journeys counted by outcome over time',
-    description: 'By the start of the journey. `from` is floored and `to` raised to a quarter of an hour; `to` is not included. Days and hours are those of the timezone, so that a day may have 23 or 25 hours.',
-    dialect: native, access: 'key', reads: ['journeys'], params: none,
-    query: z.strictObject({ from: instant, to: instant, by: z.enum(['quarter', 'hour', 'day'], { error: 'badRequest' }).optional().meta({ default: 'day' }), timezone, group: grouping }), body: { kind: 'none' },
-    answer: { schema: z.object({ data: z.array(outcomeRow), total: outcomeRow }), mediaType: json }, list: { row: outcomeRow },
-    refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'invalidTimezone', 'invalidRange', 'rangeTooLong', 'tooManyRows'],
-  }),
-  getSources: endpoint({
-    name: 'getSources', method: 'GET', path: '/sources', tag: 'Publish', summary: 'What each source sent',
-    description: 'Counted by the door; a crash may lose the last second.',
-    dialect: native, access: 'key', reads: [], params: none, query: none, body: { kind: 'none' },
-    answer: { schema: z.object({ data: z.array(sourceRow) }), mediaType: json }, list: { row: sourceRow }, refusals: ['unknownParameter'],
-  }),
-  findPerson: endpoint({
-    name: 'findPerson', method: 'GET', path: '/persons', tag: 'Persons', summary: 'The person behind an identity',
-    description: 'Aliases, names, the evidence that joined them, and what was refused.',
-    dialect: native, access: 'key', reads: ['persons'], params: none, query: z.strictObject({ identity, identitytype }), body: { kind: 'none' },
-    answer: { schema: personAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity'],
-  }),
-  getPerson: endpoint({
-    name: 'getPerson', method: 'GET', path: '/persons/{id}', tag: 'Persons', summary: 'A person by id',
-    description: 'Old ids answer with the person that they are now part of.',
-    dialect: native, access: 'key', reads: ['persons'], params: z.strictObject({ id: z.string().max(256).meta({ examples: ['5c1f0e9b7a3d2c4b8e6f1a20'] }) }), query: none, body: { kind: 'none' },
-    answer: { schema: personAnswer, mediaType: json }, list: null, refusals: ['unknownPerson', 'unknownParameter'],
-  }),
-  getOpenApi: endpoint({
-    name: 'getOpenApi', method: 'GET', path: '/openapi.json', tag: 'Operating', summary: 'This document', description: 'OpenAPI 3.1.',
-    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
-    answer: { schema: z.looseObject({ openapi: z.string() }), mediaType: json }, list: null, refusals: [],
-  }),
-  getDocs: endpoint({
-    name: 'getDocs', method: 'GET', path: '/docs', tag: 'Operating', summary: 'A page to read this document', description: 'Loads nothing from outside.',
-    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
-    answer: { schema: z.string(), mediaType: 'text/html' }, list: null, refusals: [],
-  }),
-  getHealth: endpoint({
-    name: 'getHealth', method: 'GET', path: '/healthz', tag: 'Operating', summary: 'Whether the process answers', description: 'Says nothing of what it depends on.',
-    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
-    answer: { schema: z.object({ status: z.literal('ok') }), mediaType: json }, list: null, refusals: [],
-  }),
-  getReadiness: endpoint({
-    name: 'getReadiness', method: 'GET', path: '/readyz', tag: 'Operating', summary: 'Whether it can serve', description: '503 with the reasons where it cannot.',
-    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
-    answer: { schema: z.object({ status: z.enum(['ok', 'unready']), reasons: z.array(z.string()) }), mediaType: json }, list: null, refusals: ['viewsUnavailable'],
-  }),
-  getMetrics: endpoint({
-    name: 'getMetrics', method: 'GET', path: '/metrics', tag: 'Operating', summary: 'Metrics in the Prometheus text format', description: 'No customer data.',
-    dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
-    answer: { schema: z.string(), mediaType: 'text/plain' }, list: null, refusals: [],
-  }),
-} as const;
+export interface NativeOptions {
+  /** Names of the filters that the searches take. */
+  readonly filters: readonly string[];
+  /** The longest range of durations and paths, and of outcomes where it is more than 400 days. */
+  readonly maxRangeDays: number;
+}
+/** Outcomes are counted as they come, so that a range of them costs little. */
+export const OUTCOME_DAYS_MAX = 400;
+/** Journeys read for one answer that is counted from them. */
+export const JOURNEYS_READ_MAX = 100_000;
+/** Their transitions: each takes some 10 bytes until its median is known. */
+export const TRANSITIONS_READ_MAX = 5_000_000;
+
+const RANGE_REFUSALS = ['badRequest', 'missingParameter', 'unknownParameter', 'invalidTimezone', 'invalidRange', 'rangeTooLong'] as const;
+
+export function nativeEndpoints({ filters, maxRangeDays }: NativeOptions) {
+  const filterParameters = Object.fromEntries(filters.map((name) => [name, filterParameter])) as Readonly<Record<string, FilterParameter>>;
+  const range = { from: instant, to: instant };
+  const rangeText = `Of journeys that start in [from, to), at most ${String(maxRangeDays)} days. Every filter of the two searches is a parameter here, given once for each of its values.`;
+  return {
+    publishEvents: endpoint({
+      name: 'publishEvents', method: 'POST', path: '/events', tag: 'Publish', summary: 'Publish CloudEvents',
+      description: 'Answers when the events are durable. A single event that is rejected is answered with 400; a batch is answered element by element, and one bad element fails no other. With dryRun=true nothing is stored: the answer says which facts would come out and why none.',
+      dialect: native, access: 'key', reads: [], params: none, query: z.strictObject({ dryRun: flag }), body: { kind: 'cloudevents' },
+      answer: { schema: publishAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'unknownParameter', 'publishUnavailable', 'missingIdentity'], requestExample: example,
+    }),
+    getJourney: endpoint({
+      name: 'getJourney', method: 'GET', path: '/journeys/{id}', tag: 'Journeys', summary: 'One journey with its timeline and participants',
+      description: 'Every id that the journey ever had answers: its explicit ids and those of the journeys that it was joined from.',
+      dialect: native, access: 'key', reads: ['journeys'], params: z.strictObject({ id: z.string().max(2048).meta({ examples: ['0f8e6c2b9d7a41c3a5e2b1f09c8d7e6f'] }) }), query: z.strictObject({ timezone }), body: { kind: 'none' },
+      answer: { schema: journeyDetail, mediaType: json }, list: null, refusals: ['unknownJourney', 'invalidTimezone', 'unknownParameter'],
+    }),
+    listJourneys: endpoint({
+      name: 'listJourneys', method: 'GET', path: '/journeys', tag: 'Journeys', summary: 'Journeys of a customer',
+      description: 'Of the person that the identity is part of: journeys of every alias, newest first.',
+      dialect: native, access: 'key', reads: ['persons', 'journeys'], params: none,
+      query: z.strictObject({ identity, identitytype, limit, cursor, sort, timezone }), body: { kind: 'none' },
+      answer: { schema: pageOf(journeyAnswer).extend({ personId: text }), mediaType: json }, list: { row: journeyAnswer },
+      refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity', 'invalidCursor', 'cursorAndSortMismatch', 'invalidTimezone'],
+    }),
+    getHistory: endpoint({
+      name: 'getHistory', method: 'GET', path: '/history', tag: 'History', summary: 'Everything recorded of a customer, verbatim',
+      description: 'The recorded events of every alias of the person, in order of their time, each once. A page may hold fewer than `limit` entries where they are large.',
+      dialect: native, access: 'key', reads: ['persons'], params: none, query: z.strictObject({ identity, identitytype, limit, cursor, sort }), body: { kind: 'none' },
+      answer: { schema: z.object({ personId: text, data: z.array(historyEntry), nextPageCursor: text }), mediaType: json }, list: { row: historyEntry },
+      refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity', 'invalidCursor', 'cursorAndSortMismatch'],
+    }),
+    getOutcomes: endpoint({
+      name: 'getOutcomes', method: 'GET', path: '/outcomes', tag: 'Outcomes', summary: 'Journeys counted by outcome over time',
+      description: 'By the start of the journey. `from` is floored and `to` raised to a quarter of an hour; `to` is not included. Days and hours are those of the timezone, so that a day may have 23 or 25 hours. Every filter of the two searches is a parameter here; with others than outcome and direction the journeys that match are read, at most 100,000.',
+      dialect: native, access: 'key', reads: ['journeys'], params: none,
+      query: z.strictObject({ ...range, by: z.enum(['quarter', 'hour', 'day'], { error: 'badRequest' }).optional().meta({ default: 'day' }), timezone, group: grouping, ...filterParameters }), body: { kind: 'none' },
+      answer: { schema: z.object({ data: z.array(outcomeRow), total: outcomeRow }), mediaType: json }, list: { row: outcomeRow },
+      refusals: [...RANGE_REFUSALS, 'tooManyRows', 'tooManyJourneys'],
+    }),
+    getDurations: endpoint({
+      name: 'getDurations', method: 'GET', path: '/durations', tag: 'Durations', summary: 'How long each journey waited, talked, was held, was worked on',
+      description: `${rangeText} Oldest first unless sort=desc.`,
+      dialect: native, access: 'key', reads: ['journeys'], params: none, query: z.strictObject({ ...range, limit, cursor, sort, timezone, ...filterParameters }), body: { kind: 'none' },
+      answer: { schema: pageOf(durationRow), mediaType: json }, list: { row: durationRow }, refusals: [...RANGE_REFUSALS, 'invalidCursor', 'cursorAndSortMismatch'],
+    }),
+    getTransitionDurations: endpoint({
+      name: 'getTransitionDurations', method: 'GET', path: '/durations/transitions', tag: 'Durations', summary: 'The same for each transition',
+      description: `${rangeText} limit, cursor and totalElements count journeys.`,
+      dialect: native, access: 'key', reads: ['journeys'], params: none, query: z.strictObject({ ...range, limit, cursor, sort, timezone, ...filterParameters }), body: { kind: 'none' },
+      answer: { schema: pageOf(transitionDurationRow), mediaType: json }, list: { row: transitionDurationRow, explode: 'transitions' }, refusals: [...RANGE_REFUSALS, 'invalidCursor', 'cursorAndSortMismatch'],
+    }),
+    getPaths: endpoint({
+      name: 'getPaths', method: 'GET', path: '/paths', tag: 'Paths', summary: 'Which state follows which, and the commonest ways through',
+      description: `${rangeText} Reads the journeys that match, at most 100,000. limit: sequences told, the commonest first. As CSV and NDJSON steps and sequences are told in lines of one form.`,
+      dialect: native, access: 'key', reads: ['journeys'], params: none, query: z.strictObject({ ...range, limit, ...filterParameters }), body: { kind: 'none' },
+      answer: { schema: z.object({ journeys: z.int(), steps: z.array(pathStep), sequences: z.array(pathSequence) }), mediaType: json }, list: { row: pathRow },
+      refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'invalidRange', 'rangeTooLong', 'tooManyJourneys', 'tooManyTransitions'],
+    }),
+    getSources: endpoint({
+      name: 'getSources', method: 'GET', path: '/sources', tag: 'Publish', summary: 'What each source sent',
+      description: 'Counted by the door; a crash may lose the last second.',
+      dialect: native, access: 'key', reads: [], params: none, query: none, body: { kind: 'none' },
+      answer: { schema: z.object({ data: z.array(sourceRow) }), mediaType: json }, list: { row: sourceRow }, refusals: ['unknownParameter'],
+    }),
+    findPerson: endpoint({
+      name: 'findPerson', method: 'GET', path: '/persons', tag: 'Persons', summary: 'The person behind an identity',
+      description: 'Aliases, names, the evidence that joined them, and what was refused.',
+      dialect: native, access: 'key', reads: ['persons'], params: none, query: z.strictObject({ identity, identitytype }), body: { kind: 'none' },
+      answer: { schema: personAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'unknownIdentity'],
+    }),
+    getPerson: endpoint({
+      name: 'getPerson', method: 'GET', path: '/persons/{id}', tag: 'Persons', summary: 'A person by id',
+      description: 'Old ids answer with the person that they are now part of.',
+      dialect: native, access: 'key', reads: ['persons'], params: z.strictObject({ id: z.string().max(256).meta({ examples: ['5c1f0e9b7a3d2c4b8e6f1a20'] }) }), query: none, body: { kind: 'none' },
+      answer: { schema: personAnswer, mediaType: json }, list: null, refusals: ['unknownPerson', 'unknownParameter'],
+    }),
+    getOpenApi: endpoint({
+      name: 'getOpenApi', method: 'GET', path: '/openapi.json', tag: 'Operating', summary: 'This document', description: 'OpenAPI 3.1.',
+      dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+      answer: { schema: z.looseObject({ openapi: z.string() }), mediaType: json }, list: null, refusals: [],
+    }),
+    getDocs: endpoint({
+      name: 'getDocs', method: 'GET', path: '/docs', tag: 'Operating', summary: 'A page to read this document', description: 'Loads nothing from outside.',
+      dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+      answer: { schema: z.string(), mediaType: 'text/html' }, list: null, refusals: [],
+    }),
+    getHealth: endpoint({
+      name: 'getHealth', method: 'GET', path: '/healthz', tag: 'Operating', summary: 'Whether the process answers', description: 'Says nothing of what it depends on.',
+      dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+      answer: { schema: z.object({ status: z.literal('ok') }), mediaType: json }, list: null, refusals: [],
+    }),
+    getReadiness: endpoint({
+      name: 'getReadiness', method: 'GET', path: '/readyz', tag: 'Operating', summary: 'Whether it can serve', description: '503 with the reasons where it cannot.',
+      dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+      answer: { schema: z.object({ status: z.enum(['ok', 'unready']), reasons: z.array(z.string()) }), mediaType: json }, list: null, refusals: ['viewsUnavailable'],
+    }),
+    getMetrics: endpoint({
+      name: 'getMetrics', method: 'GET', path: '/metrics', tag: 'Operating', summary: 'Metrics in the Prometheus text format', description: 'No customer data.',
+      dialect: native, access: 'open', reads: [], params: none, query: z.object({}), body: { kind: 'none' },
+      answer: { schema: z.string(), mediaType: 'text/plain' }, list: null, refusals: [],
+    }),
+  } as const;
+}
 
 export type JourneyDetail = z.output<typeof journeyDetail>;
 export type OutcomeRow = z.output<typeof outcomeRow>;
+export type DurationRow = z.output<typeof durationRow>;
+export type TransitionDurationRow = z.output<typeof transitionDurationRow>;
+export type PathStep = z.output<typeof pathStep>;
+export type PathSequence = z.output<typeof pathSequence>;
+export type PathRow = z.output<typeof pathRow>;
 export type PersonAnswer = z.output<typeof personAnswer>;
 export type SourceRow = z.output<typeof sourceRow>;

@@ -19,6 +19,8 @@ export interface Dialect {
   readonly print: (problems: readonly Problem[]) => unknown;
   /** Zod's issues as problems: all of them, in the order of the fields. */
   readonly problemsOf: (error: z.ZodError) => readonly Problem[];
+  /** The problem as it is told for a code of the dialect's own; null for one that is not. */
+  readonly problemOf: (code: string) => Problem | null;
   /** The dialect's own code where it has one for a code of ours (`unknownPath` → `invalidApiPath`). */
   readonly renamed: Readonly<Record<string, string>>;
 }
@@ -44,6 +46,8 @@ export interface Endpoint<P extends z.ZodType = z.ZodType, Q extends z.ZodType =
   readonly description: string;
   readonly dialect: Dialect;
   readonly access: 'key' | 'open';
+  /** A request counts against the rate limit of its key, which all such endpoints share. */
+  readonly limited?: true;
   /** The groups whose views answer: their positions are stated and waited for. */
   readonly reads: readonly ('journeys' | 'persons')[];
   readonly params: P;
@@ -71,6 +75,8 @@ export function jsonSchemaOf(schema: z.ZodType, io: 'input' | 'output'): JsonSch
 
 /** Status of every code that an endpoint may refuse with; needed to sort its refusals under their statuses. */
 export type StatusOf = (code: string) => number;
+/** What a code of another dialect says. */
+export type ProblemOf = (code: string) => Problem;
 
 const FORMATS = ['json', 'csv', 'ndjson'] as const;
 export type Format = (typeof FORMATS)[number];
@@ -84,14 +90,14 @@ const BODY_REFUSALS = ['bodyTooLarge', 'unsupportedMediaType', 'malformedJson'] 
 
 /** Every code that this endpoint may refuse with, in its dialect's names. */
 export function refusalsOf(one: Endpoint): readonly string[] {
-  const codes = [...(one.access === 'key' ? ANY_REFUSALS : ['internal']), ...(one.reads.length > 0 ? VIEW_REFUSALS : []), ...(one.body.kind === 'none' ? [] : BODY_REFUSALS), ...one.refusals];
+  const codes = [...(one.access === 'key' ? ANY_REFUSALS : ['internal']), ...(one.limited === true ? ['rateLimited'] : []), ...(one.reads.length > 0 ? VIEW_REFUSALS : []), ...(one.body.kind === 'none' ? [] : BODY_REFUSALS), ...one.refusals];
   return [...new Set(codes.map((code) => one.dialect.renamed[code] ?? code))];
 }
 
 /** The OpenAPI 3.1 document. `version` is the program's. */
-export function openApi(endpoints: readonly Endpoint[], statusOf: StatusOf, version: string): JsonSchema {
+export function openApi(endpoints: readonly Endpoint[], statusOf: StatusOf, problemOf: ProblemOf, version: string): JsonSchema {
   const paths: Record<string, Record<string, unknown>> = {};
-  for (const one of endpoints) (paths[one.path] ??= {})[one.method.toLowerCase()] = operation(one, statusOf);
+  for (const one of endpoints) (paths[one.path] ??= {})[one.method.toLowerCase()] = operation(one, statusOf, problemOf);
   return {
     openapi: '3.1.0',
     info: {
@@ -111,13 +117,13 @@ export function openApi(endpoints: readonly Endpoint[], statusOf: StatusOf, vers
   };
 }
 
-function operation(one: Endpoint, statusOf: StatusOf): JsonSchema {
+function operation(one: Endpoint, statusOf: StatusOf, problemOf: ProblemOf): JsonSchema {
   return {
     operationId: one.name, tags: [one.tag], summary: one.summary, description: one.description,
     security: one.access === 'open' ? [] : [{ apiKey: [] }, { bearer: [] }],
     parameters: parametersOf(one),
     ...requestBody(one),
-    responses: { '200': success(one), ...failures(one, statusOf) },
+    responses: { '200': success(one), ...failures(one, statusOf, problemOf) },
   };
 }
 
@@ -186,14 +192,24 @@ function success(one: Endpoint): JsonSchema {
 
 function textHeader(description: string): JsonSchema { return { description, schema: { type: 'string' } }; }
 
-/** One response per status; its description lists the codes. */
-function failures(one: Endpoint, statusOf: StatusOf): JsonSchema {
+/** Said with each of these statuses: what to do, or when to come again. */
+const STATUS_HEADERS: Readonly<Record<number, Readonly<Record<string, string>>>> = {
+  401: { 'WWW-Authenticate': 'Bearer.' },
+  412: { 'Retry-After': 'Whole seconds.', 'Throughline-Position': 'Where the view stands.' },
+  429: { 'Retry-After': 'Whole seconds until the next request is taken.' },
+  503: { 'Retry-After': 'Whole seconds; left out where it will not pass by itself.' },
+};
+
+/** One response per status; its description lists the codes, and each has its example. */
+function failures(one: Endpoint, statusOf: StatusOf, problemOf: ProblemOf): JsonSchema {
   const byStatus = new Map<number, string[]>();
   for (const code of refusalsOf(one)) byStatus.set(statusOf(code), [...(byStatus.get(statusOf(code)) ?? []), code]);
   const schema = jsonSchemaOf(one.dialect.errorSchema, 'output');
+  const exampleOf = (code: string): unknown => one.dialect.print([one.dialect.problemOf(code) ?? { ...problemOf(code), code }]);
   return Object.fromEntries([...byStatus].sort(([a], [b]) => a - b).map(([status, codes]) => [String(status), {
     description: codes.map((code) => `\`${code}\``).join(', '),
-    content: { 'application/json': { schema, example: one.dialect.print([{ code: codes[0] ?? '', message: '…' }]) } },
+    ...(STATUS_HEADERS[status] === undefined ? {} : { headers: Object.fromEntries(Object.entries(STATUS_HEADERS[status]).map(([name, text]) => [name, textHeader(text)])) }),
+    content: { 'application/json': { schema, examples: Object.fromEntries(codes.map((code) => [code, { value: exampleOf(code) }])) } },
   }]));
 }
 

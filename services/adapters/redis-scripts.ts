@@ -53,7 +53,7 @@ export const LIST_BUCKETS = [16, 256] as const;
 /** Ordinals of a segment from which on new terms go to the many. */
 export const LIST_GROWN = 4_096;
 
-/** What makes room must not be refused for lack of it. The first line of a script. */
+/** What makes room must not be refused for lack of it, nor what takes next to none. The first line of a script. */
 const ALLOW_OOM = '#!lua flags=allow-oom';
 
 const TAG = `local T = string.sub(KEYS[1], 1, -2)`;
@@ -389,6 +389,32 @@ for i = 1, #ARGV, 4 do
 end
 for i = 1, #ARGV, 4 do redis.call('HSET', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 3]) end
 return 1`);
+
+/**
+ * hits, window in milliseconds, the hit's own token: 0 when it is admitted, else the milliseconds until the earliest one
+ * leaves. A sorted set of tokens by the microsecond of Redis' own clock, so that api processes need not agree on the time;
+ * never more than \`hits\` of them, since one goes for each that comes, and none once a window has passed without any. A hit
+ * that was sent twice, because its first reply was lost, finds its token: it counts once.
+ *
+ * A clock that was set back (a replica that took over has another) goes on from the latest hit as if it stood still, so that
+ * none leaves too early; back by more than a window, the hits are of a time that will not come for long, and are forgotten.
+ */
+export const HIT = script(false, ALLOW_OOM, `
+local most, window = tonumber(ARGV[1]), ARGV[2] * 1000
+if redis.call('ZSCORE', KEYS[1], ARGV[3]) then return 0 end
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local latest = tonumber(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or '0')
+if latest > now + window then redis.call('UNLINK', KEYS[1])
+elseif latest > now then now = latest end
+if redis.call('ZCARD', KEYS[1]) >= most then
+  local left = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] + window - now
+  if left > 0 then return math.ceil(left / 1000) end
+  redis.call('ZPOPMIN', KEYS[1])
+end
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 0`);
 
 // ---- reading -----------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
-// The view store in Redis 7 or later, standalone or Cluster: connections, generations, leases, tallies, and what a server
-// must be like. The view itself is in redis-view.ts, its index in redis-index.ts, what runs inside Redis in
+// The view store in Redis 7 or later, standalone or Cluster: connections, generations, leases, tallies, the rate limiter,
+// and what a server must be like. The view itself is in redis-view.ts, its index in redis-index.ts, what runs inside Redis in
 // redis-scripts.ts. This is the only file that imports the driver.
 //
 // The keys of one shard of a generation share a hash tag; so does what says which generations there are (control), and the
@@ -16,11 +16,11 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { OperatingError } from '../errors.ts';
-import { type Clock, type Finding, type Generation, type Hold, HOLD_MS, type RandomBytes, type Tally, type ViewStore } from '../ports.ts';
+import { type Clock, type Finding, type Generation, type Hold, HOLD_MS, type RandomBytes, type RateLimiter, type Tally, type ViewStore } from '../ports.ts';
 import { compareText, mergeTally } from './postings.ts';
 import type { Reply } from './redis-index.ts';
 import {
-  BEGIN_DROP, BEGIN_PROMOTION, CLAIM, CREATE_GENERATION, DEMOTE, ENLIVEN, EXPIRE_SLICE, FLIP, HOLD, LEASE, LEASES, MAKE_SHARD, MARK_GONE, RELEASE, type Script, TALLY, UNHOLD,
+  BEGIN_DROP, BEGIN_PROMOTION, CLAIM, CREATE_GENERATION, DEMOTE, ENLIVEN, EXPIRE_SLICE, FLIP, HIT, HOLD, LEASE, LEASES, MAKE_SHARD, MARK_GONE, RELEASE, type Script, TALLY, UNHOLD,
 } from './redis-scripts.ts';
 import { type Link, RedisView } from './redis-view.ts';
 
@@ -487,6 +487,25 @@ function readTally(text: string): Tally { return JSON.parse(text.slice(text.inde
 
 function pairs(flat: readonly string[]): readonly (readonly [string, string])[] {
   return Array.from({ length: flat.length / 2 }, (_, i) => [flat[i * 2]!, flat[i * 2 + 1]!] as const);
+}
+
+// ---- the rate limiter --------------------------------------------------------------------------------------------------
+
+/** On a connection of its own, so that a hit never waits behind what a search reads. Throws `storeUnavailable`. */
+export async function openRedisLimiter(place: RedisPlace, options: { readonly random?: RandomBytes; readonly onNotice?: RedisViewOptions['onNotice'] } = {}): Promise<RateLimiter> {
+  const { random = randomBytes, onNotice } = options;
+  const connection = await connect(place, 'read', onNotice);
+  return {
+    hit: async (key, { hits, windowMs }) => {
+      // Each key has its own hash tag: a Cluster spreads them over its nodes.
+      const name = `{${place.prefix}:rate:${key}}${String(hits)}/${String(windowMs)}`;
+      return await connection.run(HIT, [name], [hits, windowMs, Buffer.from(random(9)).toString('base64url')]) as number;
+    },
+    close: () => {
+      connection.close();
+      return Promise.resolve();
+    },
+  };
 }
 
 // ---- what a server must be like ----------------------------------------------------------------------------------------

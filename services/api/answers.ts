@@ -1,6 +1,6 @@
 // Stored documents → the answers' own shapes: every documented field, in its place; what was not said is null.
 import type { JourneyDetail } from '../../schemas/apis/native.ts';
-import type { JourneyAnswer, TransitionAnswer } from '../../schemas/apis/eightbyeight.ts';
+import { type JourneyAnswer, type Revision, seedOutcome, type TransitionAnswer } from '../../schemas/apis/eightbyeight.ts';
 import type { Agent, Endpoint, Place, Site } from '../../schemas/facts.ts';
 import type { Zone } from './zones.ts';
 import type { JourneyDocument, JourneyRow, Participant, Transition } from '../../projections/documents.ts';
@@ -34,6 +34,12 @@ export function journeyOf(row: JourneyRow, zone: Zone): JourneyAnswer {
     outboundPhoneCodes: row.outboundPhoneCodes.map(({ listName, name, shortCode }) => ({ listName, name, shortCode })),
     ...(row.aiAgentInformation === null ? {} : { aiAgentInformation: row.aiAgentInformation }),
   };
+}
+
+/** As a search answers in one revision of the 8x8 API. */
+export function searchedJourneyOf(row: JourneyRow, zone: Zone, revision: Revision): JourneyAnswer {
+  const answer = journeyOf(row, zone);
+  return revision === 'seed' ? { ...answer, outcome: seedOutcome(answer.outcome) } : answer;
 }
 
 export function transitionOf(transition: Transition, zone: Zone): TransitionAnswer {

@@ -8,6 +8,7 @@ import { type Dialect, type Endpoint, type Format, formatParameter, MEDIA_TYPES 
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { Admission, type Kind, type Place } from '../admission.ts';
 import { OperatingError } from '../errors.ts';
+import type { RateSetting } from '../rate-limit.ts';
 import { formatOf, printPage } from './pages.ts';
 import type { ApiDeps, Outcome, Route } from './call.ts';
 import { createRoutes, refusedBy, statusOf } from './routes.ts';
@@ -101,6 +102,8 @@ async function admitted(deps: ApiDeps & { readonly admission: Admission }, views
   if (endpoint.access === 'open') return answer(deps, views, route, request, response, null, null);
   const caller = authenticate(deps, request, trace);
   if (caller.kind === 'refused') return { outcome: caller, opened: null };
+  const limited = endpoint.limited === true ? await overLimit(deps, caller) : null;
+  if (limited !== null) return { outcome: limited, opened: null };
   const place = deps.admission.enter(kindOf(endpoint));
   if (place === null) return { outcome: overloaded(), opened: null };
   response.once('close', () => place.leave());
@@ -109,6 +112,19 @@ async function admitted(deps: ApiDeps & { readonly admission: Admission }, views
   } finally {
     place.leave();
   }
+}
+
+/**
+ * Null within the key's limit. Every request that comes this far counts, whatever it is answered. Where the limiter cannot
+ * be asked the fault is answered, as any of a store is: what counts for all processes stands in the Redis that the search
+ * would have asked next, so that nobody is turned away who would have been answered, and nobody searches uncounted.
+ */
+async function overLimit({ limiter, rateLimit: standard }: ApiDeps, { keyId, rateLimit }: Exclude<Caller, Refused>): Promise<Refused | null> {
+  const limit = rateLimit ?? standard;
+  const left = limit === 'off' ? 0 : await limiter.hit(keyId, limit);
+  if (left <= 0) return null;
+  const seconds = String(Math.ceil(left / 1000));
+  return refuse('rateLimited', { suggestion: `Ask again after ${seconds} s, as Retry-After says.` }, { 'Retry-After': seconds });
 }
 
 function kindOf({ body }: Endpoint): Kind { return body.kind === 'none' || body.kind === 'json' ? 'query' : 'publish'; }
@@ -146,14 +162,14 @@ function header(request: IncomingMessage, name: string): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-function authenticate({ workspaces }: ApiDeps, request: IncomingMessage, trace: Trace): { readonly kind: 'caller'; readonly keys: WorkspaceKeys } | Refused {
+function authenticate({ workspaces }: ApiDeps, request: IncomingMessage, trace: Trace): { readonly kind: 'caller'; readonly keys: WorkspaceKeys; readonly keyId: string; readonly rateLimit: RateSetting | null } | Refused {
   const token = header(request, 'x-api-key') ?? /^Bearer +(\S+) *$/i.exec(header(request, 'authorization') ?? '')?.[1];
   const caller = token === undefined || token === '' ? null : workspaces.authenticate(token);
   const keys = caller === null ? null : workspaces.keys(caller.workspace);
   if (caller === null || keys === null) return refuse('unauthorized', {}, { 'WWW-Authenticate': 'Bearer' });
   trace.workspace = caller.workspace;
   trace.keyId = caller.keyId;
-  return { kind: 'caller', keys };
+  return { kind: 'caller', keys, keyId: caller.keyId, rateLimit: caller.rateLimit };
 }
 
 function signalOf(response: ServerResponse): AbortSignal {

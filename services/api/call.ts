@@ -3,7 +3,9 @@ import type { Column, Endpoint } from '../../schemas/apis/openapi.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { Admission } from '../admission.ts';
 import type { Door } from '../door.ts';
-import type { Clock, EventStore, View, ViewStore } from '../ports.ts';
+import type { Clock, EventStore, RateLimiter, View, ViewStore } from '../ports.ts';
+import type { RateSetting } from '../rate-limit.ts';
+import type { WorkspaceSettings } from '../workspaces.ts';
 import type { Page } from './pages.ts';
 import type { Group, Refused } from './views.ts';
 
@@ -37,10 +39,26 @@ export interface Route {
   readonly run: (raw: RawCall, keys: WorkspaceKeys | null) => Promise<Outcome>;
 }
 
+export type Revision = 'seed' | 'latest';
+
+/** Where nobody says otherwise. */
+export const SEARCH_DEFAULTS = { revision: 'seed', maxRangeDays: 60, rateLimit: { hits: 10, windowMs: 60_000 } } as const satisfies { revision: Revision; maxRangeDays: number; rateLimit: RateSetting };
+
 export interface ApiDeps {
   readonly events: EventStore;
   readonly views: ViewStore;
-  readonly workspaces: { authenticate(token: string): { readonly workspace: string; readonly keyId: string } | null; keys(workspace: string): WorkspaceKeys | null };
+  readonly workspaces: {
+    /** `rateLimit` is the key's own, null where it says nothing. */
+    authenticate(token: string): { readonly workspace: string; readonly keyId: string; readonly rateLimit: RateSetting | null } | null;
+    keys(workspace: string): WorkspaceKeys | null;
+    /** What its operators have said of it. */
+    settings(workspace: string): WorkspaceSettings;
+  };
+  readonly limiter: Pick<RateLimiter, 'hit'>;
+  /** Of API keys that say nothing. */
+  readonly rateLimit: RateSetting;
+  /** Which revision of the 8x8 API is answered where they contradict each other. */
+  readonly revision: Revision;
   /** Null where this process takes no events. */
   readonly door: Pick<Door, 'receive' | 'dryRun'> | null;
   readonly clock: Clock;
@@ -48,7 +66,7 @@ export interface ApiDeps {
   readonly wait: (ms: number) => Promise<unknown>;
   readonly log: { info(message: string, fields: { method: string; route: string; status: number; ms: number; workspace?: string; keyId?: string }): void; error(message: string, fields: { method: string; route: string; fault: unknown }): void };
   readonly metrics: { readonly contentType: string; text(): Promise<string>; request(method: string, route: string, status: number, seconds: number): void };
-  readonly limits: { readonly maxEventBytes: number; /** Of a publish, batches included. */ readonly maxBodyBytes: number };
+  readonly limits: { readonly maxEventBytes: number; /** Of a publish, batches included. */ readonly maxBodyBytes: number; /** Of one search. */ readonly maxRangeDays: number };
   /** How much is taken on at a time; left out, as much as ADMISSION_LIMITS allow. */
   readonly admission?: Admission;
   readonly ready: () => { readonly ok: boolean; readonly reasons: readonly string[] } | Promise<{ readonly ok: boolean; readonly reasons: readonly string[] }>;

@@ -1,22 +1,26 @@
 // GET /outcomes: cells of a quarter of an hour, added up to periods and groups. Work is linear in the cells of the range;
-// what is held is one sum per row of the answer.
+// what is held is one sum per row of the answer. With filters that cells do not hold, the journeys that match are made
+// into cells of one each, and added up in the same way.
 import { setImmediate } from 'node:timers/promises';
-import { GROUPINGS, type Grouping, type OutcomeRow } from '../../schemas/apis/native.ts';
-import { parseInstant, msOf } from '../../schemas/time.ts';
-import type { Histogram, OutcomeCell } from '../../projections/documents.ts';
-import { addHistogram, BOUNDS_S, quantile, quarterKey } from '../../projections/outcomes.ts';
+import { GROUPINGS, type Grouping, JOURNEYS_READ_MAX, OUTCOME_DAYS_MAX, type OutcomeRow } from '../../schemas/apis/native.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import { type Histogram, type OutcomeCell, unpackJourney } from '../../projections/documents.ts';
+import { addHistogram, BOUNDS_S, cellOf, quantile, quarterKey } from '../../projections/outcomes.ts';
+import { contribution } from '../../projections/journeys.ts';
 import type { View } from '../ports.ts';
 import type { ListRow } from './pages.ts';
 import type { Call, Outcome } from './call.ts';
-import { refuse } from './views.ts';
+import { filtersOf, queryOf, type Ranged, type Span, spanOf, tooMany } from './ranges.ts';
+import { type FilterGiven, matching, textOf } from './searches.ts';
+import { type Refused, refuse } from './views.ts';
 import type { Period, Zone, Zones } from './zones.ts';
 
 const QUARTER_MS = 900_000;
-const RANGE_MAX_MS = 400 * 86_400_000;
 const ROWS_MAX = 10_000;
 const SCAN = 1000;
 
-interface Asked { readonly from: string; readonly to: string; readonly by?: Period | undefined; readonly timezone?: string | undefined; readonly group?: string | undefined }
+export type Asked = Ranged & { readonly by?: Period | undefined; readonly timezone?: string | undefined; readonly group?: string | undefined };
+export interface OutcomesOptions { readonly zones: Zones; readonly maxDays: number; /** Tests make it small. */ readonly journeysMax?: number }
 
 interface Totals {
   journeys: number;
@@ -28,22 +32,19 @@ interface Totals {
   /** The waits of journeys that were handled, which service levels count. */
   readonly handledWaiting: Histogram;
 }
-interface Span { readonly from: number; readonly to: number }
 /** A row while it is added up; the cell is the first of its group, for the values that the group goes by. */
 interface Sum extends Span { readonly cell: OutcomeCell; readonly totals: Totals }
 
-export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unknown>, zones: Zones): Promise<Outcome> {
-  const [first, last] = [parseInstant(query.from), parseInstant(query.to)];
-  if (first === null || last === null) throw new Error('assertion: the range has been checked');
-  if (first >= last) return refuse('invalidRange');
-  // A millisecond is floored: what is left of it raises the end as well.
-  const range: Span = { from: Math.floor(msOf(first) / QUARTER_MS) * QUARTER_MS, to: Math.ceil((msOf(last) + (last.endsWith('000000Z') ? 0 : 1)) / QUARTER_MS) * QUARTER_MS };
-  if (range.to - range.from > RANGE_MAX_MS) return refuse('rangeTooLong');
+export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unknown>, { zones, maxDays, journeysMax = JOURNEYS_READ_MAX }: OutcomesOptions): Promise<Outcome> {
+  const read = spanOf(query, Math.max(OUTCOME_DAYS_MAX, maxDays));
+  if (read.kind === 'refused') return read;
+  const range: Span = { from: Math.floor(read.span.from / QUARTER_MS) * QUARTER_MS, to: Math.ceil(read.span.to / QUARTER_MS) * QUARTER_MS };
   const zone = zones(query.timezone ?? 'UTC');
   const groups = GROUPINGS.filter((name) => query.group?.split(',').includes(name) ?? false);
   const sums = new Map<string, Sum>();
   const total = noTotals();
-  for await (const cell of cellsOf(view('journeys'), keys.id, range)) {
+  for await (const cell of cellsFor(view('journeys'), keys, range, filtersOf(query), journeysMax)) {
+    if ('kind' in cell) return cell;
     const period = zone.period(query.by ?? 'day', cell.quarter * 1000);
     const key = JSON.stringify([period.from, ...groups.map((group) => groupValue(cell, group))]);
     const sum = sums.get(key) ?? { from: Math.max(period.from, range.from), to: Math.min(period.to, range.to), cell, totals: noTotals() };
@@ -55,6 +56,31 @@ export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unk
   const sorted = [...sums].sort(([a, one], [b, other]) => one.from - other.from || (a < b ? -1 : 1));
   const rows = sorted.map(([, sum]): ListRow => ({ value: rowOf(sum, sum.totals, dimensionsOf(sum.cell, groups), zone) }));
   return { kind: 'page', rows, cursor: null, total: rows.length, after: { total: rowOf(range, total, {}, zone) } };
+}
+
+/** What cells tell: every one is of one outcome and one direction. A journey's queues and media are more than the one that its cell goes by. */
+const HELD = { outcome: (cell: OutcomeCell) => cell.outcome, direction: (cell: OutcomeCell) => cell.direction } as const;
+const isHeld = (name: string): name is keyof typeof HELD => Object.hasOwn(HELD, name);
+
+async function* cellsFor(view: View, keys: WorkspaceKeys, range: Span, filters: readonly FilterGiven[], journeysMax: number): AsyncGenerator<OutcomeCell | Refused> {
+  if (!filters.every(({ name }) => isHeld(name))) {
+    yield* cellsOfJourneys(view, keys, range, filters, journeysMax);
+    return;
+  }
+  for await (const cell of cellsOf(view, keys.id, range)) {
+    if (filters.every(({ name, values }) => isHeld(name) && values.includes(HELD[name](cell) ?? ''))) yield cell;
+  }
+}
+
+async function* cellsOfJourneys(view: View, keys: WorkspaceKeys, range: Span, filters: readonly FilterGiven[], journeysMax: number): AsyncGenerator<OutcomeCell | Refused> {
+  const pages = matching(view, keys, queryOf(range, filters, keys), journeysMax);
+  for (let next = await pages.next(); ; next = await pages.next()) {
+    if (next.done === true) {
+      if (next.value !== null) yield tooMany(next.value.tooMany, journeysMax);
+      return;
+    }
+    for (const row of next.value) yield cellOf(contribution(unpackJourney(row.key, textOf(row))));
+  }
 }
 
 /** The cells of a range, in order of their quarters; in pages, between which others get their turn. */

@@ -28,17 +28,25 @@ export function writeCursor(key: Uint8Array, scope: CursorScope, keyset: Keyset)
 
 export function readCursor(key: Uint8Array, scope: CursorScope, cursor: string): CursorRead {
   const invalid: CursorRead = { kind: 'refused', code: 'invalidCursor' };
-  const bytes = Buffer.from(cursor, 'base64url');
-  // Decoding is lenient: only the one spelling that was given is taken.
-  if (bytes.length <= MAC_BYTES || bytes.toString('base64url') !== cursor) return invalid;
-  const payload = bytes.subarray(MAC_BYTES);
-  if (!timingSafeEqual(mac(key, payload), bytes.subarray(0, MAC_BYTES))) return invalid;
+  const payload = signedPayload(key, cursor);
+  if (payload === null) return invalid;
   // Signed by us, so it is what `writeCursor` wrote.
   const [endpoint, sort, query, time, id, total] = JSON.parse(payload.toString()) as [string, string, string, number | string, string, number | null];
   if (endpoint !== scope.endpoint) return invalid;
   if (sort !== scope.sort) return { kind: 'refused', code: 'cursorAndSortMismatch' };
   if (query !== fingerprint(key, scope)) return invalid;
   return { kind: 'keyset', keyset: { time, id, total } };
+}
+
+/** Whether it was given here, whatever for. */
+export function isCursor(key: Uint8Array, cursor: string): boolean { return signedPayload(key, cursor) !== null; }
+
+function signedPayload(key: Uint8Array, cursor: string): Buffer | null {
+  const bytes = Buffer.from(cursor, 'base64url');
+  // Decoding is lenient: only the one spelling that was given is taken.
+  if (bytes.length <= MAC_BYTES || bytes.toString('base64url') !== cursor) return null;
+  const payload = bytes.subarray(MAC_BYTES);
+  return timingSafeEqual(mac(key, payload), bytes.subarray(0, MAC_BYTES)) ? payload : null;
 }
 
 function mac(key: Uint8Array, payload: Uint8Array): Buffer {
@@ -61,6 +69,8 @@ export interface Page {
   /** Members of the JSON answer before `data` and after it. */
   readonly before?: Readonly<Record<string, unknown>>;
   readonly after?: Readonly<Record<string, unknown>>;
+  /** The JSON answer, where that is no list with members around it. */
+  readonly whole?: unknown;
   readonly cursor: string | null;
   readonly total: number | null;
   readonly headers?: Readonly<Record<string, string>>;
@@ -89,6 +99,7 @@ const FORMAT_OF_TYPE: Readonly<Record<string, Format | undefined>> = {
 export function printPage(page: Page, format: Format, columns: readonly Column[], explode: string | undefined): string {
   switch (format) {
     case 'json': {
+      if (page.whole !== undefined) return JSON.stringify(page.whole);
       const members = [
         ...Object.entries(page.before ?? {}).map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`),
         `"data":[${page.rows.map(jsonOf).join(',')}]`,

@@ -1,32 +1,41 @@
 // The one table of routes: an endpoint as its schema file describes it, and what answers it. Express, the 405s, the OpenAPI
 // and the tenancy test are made from it, so that nothing is served that is not described, and nothing described that is not served.
 import type { z } from 'zod';
-import { EIGHT_BY_EIGHT_ERRORS, eightByEightEndpoints, isEightByEightCode } from '../../schemas/apis/eightbyeight.ts';
-import { isNativeCode, NATIVE_CODES, nativeEndpoints, type SourceRow } from '../../schemas/apis/native.ts';
+import { EIGHT_BY_EIGHT_ERRORS, eightByEightEndpoints, isEightByEightCode, type SearchOptions } from '../../schemas/apis/eightbyeight.ts';
+import { isNativeCode, NATIVE_CODES, nativeEndpoints, nativeProblem, type SourceRow } from '../../schemas/apis/native.ts';
 import { columnsOf, type Endpoint, type JsonSchema, openApi, type Problem } from '../../schemas/apis/openapi.ts';
 import { JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { REJECTION_CODES } from '../../schemas/cloudevent.ts';
 import { ERROR_CODES, type ErrorCode } from '../errors.ts';
 import { printReadiness, type Readiness } from '../health.ts';
-import type { Answer, ApiDeps, Call, Outcome, Route } from './call.ts';
+import type { WorkspaceKeys } from '../../schemas/identity.ts';
+import type { Answer, ApiDeps, Call, Outcome, RawCall, Route } from './call.ts';
 import { Customers } from './customers.ts';
 import { docsPage } from './docs.ts';
+import { durationsOf, transitionDurationsOf } from './durations.ts';
 import { Histories } from './history.ts';
 import type { ListRow } from './pages.ts';
 import { outcomesOf } from './outcomes.ts';
+import { pathsOf } from './paths.ts';
 import { publish } from './publish.ts';
+import { ALL_FILTERS } from './ranges.ts';
 import { Searches } from './searches.ts';
 import { type Refused, refuse, type Views } from './views.ts';
 import { createZones } from './zones.ts';
 
 /** Binds an endpoint to its handler, with the types that the endpoint's schemas parse to. */
-function bind<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(endpoint: Endpoint<P, Q, B>, handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Outcome | Promise<Outcome>): Route {
+function bind<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  endpoint: Endpoint<P, Q, B>, handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Outcome | Promise<Outcome>,
+  /** What is wrong beside what the schemas tell; asked in any case, so that everything is told at once. */
+  beside?: (raw: RawCall, keys: WorkspaceKeys) => Promise<readonly Problem[]>,
+): Route {
   const run: Route['run'] = async (raw, keys) => {
     if (keys === null) throw new Error('assertion: who asks this endpoint has shown a key');
     const params = endpoint.params.safeParse(raw.params);
     const query = endpoint.query.safeParse(raw.query);
     const body = endpoint.body.kind === 'json' ? endpoint.body.schema.safeParse(raw.body) : null;
     const problems: Problem[] = [params, query, body].flatMap((parsed) => (parsed === null || parsed.success ? [] : endpoint.dialect.problemsOf(parsed.error)));
+    if (beside !== undefined) problems.push(...await beside(raw, keys));
     const [first] = problems;
     if (first !== undefined) return { kind: 'refused', code: first.code, problems };
     return handle({ ...raw, keys, params: params.data as z.output<P>, query: query.data as z.output<Q>, body: body?.data as z.output<B> });
@@ -39,22 +48,31 @@ function bindOpen(endpoint: Endpoint, handle: () => Outcome | Promise<Outcome>):
   return { endpoint, columns: [], run: async () => handle() };
 }
 
-export const API_FILTERS = { journeys: Object.keys(JOURNEY_FILTERS), transitions: Object.keys(TRANSITION_FILTERS) };
+/** All endpoints there are. */
+export function apiEndpoints(options: SearchOptions) {
+  const filters = { journeys: Object.keys(JOURNEY_FILTERS), transitions: Object.keys(TRANSITION_FILTERS) };
+  return { ...nativeEndpoints({ filters: Object.keys(ALL_FILTERS), maxRangeDays: options.maxRangeDays }), ...eightByEightEndpoints(filters, options) };
+}
 
 export function createRoutes(deps: ApiDeps, views: Views): readonly Route[] {
   const zones = createZones();
-  const searches = new Searches(zones);
+  const maxDays = deps.limits.maxRangeDays;
+  const searches = new Searches({ zones, revision: deps.revision, workspaces: deps.workspaces });
   const customers = new Customers({ histories: new Histories(deps.events), searches, zones, storeId: deps.events.storeId });
-  const e = { ...nativeEndpoints, ...eightByEightEndpoints(API_FILTERS) };
+  const e = apiEndpoints({ revision: deps.revision, maxRangeDays: maxDays });
+  const account = (raw: RawCall, keys: WorkspaceKeys): Promise<readonly Problem[]> => searches.problemsOf(raw, keys);
   const page = docsPage();
   const routes: readonly Route[] = [
     bind(e.publishEvents, (call) => publish(deps, views, call, call.query.dryRun === 'true')),
-    bind(e.searchJourneys, (call) => searches.journeys(call)),
-    bind(e.searchTransitions, (call) => searches.transitions(call)),
+    bind(e.searchJourneys, (call) => searches.journeys(call), account),
+    bind(e.searchTransitions, (call) => searches.transitions(call), account),
     bind(e.getJourney, (call) => searches.journey(call)),
     bind(e.listJourneys, (call) => customers.journeys(call)),
     bind(e.getHistory, (call) => customers.history(call)),
-    bind(e.getOutcomes, (call) => outcomesOf(call, zones)),
+    bind(e.getOutcomes, (call) => outcomesOf(call, { zones, maxDays })),
+    bind(e.getDurations, (call) => durationsOf(call, { zones, maxDays })),
+    bind(e.getTransitionDurations, (call) => transitionDurationsOf(call, { zones, maxDays })),
+    bind(e.getPaths, (call) => pathsOf(call, { maxDays })),
     bind(e.findPerson, (call) => customers.find(call)),
     bind(e.getPerson, (call) => customers.person(call)),
     bind(e.getSources, (call) => sources(deps, views, call.keys.id)),
@@ -65,7 +83,7 @@ export function createRoutes(deps: ApiDeps, views: Views): readonly Route[] {
     bindOpen(e.getMetrics, async () => ({ kind: 'text', mediaType: deps.metrics.contentType, text: await deps.metrics.text() })),
   ];
   let made: JsonSchema | null = null;
-  const document = (): JsonSchema => (made ??= openApi(routes.map(({ endpoint }) => endpoint), statusOf, deps.version));
+  const document = (): JsonSchema => (made ??= openApi(routes.map(({ endpoint }) => endpoint), statusOf, problemOf, deps.version));
   return routes;
 }
 
@@ -87,6 +105,12 @@ export function statusOf(code: string): number {
   if (isEightByEightCode(code)) return EIGHT_BY_EIGHT_ERRORS[code].status;
   if (Object.hasOwn(REJECTION_CODES, code)) return EVENT_STATUS[code] ?? 400;
   return 503;
+}
+
+/** What a code says where it is told as an example. */
+function problemOf(code: string): Problem {
+  if (isNativeCode(code)) return nativeProblem(code);
+  return { code, message: Object.hasOwn(REJECTION_CODES, code) ? REJECTION_CODES[code as keyof typeof REJECTION_CODES] : 'Not told by this API.' };
 }
 
 /** What an operating error becomes: its code and whether to try again, never its message (that is the operator's, and in the log). */

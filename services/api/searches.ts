@@ -1,44 +1,84 @@
-// Searches over journeys: the 8x8 requests, and whatever else lists journeys. A filter is a line of the projection's own
-// tables, so that what is asked for and what is indexed cannot differ.
-import type { SearchRequest } from '../../schemas/apis/eightbyeight.ts';
-import { parseRangeDate } from '../../schemas/apis/eightbyeight.ts';
+// Searches over journeys: the 8x8 requests, and whatever else lists or counts journeys that match filters. A filter is a
+// line of the projection's own tables, so that what is asked for and what is indexed cannot differ.
+import { setImmediate } from 'node:timers/promises';
+import { eightByEightProblem, outcomesOfFilter, parseRangeDate, type Revision, type SearchRequest } from '../../schemas/apis/eightbyeight.ts';
+import type { Problem } from '../../schemas/apis/openapi.ts';
 import { nodeKey, type WorkspaceKeys } from '../../schemas/identity.ts';
 import { msOf } from '../../schemas/time.ts';
-import { type JourneyDocument, type JourneyRow, type Transition, unpackJourney, unpackJourneyOf, unpackRow, unpackTransitions } from '../../projections/documents.ts';
-import { type Filter, JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
+import { type AccountKind, type JourneyDocument, type JourneyRow, type Transition, unpackJourney, unpackJourneyOf, unpackRow, unpackTransitions } from '../../projections/documents.ts';
+import { accountKey, type Filter, JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import type { Clause, SearchQuery, SearchResult, SearchRow, View } from '../ports.ts';
-import { journeyDetailOf, journeyOf, transitionOf } from './answers.ts';
-import { type CursorScope, type ListRow, type Page, readCursor, writeCursor } from './pages.ts';
-import type { Call, Outcome } from './call.ts';
+import { journeyDetailOf, journeyOf, searchedJourneyOf, transitionOf } from './answers.ts';
+import { type CursorScope, isCursor, type ListRow, type Page, readCursor, writeCursor } from './pages.ts';
+import type { ApiDeps, Call, Outcome, RawCall } from './call.ts';
 import { type Refused, refuse } from './views.ts';
 import type { Zone, Zones } from './zones.ts';
 
-const LIMIT = 100;
+export const LIMIT = 100;
 /** All of time that a view orders by. */
 const EVER = { from: Date.UTC(-1, 0, 1), to: Date.UTC(9999, 11, 31, 23, 59, 59, 999) };
 
-interface Listing { readonly scope: CursorScope; readonly cursor: string | undefined; readonly query: Omit<SearchQuery, 'workspace' | 'after' | 'total'> }
+type FilterTable = Readonly<Record<string, Filter>>;
+export interface FilterGiven { readonly name: string; readonly values: readonly string[] }
+export interface Listing { readonly scope: CursorScope; readonly cursor: string | undefined; readonly query: Omit<SearchQuery, 'workspace' | 'after' | 'total'> }
+
+/** What names an account's parts, by filter. */
+const ACCOUNT_FILTERS = { pbxNames: { kind: 'pbx', code: 'invalidPbx' }, tenantIds: { kind: 'tenant', code: 'invalidTenant' } } as const satisfies Record<string, { kind: AccountKind; code: string }>;
+type AccountFilter = keyof typeof ACCOUNT_FILTERS;
+
+export interface SearchesOptions extends Pick<ApiDeps, 'revision'> {
+  readonly workspaces: Pick<ApiDeps['workspaces'], 'settings'>;
+  readonly zones: Zones;
+}
 
 export class Searches {
   readonly #zones: Zones;
-  constructor(zones: Zones) { this.#zones = zones; }
+  readonly #options: SearchesOptions;
+  constructor(options: SearchesOptions) {
+    this.#options = options;
+    this.#zones = options.zones;
+  }
 
   async journeys({ body, keys, view }: Call<unknown, unknown, SearchRequest>): Promise<Outcome> {
-    const found = await list(view('journeys'), keys, listing('searchJourneys', body, keys, JOURNEY_FILTERS));
+    const found = await list(view('journeys'), keys, this.#listing('searchJourneys', body, keys, JOURNEY_FILTERS));
     if (found.kind === 'refused') return found;
     const zone = this.#zones(body.displayTimezone);
-    return page(found, found.rows.map((row) => ({ value: journeyOf(rowOf(row), zone) })));
+    return page(found, found.rows.map((row) => ({ value: searchedJourneyOf(rowOf(row), zone, this.#options.revision) })));
   }
 
   async transitions({ body, keys, view }: Call<unknown, unknown, SearchRequest>): Promise<Outcome> {
     const journeys = view('journeys');
-    const found = await list(journeys, keys, listing('searchTransitions', body, keys, TRANSITION_FILTERS));
+    const found = await list(journeys, keys, this.#listing('searchTransitions', body, keys, TRANSITION_FILTERS));
     if (found.kind === 'refused') return found;
     const zone = this.#zones(body.displayTimezone);
-    const documents = found.rows.map((row) => ({ key: row.key, document: unpackJourney(row.key, textOf(row)) }));
-    const timelines = await timelinesOf(journeys, keys, documents);
-    const rows = documents.map(({ document }, i) => ({ value: { journeyId: document.row.journeyId, transitions: (timelines[i] ?? []).map((transition) => transitionOf(transition, zone)) } }));
+    const rows = (await timelinesOf(journeys, keys, found.rows)).map(({ document, transitions }) => ({ value: { journeyId: document.row.journeyId, transitions: transitions.map((transition) => transitionOf(transition, zone)) } }));
     return page(found, rows);
+  }
+
+  /** What a body says wrong that its form does not show, whatever else is wrong with it: a cursor that is none of ours, PBXes and tenants that are none of the account's. */
+  async problemsOf({ body, view }: Pick<RawCall, 'body' | 'view'>, keys: WorkspaceKeys): Promise<readonly Problem[]> {
+    if (typeof body !== 'object' || body === null) return [];
+    const { nextPageCursor, filters } = body as { readonly nextPageCursor?: unknown; readonly filters?: unknown };
+    const problems: Problem[] = [];
+    if (typeof nextPageCursor === 'string' && !isCursor(keys.cursorKey, nextPageCursor)) problems.push(eightByEightProblem('invalidCursor', ['nextPageCursor']));
+    if (this.#options.revision === 'latest' || !Array.isArray(filters)) return problems;
+    for (const [at, one] of filters.entries()) {
+      if (!isAccountFilter(one)) continue;
+      const problem = await this.#accountProblem(view('journeys'), keys, one.name, [...new Set(one.values)], ['filters', at, 'values']);
+      if (problem !== null) problems.push(problem);
+    }
+    return problems;
+  }
+
+  /** The account has what its operators said and what its events named; of any other account's nothing is looked at. */
+  async #accountProblem(view: View, keys: WorkspaceKeys, name: AccountFilter, values: readonly string[], path: readonly PropertyKey[]): Promise<Problem | null> {
+    const { kind, code } = ACCOUNT_FILTERS[name];
+    const set = this.#options.workspaces.settings(keys.id)[name];
+    const unset = values.filter((value) => !set.includes(value));
+    const found = unset.length === 0 ? [] : await view.load(unset.map((value) => `${keys.id}/${accountKey(keys, kind, value)}`));
+    if (found.every((text) => text !== null)) return null;
+    const has = set.length > 0 || (await view.scan(`${keys.id}/a/${kind}/`, `${keys.id}/a/${kind}0`, 1)).length > 0;
+    return name === 'pbxNames' && !has ? eightByEightProblem('missingPbxForCustomer') : eightByEightProblem(code, path);
   }
 
   /** One journey, by any id that it ever had. */
@@ -52,9 +92,9 @@ export class Searches {
     const text = await read(`j/${key}`);
     // The journey moved between the two reads (two were joined): the node says where, when it is asked again.
     if (text === null) return refuse('unknownJourney');
-    const document = unpackJourney(key, text);
-    const [timeline] = await timelinesOf(journeys, keys, [{ key, document }]);
-    return { kind: 'answer', value: journeyDetailOf(document, timeline ?? [], this.#zones(query.timezone ?? 'UTC')) };
+    const [timeline] = await timelinesOf(journeys, keys, [{ key, document: text }]);
+    if (timeline === undefined) throw new Error('assertion: one timeline for each journey');
+    return { kind: 'answer', value: journeyDetailOf(timeline.document, timeline.transitions, this.#zones(query.timezone ?? 'UTC')) };
   }
 
   async ofIdentities(view: View, keys: WorkspaceKeys, given: {
@@ -69,11 +109,47 @@ export class Searches {
     const zone: Zone = this.#zones(given.zone);
     return { ...page(found, found.rows.map((row) => ({ value: journeyOf(rowOf(row), zone) }))), before: { personId: given.personId } };
   }
+
+  /** A request that has passed its schema, as the view is asked. */
+  #listing(endpoint: string, body: SearchRequest, keys: WorkspaceKeys, table: FilterTable): Listing {
+    const from = parseRangeDate(body.dateRange.start);
+    const to = parseRangeDate(body.dateRange.end);
+    if (from === null || to === null) throw new Error('assertion: the range has been checked');
+    const direction = body.sortDirection?.toLowerCase() === 'desc' ? 'desc' : 'asc';
+    const filters = body.filters ?? [];
+    return {
+      scope: { endpoint, sort: `TIME ${direction}`, query: [from, to, canonical(filters)] }, cursor: body.nextPageCursor ?? undefined,
+      query: { from: msOf(from), to: msOf(to), ...clausesOf(filters, table, keys, this.#options.revision), direction, limit: body.limit ?? LIMIT },
+    };
+  }
 }
 
-type Found = SearchResult & { readonly kind: 'found'; readonly cursor: string | null };
+function isAccountFilter(one: unknown): one is { readonly name: AccountFilter; readonly values: readonly string[] } {
+  if (typeof one !== 'object' || one === null || !('name' in one) || !('values' in one)) return false;
+  return typeof one.name === 'string' && Object.hasOwn(ACCOUNT_FILTERS, one.name) && Array.isArray(one.values) && one.values.every((value) => typeof value === 'string');
+}
 
-async function list(view: View, keys: WorkspaceKeys, { scope, cursor, query }: Listing): Promise<Found | Refused> {
+/** Filters in one form, whatever their order. */
+export function canonical(filters: readonly FilterGiven[]): readonly unknown[] {
+  return filters.map(({ name, values }) => [name, [...new Set(values)].sort()]).sort(([a], [b]) => (String(a) < String(b) ? -1 : 1));
+}
+
+/** Filters as the index is asked: those of a transition are to be met in one. */
+export function clausesOf(filters: readonly FilterGiven[], table: FilterTable, keys: WorkspaceKeys, revision: Revision): Pick<SearchQuery, 'clauses' | 'sub'> {
+  const clauses: Clause[] = [];
+  const sub: Clause[] = [];
+  for (const { name, values } of filters) {
+    const filter = table[name];
+    if (filter === undefined) throw new Error('assertion: the filter has been checked');
+    const meant = name === 'outcome' ? values.flatMap((value) => outcomesOfFilter(revision, value)) : values;
+    (filter.sub ? sub : clauses).push({ field: filter.field, terms: [...new Set(meant.map((value) => filter.term(keys, value)))] });
+  }
+  return { clauses, sub };
+}
+
+export type Found = SearchResult & { readonly kind: 'found'; readonly cursor: string | null };
+
+export async function list(view: View, keys: WorkspaceKeys, { scope, cursor, query }: Listing): Promise<Found | Refused> {
   const read = cursor === undefined ? null : readCursor(keys.cursorKey, scope, cursor);
   if (read?.kind === 'refused') return refuse(read.code);
   const after = read === null ? null : { time: Number(read.keyset.time), id: read.keyset.id };
@@ -82,11 +158,12 @@ async function list(view: View, keys: WorkspaceKeys, { scope, cursor, query }: L
   return { kind: 'found', ...result, cursor: last === undefined ? null : writeCursor(keys.cursorKey, scope, { time: last.time, id: last.id, total: result.total }) };
 }
 
-function page({ cursor, total }: Found, rows: readonly ListRow[]): Page {
+export function page({ cursor, total }: Found, rows: readonly ListRow[]): Page {
   return { kind: 'page', rows, cursor, total, after: { nextPageCursor: cursor, totalElements: total } };
 }
 
-function textOf(row: SearchRow): string {
+/** The document that a row brings along. */
+export function textOf(row: Pick<SearchRow, 'document'>): string {
   if (row.document === null) throw new Error('assertion: a record stands with its document');
   return row.document;
 }
@@ -94,9 +171,12 @@ function textOf(row: SearchRow): string {
 /** A list needs the row alone; the rest of the document is not unpacked. */
 function rowOf(row: SearchRow): JourneyRow { return unpackRow(row.key, textOf(row)); }
 
+export interface Timeline { readonly document: JourneyDocument; readonly transitions: readonly Transition[] }
+
 /** Whole timelines: what stands in the document, after the chunks before it; one read for all. */
-async function timelinesOf(view: View, keys: WorkspaceKeys, journeys: readonly { readonly key: string; readonly document: JourneyDocument }[]): Promise<readonly (readonly Transition[])[]> {
-  const names = journeys.map(({ key, document }) => Array.from({ length: document.chunks }, (_, chunk) => `${keys.id}/t/${key}/${chunk}`));
+export async function timelinesOf(view: View, keys: WorkspaceKeys, rows: readonly Pick<SearchRow, 'key' | 'document'>[]): Promise<readonly Timeline[]> {
+  const journeys = rows.map((row) => ({ key: row.key, document: unpackJourney(row.key, textOf(row)) }));
+  const names = journeys.map(({ key, document }) => Array.from({ length: document.chunks }, (_, chunk) => `${keys.id}/t/${key}/${String(chunk)}`));
   const wanted = names.flat();
   const texts = wanted.length === 0 ? [] : await view.load(wanted);
   let at = 0;
@@ -105,27 +185,25 @@ async function timelinesOf(view: View, keys: WorkspaceKeys, journeys: readonly {
       const text = texts[at++] ?? null;
       return text === null ? [] : unpackTransitions(key, text);
     });
-    return [...earlier, ...document.transitions];
+    return { document, transitions: [...earlier, ...document.transitions] };
   });
 }
 
-/** A request that has passed its schema, as the view is asked. */
-function listing(endpoint: string, body: SearchRequest, keys: WorkspaceKeys, table: Readonly<Record<string, Filter>>): Listing {
-  const from = parseRangeDate(body.dateRange.start);
-  const to = parseRangeDate(body.dateRange.end);
-  if (from === null || to === null) throw new Error('assertion: the range has been checked');
-  const direction = body.sortDirection?.toLowerCase() === 'desc' ? 'desc' : 'asc';
-  const filters = body.filters ?? [];
-  const clauses: Clause[] = [];
-  const sub: Clause[] = [];
-  for (const { name, values } of filters) {
-    const filter = table[name];
-    if (filter === undefined) throw new Error('assertion: the filter has been checked');
-    (filter.sub ? sub : clauses).push({ field: filter.field, terms: [...new Set(values.map((value) => filter.term(keys, value)))] });
+/** Journeys are read so many at a time, and others get their turn between. */
+const READ_AT_ONCE = 250;
+
+/** All journeys that match, in pages, or how many they are where those are more than `max`. Each page is as the view stands when it is read. */
+export async function* matching(view: View, keys: WorkspaceKeys, query: Omit<SearchQuery, 'workspace' | 'after' | 'total' | 'limit' | 'direction'>, max: number): AsyncGenerator<readonly SearchRow[], { readonly tooMany: number } | null> {
+  let after: SearchQuery['after'] = null;
+  let total: number | null = null;
+  for (;;) {
+    const result: SearchResult = await view.search({ ...query, workspace: keys.id, direction: 'asc', limit: READ_AT_ONCE, after, total }, 'j');
+    if (result.total > max) return { tooMany: result.total };
+    yield result.rows;
+    const last = result.rows.at(-1);
+    if (!result.more || last === undefined) return null;
+    after = { time: last.time, id: last.id };
+    ({ total } = result);
+    await setImmediate();
   }
-  const canonical = filters.map(({ name, values }) => [name, [...new Set(values)].sort()]).sort(([a], [b]) => (String(a) < String(b) ? -1 : 1));
-  return {
-    scope: { endpoint, sort: `TIME ${direction}`, query: [from, to, canonical] }, cursor: body.nextPageCursor ?? undefined,
-    query: { from: msOf(from), to: msOf(to), clauses, sub, direction, limit: body.limit ?? LIMIT },
-  };
 }

@@ -103,7 +103,7 @@ async function verb(options: DemoOptions, line: Line, args: readonly string[]): 
 }
 
 async function keyOf(options: DemoOptions, line: Line): Promise<string> {
-  const { code, said } = await verb(options, line, ['keys', 'create', '--label', 'demo', ...(line.servers.includes('EventStoreDB') ? [] : line.data)]);
+  const { code, said } = await verb(options, line, ['keys', 'create', '--label', 'demo', '--rate-limit', 'off', ...(line.servers.includes('EventStoreDB') ? [] : line.data)]);
   if (code !== 0) throw new Error('no API key could be made');
   return text(said['key']);
 }

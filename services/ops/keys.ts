@@ -3,9 +3,10 @@ import { isWorkspaceId, type WorkspaceId } from '../../schemas/identity.ts';
 import type { EventsPlace } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { OperatingError } from '../errors.ts';
-import { type Refusal, Workspaces } from '../workspaces.ts';
+import { printRate } from '../rate-limit.ts';
+import { type Refusal, Workspaces, type WorkspaceSettings } from '../workspaces.ts';
 import { type EventLog, type Mode, openLog, openWorkspaces } from './folder.ts';
-import { type Io, orExplain, print, printJson, table } from './terminal.ts';
+import { count, type Io, orExplain, print, printJson, table } from './terminal.ts';
 
 const REFUSALS: Readonly<Record<Refusal, string>> = {
   workspaceExists: 'there is a workspace of this id already',
@@ -20,6 +21,10 @@ export function workspacesVerb(options: Options<'workspaces'>, io: Io): Promise<
     switch (options.action) {
       case 'list': return withLog(options, 'read', io, (log) => listWorkspaces(options, log, io));
       case 'create': return withLog(options, 'beside', io, (log) => createWorkspace(options, log, io));
+      case 'set': {
+        await withLog(options, 'read', io, async () => undefined);
+        return withLog(options, 'beside', io, (log) => setWorkspace(options, log, io));
+      }
     }
   });
 }
@@ -46,7 +51,7 @@ async function createWorkspace(options: Options<'workspaces'>, log: EventLog, io
   const id = idOf(options.workspace ?? '');
   const workspaces = await openWorkspaces(options.events, log, io, options.masterKey);
   try {
-    const made = await workspaces.create(id, { ...(options.name === null ? {} : { name: options.name }), secret: options.workspaceSecret });
+    const made = await workspaces.create(id, { ...(options.name === null ? {} : { name: options.name }), ...(options.rateLimit === null ? {} : { rateLimit: options.rateLimit }), secret: options.workspaceSecret });
     if (made.kind === 'refused') return await refuse('workspaces', made.reason, io);
     if (options.json) await printJson(io.stdout, { workspace: id, keyId: made.keyId, key: made.token });
     else await print(io.stdout, `Made workspace ${id}. Its API key ${made.keyId}, shown this once: ${made.token}\n`);
@@ -56,12 +61,28 @@ async function createWorkspace(options: Options<'workspaces'>, log: EventLog, io
   }
 }
 
+async function setWorkspace(options: Options<'workspaces'>, log: EventLog, io: Io): Promise<number> {
+  const { pbxNames, tenantIds } = options;
+  const id = idOf(options.workspace ?? '');
+  const settings: Partial<WorkspaceSettings> = { ...(pbxNames === null ? {} : { pbxNames }), ...(tenantIds === null ? {} : { tenantIds }) };
+  if (Object.keys(settings).length === 0) throw new OperatingError('badConfiguration', 'nothing is to be set: give --pbx-names or --tenant-ids');
+  return withWorkspaces(log, io, async (workspaces) => {
+    const refusal = await workspaces.changeSettings(id, settings);
+    if (refusal !== null) return refuse('workspaces', refusal, io);
+    const now = workspaces.settings(id);
+    if (options.json) await printJson(io.stdout, { workspace: id, ...now });
+    else await print(io.stdout, `Workspace ${id} has ${count(now.pbxNames.length)} PBX names and ${count(now.tenantIds.length)} tenant ids of its own: running programs know them within a second.\n`);
+    return 0;
+  });
+}
+
 async function listKeys(options: Options<'keys'>, log: EventLog, io: Io): Promise<number> {
   return withWorkspaces(log, io, async (workspaces) => {
     const keys = workspaces.listKeys(options.workspace);
     if (keys === null) return refuse('keys', 'noWorkspace', io);
-    if (options.json) await printJson(io.stdout, keys);
-    else await print(io.stdout, table(['id', 'label', 'created', 'revoked'], keys.map(({ keyId, label, createdAt, revokedAt }) => [keyId, label, createdAt, revokedAt ?? ''])));
+    const shown = keys.map((key) => ({ ...key, rateLimit: key.rateLimit === null ? null : printRate(key.rateLimit) }));
+    if (options.json) await printJson(io.stdout, shown);
+    else await print(io.stdout, table(['id', 'label', 'rate limit', 'created', 'revoked'], shown.map(({ keyId, label, rateLimit, createdAt, revokedAt }) => [keyId, label, rateLimit ?? '', createdAt, revokedAt ?? ''])));
     return 0;
   });
 }
@@ -77,7 +98,7 @@ async function changeKeys(options: Options<'keys'>, log: EventLog, io: Io): Prom
       else await print(io.stdout, `Revoked key ${keyId}: running programs refuse it within a second.\n`);
       return 0;
     }
-    const made = await workspaces.createKey(workspace, options.label);
+    const made = await workspaces.createKey(workspace, options.label, options.rateLimit);
     if (made.kind === 'refused') return refuse('keys', made.reason, io);
     if (options.json) await printJson(io.stdout, { workspace, keyId: made.keyId, key: made.token });
     else await print(io.stdout, `Made API key ${made.keyId} of workspace ${workspace}, shown this once: ${made.token}\n`);

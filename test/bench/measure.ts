@@ -48,13 +48,21 @@ export function seconds(since: bigint): number { return Number(process.hrtime.bi
 
 /** Prints the table as Markdown (it goes into the README as it is) and writes it to bench.json. */
 export function report(rows: readonly Row[], file: string): void {
-  const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`;
   writeFileSync(file, `${JSON.stringify(rows, null, 2)}\n`);
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`;
-  process.stdout.write(`\nMeasured on ${machine}.\n\n`);
-  process.stdout.write(line(['what', 'ours', 'raw', 'unit', 'ratio', 'target', 'met']) + line(['---', '---:', '---:', '---', '---:', '---', '---']));
-  for (const { name, value, raw, unit, ratio, target, met } of rows) {
-    process.stdout.write(line([name, figure(value), raw === null ? '' : figure(raw), unit, ratio === null ? '' : String(ratio), target ?? '', met === null ? '' : met ? 'yes' : 'NO']));
-  }
+  process.stdout.write(`\nMeasured on ${machine()}.\n\n${tableOf(rows)}`);
 }
+
+export function machine(): string {
+  return `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`;
+}
+
+export function tableOf(rows: readonly Row[]): string {
+  return markdown(['what', 'ours', 'raw', 'unit', 'ratio', 'target', 'met'], ['---', '---:', '---:', '---', '---:', '---', '---'],
+    rows.map(({ name, value, raw, unit, ratio, target, met }) => [name, figure(value), raw === null ? '' : figure(raw), unit, ratio === null ? '' : String(ratio), target ?? '', met === null ? '' : met ? 'yes' : 'NO']));
+}
+
+export function markdown(heads: readonly string[], alignments: readonly string[], rows: readonly (readonly string[])[]): string {
+  return [heads, alignments, ...rows].map((cells) => `| ${cells.join(' | ')} |\n`).join('');
+}
+
 const figure = (value: number): string => (value >= 1000 ? Math.round(value).toLocaleString('en-US') : String(value));

@@ -7,7 +7,8 @@ import { journeys } from '../../projections/journeys.ts';
 import type { RecordChange } from '../../projections/projection.ts';
 import { isWorkspaceId, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
 import { openSqliteViewStore } from '../../services/adapters/sqlite-views.ts';
-import type { Position, SearchQuery, View } from '../../services/ports.ts';
+import type { Position, SearchQuery, View, ViewStore } from '../../services/ports.ts';
+import { inPieces } from '../support/load.ts';
 import { median, random, type Row, row } from './measure.ts';
 
 const COUNT = 100_000;
@@ -41,21 +42,40 @@ function* generate(count: number): Generator<Journey> {
 
 const distinct = (values: readonly string[]): string[] => [...new Set(values)];
 
-async function fillView(view: View, keys: WorkspaceKeys, all: readonly Journey[]): Promise<void> {
+function* changesOf(keys: WorkspaceKeys, all: readonly Journey[]): Generator<Changes> {
   const one = (field: string, values: readonly string[]): readonly string[] => distinct(values).map((value) => keys.term(field, value));
+  for (const journey of all) {
+    yield {
+      record: {
+        key: journey.key,
+        state: { time: journey.time, id: journey.id, terms: { direction: one('direction', [journey.direction]), outcome: one('outcome', [journey.outcome]), mediaTypes: one('mediaTypes', [journey.medium.toLowerCase()]), 'queues.name': one('queues.name', [journey.queue]), 'agents.name': one('agents.name', journey.agents), 'contact.phoneNumber': one('contact.phoneNumber', [journey.phone]), 'interactions.id': one('interactions.id', [journey.interaction]) } },
+        subs: new Map([[0, journey.states.map((state) => ({ 'transitions.name': one('transitions.name', [state]), 'transitions.agents.name': state === 'TALKING' ? one('transitions.agents.name', journey.agents) : [] }))]]),
+      },
+      document: journey.document,
+    };
+  }
+}
+
+/** A record with the document that a page brings along. */
+export interface Changes { readonly record: RecordChange; readonly document: string }
+
+/** A view of journeys that holds these, live; written in commits of so many. */
+export async function filledView(views: ViewStore, all: Iterable<Changes>, batch: number): Promise<View> {
+  const { fields, subFields, ordered } = journeys;
+  const generation = await views.createGeneration({ group: 'journeys', version: 'bench', shards: 1, storeId: 'bench', target: null, fields, subFields, ordered });
+  const view = await views.view('journeys', generation.id, 0);
   let expected: Position | null = null;
-  for (let from = 0; from < all.length; from += 1000) {
-    const part = all.slice(from, from + 1000);
-    const records: RecordChange[] = part.map((journey) => ({
-      key: journey.key,
-      state: { time: journey.time, id: journey.id, terms: { direction: one('direction', [journey.direction]), outcome: one('outcome', [journey.outcome]), mediaTypes: one('mediaTypes', [journey.medium.toLowerCase()]), 'queues.name': one('queues.name', [journey.queue]), 'agents.name': one('agents.name', journey.agents), 'contact.phoneNumber': one('contact.phoneNumber', [journey.phone]), 'interactions.id': one('interactions.id', [journey.interaction]) } },
-      subs: new Map([[0, journey.states.map((state) => ({ 'transitions.name': one('transitions.name', [state]), 'transitions.agents.name': state === 'TALKING' ? one('transitions.agents.name', journey.agents) : [] }))]]),
-    }));
-    const position = String(from + part.length).padStart(20, '0') as Position;
-    const result = await view.commit({ expected, position, role: 'live', documents: new Map(part.map((journey) => [`bench/j/${journey.key}`, journey.document])), records: new Map([['bench', records]]), digest: '0'.repeat(32) });
+  let written = 0;
+  for (const part of inPieces(all, batch)) {
+    written += part.length;
+    const position = String(written).padStart(20, '0') as Position;
+    const documents = new Map(part.map(({ record, document }) => [`bench/j/${record.key}`, document]));
+    const result = await view.commit({ expected, position, role: 'build', documents, records: new Map([['bench', part.map(({ record }) => record)]]), digest: '0'.repeat(32) });
     if (result.kind !== 'committed') throw new Error(`the view answered ${result.kind}`);
     expected = position;
   }
+  await views.promote('journeys', null, generation.id);
+  return view;
 }
 
 function fillTable(file: string, all: readonly Journey[]): DatabaseSync {
@@ -99,11 +119,8 @@ export async function searchRows(folder: string): Promise<Row[]> {
   if (!isWorkspaceId(workspace)) throw new Error('not a workspace id');
   const keys = workspaceKeys(workspace, new Uint8Array(32).fill(7));
   const views = await openSqliteViewStore({ folder });
-  const generation = await views.createGeneration({ group: 'journeys', version: 'bench', shards: 1, storeId: 'bench', target: null, fields: journeys.fields, subFields: journeys.subFields, ordered: journeys.ordered });
-  await views.promote('journeys', null, generation.id);
-  const view = await views.view('journeys', generation.id, 0);
   const started = process.hrtime.bigint();
-  await fillView(view, keys, all);
+  const view = await filledView(views, changesOf(keys, all), 1000);
   const filled = Number(process.hrtime.bigint() - started) / 1e9;
   const db = fillTable(join(folder, 'plain.sqlite'), all);
   const rows: Row[] = [row('journeys written to the index, batches of 1,000', 'journeys/s', COUNT / filled, null, null)];

@@ -175,7 +175,7 @@ function tellOfTwo(open: () => Promise<House>): void {
 
   beforeAll(async () => {
     server = await open();
-    const made = await server.verb(['workspaces', 'create', 'rival', '--json']);
+    const made = await server.verb(['workspaces', 'create', 'rival', '--rate-limit', 'off', '--json']);
     const { key } = JSON.parse(made.stdout) as { key: string };
     home = await settle('default', TEST_KEY);
     rival = await settle('rival', key);

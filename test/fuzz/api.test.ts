@@ -2,9 +2,9 @@
 // in the documented way, and answers nothing with a 5xx. 1,000; FUZZ_FACTOR=1 (`make chaos`) makes them 20,000, FUZZ_SEED=…
 // repeats a run.
 import type { z } from 'zod';
-import { eightByEight, EIGHT_BY_EIGHT_PREFIX, eightByEightEndpoints } from '../../schemas/apis/eightbyeight.ts';
-import { native, nativeEndpoints } from '../../schemas/apis/native.ts';
-import { API_FILTERS } from '../../services/api/routes.ts';
+import { eightByEight, EIGHT_BY_EIGHT_PREFIX } from '../../schemas/apis/eightbyeight.ts';
+import { native } from '../../schemas/apis/native.ts';
+import { apiEndpoints } from '../../services/api/routes.ts';
 import { type Places, type Program, Programs } from '../support/programs.ts';
 import { seeded } from '../support/seeded.ts';
 import { folded, json, removeFolder, temporaryFolder, TEST_KEY } from '../support/serve.ts';
@@ -18,7 +18,7 @@ const TEST_MS = 180_000 + REQUESTS * 60;
 const WRONG_TOLD = 10;
 const SHOWN = 1500;
 
-const ENDPOINTS = Object.values({ ...nativeEndpoints, ...eightByEightEndpoints(API_FILTERS) });
+const ENDPOINTS = Object.values(apiEndpoints({ revision: 'seed', maxRangeDays: 60 }));
 const answerOf = ({ operationId }: Operation): z.ZodType => {
   const found = ENDPOINTS.find(({ name }) => name === operationId);
   if (found === undefined) throw new Error(`nobody describes ${operationId}`);

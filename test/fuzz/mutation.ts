@@ -15,7 +15,7 @@ export const sized = (whole: number): number => Math.max(1, Math.round(whole * F
 export function corpus(): readonly string[] {
   const files = ['test/fixtures/example-day.ndjson', 'test/fixtures/wxcc-captured.ndjson', '../shared/data/wxcc-captured.ndjson'].map((file) => join(ROOT, file)).filter((file) => existsSync(file));
   const lines = files.flatMap((file) => readFileSync(file, 'utf8').split('\n')).filter((line) => line.startsWith('{'));
-  return [...new Set([...lines, JSON.stringify(nativeEndpoints.publishEvents.requestExample)])];
+  return [...new Set([...lines, JSON.stringify(nativeEndpoints({ filters: [], maxRangeDays: 60 }).publishEvents.requestExample)])];
 }
 
 // ---- texts and bytes ---------------------------------------------------------------------------------------------------

@@ -10,8 +10,6 @@ import { quarterKey } from '../../projections/outcomes.ts';
 import { persons } from '../../projections/persons.ts';
 import type { Json, RecordChange } from '../../projections/projection.ts';
 import { newTimelineState } from '../../projections/transitions.ts';
-import { eightByEightEndpoints } from '../../schemas/apis/eightbyeight.ts';
-import { nativeEndpoints } from '../../schemas/apis/native.ts';
 import type { Instant } from '../../schemas/facts.ts';
 import { isWorkspaceId, nodeKey, type WorkspaceKeys, workspaceKeys } from '../../schemas/identity.ts';
 import { instantOf, msOf, parseInstant } from '../../schemas/time.ts';
@@ -20,7 +18,7 @@ import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { createApi } from '../../services/api/app.ts';
 import { Histories } from '../../services/api/history.ts';
 import { formatOf, readCursor, writeCursor } from '../../services/api/pages.ts';
-import { API_FILTERS } from '../../services/api/routes.ts';
+import { apiEndpoints } from '../../services/api/routes.ts';
 import { shardOf } from '../../services/shards.ts';
 import { createZones } from '../../services/api/zones.ts';
 import { Door } from '../../services/door.ts';
@@ -28,6 +26,7 @@ import { OperatingError } from '../../services/errors.ts';
 import type { EventStore, Position, View } from '../../services/ports.ts';
 import { read } from '../../services/projector/projector.ts';
 import { CacheRoom, Target } from '../../services/projector/target.ts';
+import { LocalLimiter } from '../../services/rate-limit.ts';
 
 const KEYS: Readonly<Record<string, string>> = { 'key-of-acme': 'acme', 'key-of-rival': 'rival' };
 const JOURNEYS_SEARCH = '/cidp/journey/api/v1/journeys/search';
@@ -73,14 +72,15 @@ class World {
     const app = createApi({
       events: this.events, views: this.views, door: options.door === false ? null : this.door, version: '0.0.0',
       workspaces: {
-        authenticate: (token) => { const workspace = KEYS[token]; return workspace === undefined ? null : { workspace, keyId: `id-${token}` }; },
+        authenticate: (token) => { const workspace = KEYS[token]; return workspace === undefined ? null : { workspace, keyId: `id-${token}`, rateLimit: 'off' }; },
         keys: (workspace) => this.keys.get(workspace) ?? null,
+        settings: () => ({ pbxNames: [], tenantIds: [] }),
       },
       clock: { now: () => this.now },
       wait: async (ms) => { this.now += ms; await this.onWait(); },
       log: { info: (_message, fields) => { this.logged.push(fields); }, error: (_message, fields) => { this.logged.push(fields); } },
       metrics: { contentType: 'text/plain; version=0.0.4', text: async () => 'up 1\n', request: (...all) => { this.measured.push(all); } },
-      limits: { maxEventBytes: 4096, maxBodyBytes: 64 * 1024 },
+      limits: { maxEventBytes: 4096, maxBodyBytes: 64 * 1024, maxRangeDays: 60 }, limiter: new LocalLimiter({ now: () => this.now }), rateLimit: { hits: 10, windowMs: 60_000 }, revision: 'seed',
       ready: () => this.ready,
     });
     this.#server = app.listen(0, '127.0.0.1');
@@ -198,7 +198,7 @@ async function codesOf(response: Response): Promise<string[]> {
   const { errors } = (await response.json()) as { errors: { code?: string; errorCode?: string }[] };
   return errors.map((error) => error.code ?? error.errorCode ?? '');
 }
-const endpoints = { ...nativeEndpoints, ...eightByEightEndpoints(API_FILTERS) };
+const endpoints = apiEndpoints({ revision: 'seed', maxRangeDays: 60 });
 /** What is answered is what the OpenAPI promises, to the last property. */
 function promised(schema: z.ZodType, value: unknown): void {
   expect(schema.parse(value)).toEqual(value);

@@ -89,7 +89,7 @@ describeOn(SERVERS, `the line on Kafka and Redis (seed ${String(SEED)})`, () => 
     const [api] = await start();
     const keys: Record<string, string> = { default: TEST_KEY };
     for (const name of ['listed', 'foreign']) {
-      const made = await throughline(['workspaces', 'create', name, '--data', places.folder, '--json'], { env });
+      const made = await throughline(['workspaces', 'create', name, '--rate-limit', 'off', '--data', places.folder, '--json'], { env });
       expect(made).toMatchObject({ code: 0 });
       keys[name] = (JSON.parse(made.stdout) as { readonly key: string }).key;
     }
