@@ -149,6 +149,8 @@ export interface InteractionState {
   ringGroup: Place | null;
   /** Agents who have left the conversation, since when they wrap up, and the number of the transition that they left it in (null: of none); '' for one who is not known. */
   wrapping: [agent: string, since: Instant, left: number | null][];
+  /** Number of a TRANSFER that does not say where to: what follows does. */
+  moving: number | null;
 }
 export type By = 'customer' | 'agent' | 'system';
 
@@ -471,12 +473,12 @@ function writeInteraction(state: InteractionState, to: Packer, platformId: strin
     to.text(state.id.slice(0, state.id.length - platformId.length - 1)), to.maybe(state.medium), state.begun ? true : null, state.open, to.maybe(state.name), state.assumed ? true : null,
     to.maybe(state.pending), to.maybe(state.end), state.left ? true : null, state.endedAt === null ? null : to.instant(state.endedAt), to.maybe(state.endedBy), to.maybe(state.endEvent),
     listed(state.talkers, (id) => to.text(id)), listed(state.held, (id) => to.text(id)), to.maybePlace(state.queue), to.maybePlace(state.ringGroup),
-    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]),
+    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]), state.moving,
   ]);
 }
 
 function readInteractionState(packed: Packed, from: Unpacker, platformId: string): InteractionState {
-  const [vocabulary, medium, begun, open, name, assumed, pending, end, left, endedAt, endedBy, endEvent, talkers, held, queue, ringGroup, wrapping] = expand(packed, 17);
+  const [vocabulary, medium, begun, open, name, assumed, pending, end, left, endedAt, endedBy, endEvent, talkers, held, queue, ringGroup, wrapping, moving] = expand(packed, 18);
   return {
     id: `${from.text(vocabulary)}:${platformId}`, medium: from.maybe(medium), begun: begun === true, open: open as number | null, name: from.maybe(name) as StateName | null, assumed: assumed === true,
     pending: from.maybe(pending) as InteractionState['pending'], end: from.maybe(end) as InteractionState['end'], left: left === true, endedAt: from.maybeInstant(endedAt),
@@ -485,6 +487,7 @@ function readInteractionState(packed: Packed, from: Unpacker, platformId: string
       const [agent, since, transition] = one as readonly Packed[];
       return [from.text(agent), from.instant(since), transition as number | null];
     }),
+    moving: moving as number | null,
   };
 }
 

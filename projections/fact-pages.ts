@@ -54,27 +54,29 @@ type MemberOf<K extends Kind> = Exclude<keyof Extract<InteractionFactBody, { kin
 
 /** What a fact of each kind may say, in the order in which it is written. Total, so that no member is forgotten; a change needs a new version of the projection. */
 const SAID: { readonly [K in Kind]: Readonly<Record<MemberOf<K>, true>> } = {
-  started: { direction: true, medium: true, contact: true, entryPoint: true, origin: true, pbx: true, tenant: true, platform: true },
+  started: { direction: true, medium: true, contact: true, entryPoint: true, origin: true, pbx: true, tenant: true, platform: true, leg: true, inScript: true },
   linked: { to: true },
   journey: { journeyId: true },
   joined: { role: true, participantId: true, agent: true, name: true },
   dialling: { agents: true, queue: true },
   script: { scripts: true, autoAttendant: true, scheduleHours: true, schedules: true },
-  waiting: { queue: true, ringGroup: true, agents: true },
+  waiting: { queue: true, ringGroup: true, agents: true, arrival: true },
+  unqueued: {},
   forwarded: { to: true, from: true },
-  transferred: { to: true, from: true },
-  talking: { agents: true, queue: true },
+  transferred: { to: true, from: true, open: true },
+  talking: { agents: true, queue: true, taken: true },
+  present: { agents: true, talking: true },
   held: { agents: true, participantId: true },
   resumed: { agents: true, participantId: true },
   voicemail: { agents: true, queue: true, ringGroup: true },
   followUp: { reason: true, queue: true },
   processing: { agents: true, queue: true },
-  dropped: { role: true, participantId: true },
+  dropped: { role: true, participantId: true, last: true },
   wrappedUp: { agents: true, wrapUpCodes: true },
   phoneCodes: { codes: true },
   aiAgent: { creditConsumption: true, tools: true },
   described: { topics: true, data: true, attributes: true },
-  ended: { by: true, outcome: true, final: true },
+  ended: { by: true, outcome: true, final: true, leg: true },
 };
 const KINDS = Object.keys(SAID) as Kind[];
 const MEMBERS = Object.fromEntries(KINDS.map((kind) => [kind, Object.keys(SAID[kind])])) as unknown as Readonly<Record<Kind, readonly string[]>>;

@@ -6,7 +6,7 @@
 // Therefore agents, places and endpoints are never changed in place, only replaced: an object that the row and a
 // transition shared in memory would no longer be shared once it was stored and read again.
 import assert from 'node:assert';
-import type { Agent, AiTool, Contact, Endpoint, Instant, InteractionFact, InteractionId, Medium, PhoneCode, Place, Schedule, Script, Site } from '../schemas/facts.ts';
+import type { Agent, AiTool, Contact, Destination, Endpoint, Instant, InteractionFact, InteractionId, Medium, PhoneCode, Place, Schedule, Script, Site } from '../schemas/facts.ts';
 import { msOf } from '../schemas/time.ts';
 import type { InteractionState, JourneyDocument, JourneyRow, Participant, StateName, TimelineState, Transition, TransitionName } from './documents.ts';
 import { outcomeOf } from './outcomes.ts';
@@ -118,13 +118,13 @@ export interface TimelineChange {
   readonly terms: boolean;
 }
 
-/** Chunks that `apply` may have to change for facts of these interactions: those that hold a state not yet over, or one whose agents still wrap up. */
+/** Chunks that `apply` may have to change for facts of these interactions: those that hold a state not yet over, one whose agents still wrap up, or a transfer whose destination is still to be told. */
 export function chunksNeeded(document: JourneyDocument, state: TimelineState, interactions: ReadonlySet<string>, size: number): number[] {
   if (document.chunks === 0) return [];
   const needed = new Set<number>();
-  for (const { id, open, pending, wrapping } of state.interactions) {
+  for (const { id, open, pending, wrapping, moving } of state.interactions) {
     const own = interactions.has(id);
-    const numbers = [...(own || pending !== null ? [open] : []), ...(own ? wrapping.map(([, , left]) => left) : [])];
+    const numbers = [moving, ...(own || pending !== null ? [open] : []), ...(own ? wrapping.map(([, , left]) => left) : [])];
     for (const number of numbers) if (number !== null && number < document.chunks * size) needed.add(Math.floor(number / size));
   }
   return [...needed];
@@ -175,11 +175,13 @@ export class Timeline {
       case 'dialling': this.#dialling(i, fact); break;
       case 'script': this.#script(i, fact); break;
       case 'waiting': this.#waiting(i, fact); break;
+      case 'unqueued': this.#unqueued(i, fact); break;
       case 'forwarded': this.#moved(i, fact, 'FORWARD'); break;
       case 'transferred': this.#moved(i, fact, 'TRANSFER'); break;
       case 'talking': this.#talking(i, number, fact); break;
       case 'held': this.#held(i, fact); break;
       case 'resumed': this.#resumed(i, fact); break;
+      case 'present': this.#presence(i, fact); break;
       case 'voicemail': this.#voicemail(i, fact); break;
       case 'followUp': this.#followUp(i, fact); break;
       case 'processing': this.#processing(i, fact); break;
@@ -268,7 +270,7 @@ export class Timeline {
     const number = this.#state.interactions.length;
     this.#state.interactions.push({
       id, medium: null, begun: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
-      talkers: [], held: [], queue: null, ringGroup: null, wrapping: [],
+      talkers: [], held: [], queue: null, ringGroup: null, wrapping: [], moving: null,
     });
     this.#row.interactions.push({ id: platformId(id), direction: null, type: null });
     this.#byId.set(id, number);
@@ -367,6 +369,8 @@ export class Timeline {
     if (i.end === null) return true;
     if (i.end === 'closed' && (i.pending === null ? !FOLLOWS_UP.has(kind) : HOLDS.has(kind))) return false;
     if (i.end === 'provisional' && i.open !== null && i.pending === null) this.#settle(i.open, null);
+    // Whoever talked last has left: nothing goes on of that.
+    if (i.end === 'provisional' && i.open === null) { i.talkers = []; i.held = []; }
     i.end = null;
     i.endedAt = null;
     i.endedBy = null;
@@ -408,17 +412,31 @@ export class Timeline {
     const entry = row.interactions[number];
     assert(entry !== undefined);
     if (entry.direction === null && fact.direction !== undefined) entry.direction = fact.direction;
+    if (entry.direction === 'Outbound' && i.assumed && i.name === 'IN_SCRIPT' && i.end === null && i.open !== null) this.#dialledAfterAll(i, i.open, fact);
     entry.type ??= fact.platform ?? null;
     this.#learnMedium(i, fact.medium);
     this.#learnEnds(fact);
     for (const pbx of [fact.pbx, fact.entryPoint?.pbx, fact.origin?.pbx]) if (typeof pbx === 'string') this.#addWord(row.pbxNames, pbx);
     for (const tenant of [fact.tenant, fact.entryPoint?.tenantId]) if (typeof tenant === 'string') this.#addWord(row.tenantIds, tenant);
     if (i.begun || !this.#goesOn(i, fact.kind)) return;
-    if (entry.direction !== 'Outbound') { this.#push(i, 'STARTED', fact, {}, 0); return; }
+    if (fact.leg === true) { i.begun = true; return; }
+    if (entry.direction !== 'Outbound') {
+      this.#push(i, 'STARTED', fact, {}, 0);
+      if (fact.inScript === true) this.#enter(i, 'IN_SCRIPT', fact, {}, true);
+      return;
+    }
     const { origin } = fact;
     const dialler = origin?.type === 'user' && typeof origin.id === 'string'
       ? [this.#agent({ id: origin.id, name: origin.name ?? null, email: origin.email ?? null, loginId: origin.loginId ?? null, department: origin.department ?? null, site: origin.site ?? null })] : [];
     this.#enter(i, 'OUTBOUND_STARTED', fact, { agents: dialler }, true);
+  }
+
+  /** It was taken for an inbound one until its direction was said: what stood for its script was the dial. */
+  #dialledAfterAll(i: InteractionState, number: number, fact: Said<'started'>): void {
+    const { at } = this.#at(number);
+    this.#replace(i, number, 'OUTBOUND_STARTED', { ...fact, at }, {});
+    i.name = 'OUTBOUND_STARTED';
+    if (this.#state.last?.interaction === this.#numberOf(i.id)) this.#state.last = { name: 'OUTBOUND_STARTED', interaction: this.#numberOf(i.id) };
   }
 
   #learnMedium(i: InteractionState, medium: Medium | undefined): void {
@@ -479,6 +497,7 @@ export class Timeline {
   }
 
   #waiting(i: InteractionState, fact: Said<'waiting'>): void {
+    if (fact.arrival !== undefined && (i.end === 'closed' || !this.#arrives(i, fact, fact.arrival))) return;
     if (!this.#goesOn(i, fact.kind)) return;
     const agents = this.#agents(fact.agents);
     const queue = this.#place(this.#row.queues, fact.queue);
@@ -486,7 +505,63 @@ export class Timeline {
     const open = this.#openAs(i, 'WAITING');
     if (open !== null && sameWait(open, queue, ringGroup)) this.#amend(i, fact, agents, { queue, ringGroup });
     else this.#enter(i, 'WAITING', fact, { agents, queue, ringGroup });
+    this.#tellDestination(i, agents, queue);
     this.#placed(i, queue, ringGroup);
+  }
+
+  /**
+   * What a platform leaves out that says only "in this queue" or "offered to this agent" (false: the customer does not wait
+   * for that). Out of a script or another queue the system has forwarded it; where agents were the last to have the
+   * customer, here or in the interaction that this one goes on with, they have transferred it.
+   */
+  #arrives(i: InteractionState, fact: Said<'waiting'>, arrival: 'queued' | 'offered'): boolean {
+    const talking = i.end === null && (i.name === 'TALKING' || i.name === 'HOLD');
+    // An agent is found before a call out is dialled, and another one beside the one who talks: nobody waits for it.
+    if (i.name === 'OUTBOUND_STARTED' || (arrival === 'offered' && (talking || this.#consults(i)))) return false;
+    if (i.moving !== null) return true;
+    const to = fact.queue === null || fact.queue === undefined ? { agents: fact.agents ?? [] } : { queue: fact.queue };
+    if (i.name === 'IN_SCRIPT' || this.#leavesQueue(i, fact)) this.#moved(i, { ...fact, kind: 'forwarded', to }, 'FORWARD');
+    else if (arrival === 'queued') this.#transferredFrom(i, fact, to);
+    return true;
+  }
+
+  #leavesQueue(i: InteractionState, { queue }: Said<'waiting'>): boolean {
+    const { last } = this.#state;
+    const waited = i.name === 'WAITING' || (i.name === null && last?.name === 'WAITING' && last.interaction === this.#numberOf(i.id));
+    const key = placeKey(queue);
+    return waited && key !== null && i.queue !== null && placeKey(i.queue) !== key;
+  }
+
+  #transferredFrom(i: InteractionState, fact: Said<'waiting'>, to: Destination): void {
+    const { last } = this.#state;
+    if (last === null || (last.name !== 'TALKING' && last.name !== 'HOLD')) return;
+    const before = this.#state.interactions[last.interaction];
+    if (before === undefined || (before !== i && i.name !== null)) return;
+    // That transfer has its marker already.
+    if (before !== i && before.moving !== null) { this.#tellDestination(before, [], this.#place(this.#row.queues, fact.queue)); return; }
+    this.#moved(i, { ...fact, kind: 'transferred', to, from: { agents: before.talkers.map((id) => ({ id })), queue: before.queue, ringGroup: before.ringGroup } }, 'TRANSFER');
+  }
+
+  /** Whether agents talk among themselves here: another interaction's agents still have the customer, who cannot be in two conversations. */
+  #consults(i: InteractionState): boolean {
+    return i.name === null && i.talkers.length === 0 && this.#state.interactions.some((other) => other !== i && other.end === null && (other.name === 'TALKING' || other.name === 'HOLD'));
+  }
+
+  /** Tells a transfer where it went, if nobody has yet. */
+  #tellDestination(i: InteractionState, agents: readonly FullAgent[], queue: FullPlace | null): void {
+    if (i.moving === null) return;
+    const marker = this.#at(i.moving);
+    const others = agents.filter(({ id }) => !marker.previousAgents.some((one) => one.id === id));
+    if (others.length === 0 && queue === null) return;
+    marker.agents = queue === null ? others : [];
+    marker.queue = queue;
+    this.#touch(i.moving, true);
+    this.#count(i, { queue }, 'TRANSFER');
+    i.moving = null;
+  }
+
+  #unqueued(i: InteractionState, fact: Said<'unqueued'>): void {
+    if (i.name === 'WAITING' && i.end === null) this.#close(i, fact.at);
   }
 
   #placed(i: InteractionState, queue: Place | null, ringGroup: Place | null): void {
@@ -515,9 +590,12 @@ export class Timeline {
       previousRingGroup: fact.from?.ringGroup === undefined ? i.ringGroup : this.#place(this.#row.ringGroups, fact.from.ringGroup),
     };
     this.#close(i, fact.at);
-    this.#push(i, name, fact, { ...parts, ...previous, agents: to.length === 0 ? this.#byIds(rest) : parts.agents }, 0);
+    const marker = this.#push(i, name, fact, { ...parts, ...previous, agents: to.length === 0 ? this.#byIds(rest) : parts.agents }, 0);
     this.#countMove(name, parts);
+    const open = fact.kind === 'transferred' && fact.open === true && only && to.length === 0 && rest.length === 0;
+    i.moving = open ? marker : null;
     if (rest.length > 0) this.#talk(i, fact, rest);
+    else if (open) this.#enter(i, 'WAITING', fact, {}, true);
     else this.#arrive(i, fact, parts);
   }
 
@@ -553,8 +631,14 @@ export class Timeline {
   // ---- talking and holding ----
 
   #talking(i: InteractionState, number: number, fact: Said<'talking'>): void {
+    if (fact.taken === true && this.#consults(i)) return;
+    if (fact.taken === true && this.#row.interactions[number]?.direction === 'Outbound' && this.#rings(i)) {
+      this.#dialling(i, { ...fact, kind: 'dialling' });
+      return;
+    }
     if (!this.#goesOn(i, fact.kind)) return;
-    const agents = this.#agents(fact.agents);
+    // Where nobody is named who answers a customer that was dialled, it is whoever dialled.
+    const agents = this.#agents(fact.agents?.length ? fact.agents : this.#openAs(i, 'OUTBOUND_STARTED')?.agents);
     const queue = this.#place(this.#row.queues, fact.queue);
     const fresh = agents.filter(({ id }) => !i.talkers.includes(id)).map(({ id }) => id);
     const open = this.#openAs(i, 'TALKING');
@@ -564,8 +648,14 @@ export class Timeline {
     } else {
       this.#talk(i, fact, [...i.talkers, ...fresh], queue);
     }
+    this.#tellDestination(i, agents, null);
     if (queue !== null) this.#placed(i, queue, null);
     if (this.#row.interactions[number]?.direction === 'Outbound') this.#takeOver(i, fact);
+  }
+
+  /** Whether a customer who is called is not there yet. */
+  #rings(i: InteractionState): boolean {
+    return i.talkers.length === 0 && (i.name === null || i.name === 'OUTBOUND_STARTED' || i.name === 'FOLLOWUP_PENDING');
   }
 
   #talk(i: InteractionState, fact: InteractionFact, talkers: string[], queue: Place | null = null): void {
@@ -670,9 +760,13 @@ export class Timeline {
   #ended(i: InteractionState, number: number, fact: Said<'ended'>): void {
     // Once it has ended it has: another platform's end, or a recording's, comes later and says no more.
     if (i.end === 'closed' && (i.pending === null || !this.#endsFollowUp(i, number, fact))) return;
+    const leg = fact.leg === true;
+    if (leg) this.#customerLeaves(i, i.end === 'provisional' && i.open === null ? (i.endedAt ?? fact.at) : fact.at);
+    if (leg && i.end === 'provisional' && i.open === null) { i.endedBy ??= fact.by ?? null; return; }
     if (i.end === 'provisional') this.#goesOn(i, fact.kind);
     const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
-    if (i.name === 'TALKING' || i.name === 'HOLD') leave(i, i.talkers, fact.at);
+    // Of agents who have not left it may be another leg that ended.
+    if (!leg && (i.name === 'TALKING' || i.name === 'HOLD')) leave(i, i.talkers, fact.at);
     if (fact.outcome === 'forwardedExternal' && !waitsOn) this.#state.last = { name: 'EXTERNAL', interaction: number };
     if (!waitsOn && fact.final) this.#close(i, fact.at);
     else if (!waitsOn) {
@@ -692,7 +786,8 @@ export class Timeline {
    * had left before; when there was no customer's call (a callback as an interaction of its own).
    */
   #endsFollowUp(i: InteractionState, number: number, fact: Said<'ended'>): boolean {
-    if (fact.outcome === 'callbackExpired') return true;
+    // An interaction of its own, that ends with it, has nothing left to wait for.
+    if (fact.outcome === 'callbackExpired' || fact.leg === true) return true;
     if (!fact.final) return false;
     return this.#row.interactions[number]?.direction === 'Outbound' || (i.left && (fact.by === 'agent' || fact.by === 'system'));
   }
@@ -743,15 +838,75 @@ export class Timeline {
       participant.dropped = fact.at;
     }
     const agent = participant === null ? fact.participantId : (participant.agentId ?? participant.id);
-    if (!i.talkers.includes(agent) || i.end !== null) return;
-    leave(i, [agent], fact.at);
-    const rest = i.talkers.filter((id) => id !== agent);
-    const held = i.held.filter((id) => id !== agent);
+    if (i.talkers.includes(agent)) this.#leaves(i, fact, [agent], fact.last === true);
+  }
+
+  /** Of those who talk, these leave. `last`: with the last of them the conversation is over, and provisionally the interaction. */
+  #leaves(i: InteractionState, fact: InteractionFact, gone: readonly string[], last: boolean): void {
+    // An end that was told of while they still talked was another leg's.
+    if (last && i.end === 'provisional' && i.open !== null) this.#goesOn(i, fact.kind);
+    if (i.end !== null) return;
+    leave(i, gone, fact.at);
+    const rest = i.talkers.filter((id) => !gone.includes(id));
+    const held = i.held.filter((id) => !gone.includes(id));
+    if (last && rest.length === 0 && (i.name === 'TALKING' || i.name === 'HOLD')) { this.#over(i, fact); return; }
     if (i.name === 'TALKING' && rest.length > 0) {
       if (rest.every((id) => held.includes(id))) { this.#enter(i, 'HOLD', fact, { agents: this.#byIds(rest) }); } else this.#talk(i, fact, rest);
     }
     i.talkers = rest;
     i.held = held;
+  }
+
+  /** The last agent has left. Who that was stays known, since it may go on as a transfer. */
+  #over(i: InteractionState, fact: InteractionFact): void {
+    this.#close(i, fact.at);
+    i.end = 'provisional';
+    i.left = true;
+    i.endedAt = fact.at;
+    i.endedBy = null;
+    i.endEvent = fact.eventId;
+  }
+
+  #customerLeaves(i: InteractionState, at: Instant): void {
+    const own = platformId(i.id);
+    for (const participant of this.#document.participants) {
+      if (participant.interactionId !== own || participant.role !== 'customer' || participant.dropped !== null) continue;
+      closeHeld(participant, at);
+      participant.dropped = at;
+    }
+  }
+
+  #presence(i: InteractionState, fact: Said<'present'>): void {
+    const agents = this.#agents(fact.agents);
+    const ids = agents.map(({ id }) => id);
+    this.#meet(i, fact, agents);
+    const gone = i.talkers.filter((id) => !ids.includes(id));
+    if (fact.talking !== true) {
+      if (gone.length > 0) this.#leaves(i, fact, gone, true);
+      return;
+    }
+    if (ids.length === 0 || !this.#goesOn(i, fact.kind)) return;
+    if (gone.length > 0) leave(i, gone, fact.at);
+    const stay = i.talkers.filter((id) => ids.includes(id));
+    const all = [...stay, ...ids.filter((id) => !stay.includes(id))];
+    if (i.name === 'TALKING' && stay.length === all.length && stay.length === i.talkers.length) this.#amend(i, fact, []);
+    else this.#talk(i, fact, all);
+    this.#tellDestination(i, agents, null);
+  }
+
+  /** Agents who are there have joined, the others have left. */
+  #meet(i: InteractionState, fact: Said<'present'>, agents: readonly FullAgent[]): void {
+    const own = platformId(i.id);
+    const here = this.#document.participants.filter(({ role, interactionId, dropped }) => role === 'agent' && interactionId === own && dropped === null);
+    for (const participant of here) {
+      if (agents.some(({ id }) => id === (participant.agentId ?? participant.id))) continue;
+      closeHeld(participant, fact.at);
+      participant.dropped = fact.at;
+    }
+    for (const agent of agents) {
+      if (here.some((participant) => agent.id === (participant.agentId ?? participant.id))) continue;
+      this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: agent.id, agent });
+    }
   }
 
   /** The participant of this id who is still there. */

@@ -64,8 +64,12 @@ export interface Identifier { readonly type: string; readonly value: string }
 
 /** What is said of one interaction. */
 export type InteractionFactBody =
-  /** It began, or more is said of how it began (later ones fill what earlier ones left open). */
-  | { readonly kind: 'started'; readonly direction?: Direction; readonly medium?: Medium; readonly contact?: Contact; readonly entryPoint?: Endpoint; readonly origin?: Endpoint; readonly pbx?: string; readonly tenant?: string; readonly platform?: string }
+  /**
+   * It began, or more is said of how it began (later ones fill what earlier ones left open). `leg`: it goes on with what
+   * began as another interaction, and shows no beginning of its own. `inScript`: from its beginning on the customer is in
+   * the platform's script, as far as is known.
+   */
+  | { readonly kind: 'started'; readonly direction?: Direction; readonly medium?: Medium; readonly contact?: Contact; readonly entryPoint?: Endpoint; readonly origin?: Endpoint; readonly pbx?: string; readonly tenant?: string; readonly platform?: string; readonly leg?: true; readonly inScript?: true }
   /** It belongs to the same journey as another interaction (a transfer's second leg, a callback, a voicemail). */
   | { readonly kind: 'linked'; readonly to: InteractionId }
   /** It belongs to the journey of this explicit id. */
@@ -73,24 +77,35 @@ export type InteractionFactBody =
   | { readonly kind: 'joined'; readonly role: Role; readonly participantId: string; readonly agent?: Agent; readonly name?: string }
   | { readonly kind: 'dialling'; readonly agents?: readonly Agent[]; readonly queue?: Place | null }
   | { readonly kind: 'script'; readonly scripts?: readonly Script[]; readonly autoAttendant?: Place | null; readonly scheduleHours?: readonly string[]; readonly schedules?: readonly Schedule[] }
-  | { readonly kind: 'waiting'; readonly queue?: Place | null; readonly ringGroup?: Place | null; readonly agents?: readonly Agent[] }
+  /** `arrival`: it came to the queue, or was offered to the agents, and the platform does not say how: what was before tells a forward, a transfer or neither. */
+  | { readonly kind: 'waiting'; readonly queue?: Place | null; readonly ringGroup?: Place | null; readonly agents?: readonly Agent[]; readonly arrival?: 'queued' | 'offered' }
+  /** It left its queue with nobody assigned; where it goes is told by what follows. */
+  | { readonly kind: 'unqueued' }
   | { readonly kind: 'forwarded'; readonly to: Destination; readonly from?: Origin }
-  | { readonly kind: 'transferred'; readonly to: Destination; readonly from?: Origin }
-  | { readonly kind: 'talking'; readonly agents?: readonly Agent[]; readonly queue?: Place | null }
+  /** `open`: where to is told by what follows. */
+  | { readonly kind: 'transferred'; readonly to: Destination; readonly from?: Origin; readonly open?: true }
+  /** `taken`: the agents took it, and the customer of a call out may still be rung. */
+  | { readonly kind: 'talking'; readonly agents?: readonly Agent[]; readonly queue?: Place | null; readonly taken?: true }
+  /** These agents are in the interaction now, and no others; `talking`: with the customer. */
+  | { readonly kind: 'present'; readonly agents: readonly Agent[]; readonly talking?: true }
   | { readonly kind: 'held'; readonly agents?: readonly Agent[]; readonly participantId?: string }
   | { readonly kind: 'resumed'; readonly agents?: readonly Agent[]; readonly participantId?: string }
   | { readonly kind: 'voicemail'; readonly agents?: readonly Agent[]; readonly queue?: Place | null; readonly ringGroup?: Place | null }
   /** A voicemail or callback waits on a queue for somebody to follow it up. */
   | { readonly kind: 'followUp'; readonly reason: 'voicemail' | 'callback'; readonly queue?: Place | null }
   | { readonly kind: 'processing'; readonly agents?: readonly Agent[]; readonly queue?: Place | null }
-  | { readonly kind: 'dropped'; readonly role?: Role; readonly participantId: string }
+  /** `last`: when nobody else talks with the customer, the conversation is over with it, though it may yet go on. */
+  | { readonly kind: 'dropped'; readonly role?: Role; readonly participantId: string; readonly last?: true }
   | { readonly kind: 'wrappedUp'; readonly agents?: readonly Agent[]; readonly wrapUpCodes?: readonly string[] }
   | { readonly kind: 'phoneCodes'; readonly codes: readonly PhoneCode[] }
   | { readonly kind: 'aiAgent'; readonly creditConsumption?: number; readonly tools?: readonly AiTool[] }
   /** Conversation topics, data and attributes set (the Avaya engagement's `conversations`, `data`, `attributes`). */
   | { readonly kind: 'described'; readonly topics?: readonly string[]; readonly data?: Readonly<Record<string, string>>; readonly attributes?: readonly string[] }
-  /** `final: false` marks an end that the platform is known to say too early (a `task:ended` after a RONA): the interaction goes on when more is said of it. */
-  | { readonly kind: 'ended'; readonly by?: 'customer' | 'agent' | 'system'; readonly outcome?: 'forwardedExternal' | 'callbackExpired'; readonly final: boolean };
+  /**
+   * `final: false` marks an end that the platform is known to say too early (a `task:ended` after a RONA): the interaction
+   * goes on when more is said of it. `leg`: it may be that of one leg alone; and where the last agent had left, that was the end.
+   */
+  | { readonly kind: 'ended'; readonly by?: 'customer' | 'agent' | 'system'; readonly outcome?: 'forwardedExternal' | 'callbackExpired'; readonly final: boolean; readonly leg?: true };
 
 /** What is said of a customer rather than of an interaction. */
 export type CustomerFactBody =
@@ -141,8 +156,8 @@ export interface Interpreted {
 export const RANK: Readonly<Record<Fact['kind'], number>> = {
   identifiers: 0, named: 1, webActivity: 2, unreadable: 3,
   started: 10, linked: 11, journey: 12, joined: 13, dialling: 14,
-  forwarded: 20, transferred: 21, script: 22, waiting: 23, voicemail: 24, followUp: 25,
-  processing: 30, talking: 31, held: 32, resumed: 33,
+  forwarded: 20, transferred: 21, script: 22, waiting: 23, voicemail: 24, followUp: 25, unqueued: 26,
+  processing: 30, talking: 31, held: 32, resumed: 33, present: 34,
   phoneCodes: 40, aiAgent: 41, described: 42, dropped: 43, wrappedUp: 44, ended: 50,
 };
 

@@ -1,6 +1,6 @@
 // What a verb was asked to do, from its flags and the environment: the only file that reads either. Every flag has a
-// variable THROUGHLINE_<FLAG>; flags win; every problem is told at once. One table says what there is, to the parser and
-// to `--help`.
+// variable THROUGHLINE_<FLAG>, unless that would be another program's; flags win; every problem is told at once. One table
+// says what there is, to the parser and to `--help`.
 import { z } from 'zod';
 import { SEARCH_DEFAULTS } from './api/call.ts';
 import { type EventsPlace, type Parsed, parseEventsUrl, parseSourceUrl, parseViewsUrl, REDIS_SHARDS_DEFAULT, type ViewsPlace } from './backends.ts';
@@ -377,7 +377,7 @@ function readValues(verb: Verb, given: ReturnType<typeof withSubject>, action: s
     const parsed = FLAGS[flag].schema.safeParse(value);
     const name = asFlag === undefined ? variableOf(flag) : `--${dash(flag)}`;
     // Not the value itself where it may be a secret or hold one.
-    if (!parsed.success) problems.push(...parsed.error.issues.map(({ message }) => `${name} ${message}${isHidden(flag) ? '' : ` (it is ${JSON.stringify(value)})`}`));
+    if (!parsed.success) problems.push(...parsed.error.issues.map(({ message }) => `${name} ${message}${isHidden(flag) ? '' : ` (it is ${quoted(value)})`}`));
     else options[flag] = parsed.data;
   }
   const [to, stores] = verb.either ?? [];
@@ -386,6 +386,9 @@ function readValues(verb: Verb, given: ReturnType<typeof withSubject>, action: s
   if (!toServer && (to === undefined || options[to] === null)) problems.push(...settleStores(verb, options, given.flags, action, environment));
   return { options, problems };
 }
+
+const QUOTED_MAX = 200;
+const quoted = (value: string): string => (value.length > QUOTED_MAX ? `${JSON.stringify(value.slice(0, QUOTED_MAX))}…` : JSON.stringify(value));
 
 /** A variable that is set to nothing is not set: that is how one is cleared in a shell or a compose file. */
 function variable(flag: FlagName, environment: Environment): string | undefined {
@@ -462,7 +465,7 @@ function editDistance(a: string, b: string): number {
 function overview(): string {
   const width = Math.max(...Object.keys(VERBS).map((name) => name.length));
   const verbs = Object.entries(VERBS).map(([name, { help }]) => `  ${name.padEnd(width)}  ${help}`);
-  return ['Throughline, an event-sourced customer-journey store', '', 'throughline VERB [flags]', '', ...verbs, '', 'throughline VERB --help lists its flags. Every flag has a variable THROUGHLINE_<FLAG>; flags win.', ''].join('\n');
+  return ['Throughline, an event-sourced customer-journey store', '', 'throughline VERB [flags]', '', ...verbs, '', 'throughline VERB --help lists its flags, each with its variable THROUGHLINE_<FLAG>; flags win.', ''].join('\n');
 }
 
 function verbHelp(name: VerbName): string {

@@ -67,6 +67,8 @@ export interface Shard {
   /** A script over the shard's state, with everything in bytes. Its reply begins with the head, which is checked: a shard that is not there or torn throws. */
   read(script: Script, args: readonly (string | number | Buffer)[], keys?: readonly string[]): Promise<{ readonly head: Head; readonly rest: readonly Reply[] }>;
   hmget(key: string, fields: readonly string[]): Promise<readonly (Buffer | null)[]>;
+  /** Documents by their keys, and the head as it stands once they have been read: if no commit came until then, they are of that one. */
+  documents(keys: readonly string[]): Promise<{ readonly head: Head; readonly found: readonly (string | null)[] }>;
   /** Finishes a commit that was sealed and not yet applied. */
   settle(): Promise<void>;
 }
@@ -887,7 +889,8 @@ class Directory {
 
 /** One search while it is answered. */
 interface Reading {
-  readonly documents: { readonly prefix: string; readonly found: Map<string, string> };
+  /** `together`: by the very script that reads their rows, for whoever cannot look again whether a commit came between. */
+  readonly documents: { readonly prefix: string; readonly together: boolean; readonly found: Map<string, string> };
   /** That it began with. */
   readonly lineage: string;
   /** Of the last read. */
@@ -915,7 +918,7 @@ export class IndexReader {
   }
 
   /**
-   * Several reads and no snapshot: days and versions, then what is not in memory, then the rows with their documents. Each
+   * Several reads and no snapshot: days and versions, then what is not in memory, then the rows, then their documents. Each
    * read says where the view stood. If it moved meanwhile, and one of the days looked at with it, all is read again; what
    * did not change comes from memory then, so that the second try is two reads. When commits to one day come faster than
    * that a few times running, the last answer is taken: its rows are whole, its total may be off by the commits under way.
@@ -951,7 +954,7 @@ export class IndexReader {
   async #search(query: SearchQuery, documentSpace: string, last: boolean): Promise<SearchResult | null> {
     const directory = await this.#open(query.workspace);
     const { lineage, number } = directory;
-    const reading: Reading = { documents: { prefix: `${query.workspace}/${documentSpace}/`, found: new Map() }, lineage, head: { role: 'live', position: null, lineage, number, stage: null, entries: 0 }, torn: false };
+    const reading: Reading = { documents: { prefix: `${query.workspace}/${documentSpace}/`, together: last, found: new Map() }, lineage, head: { role: 'live', position: null, lineage, number, stage: null, entries: 0 }, torn: false };
     const isKeyed = (clause: Clause): boolean => this.#generation.fields[clause.field] === 'keyed';
     const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(field, term, this.#generation.fields[field] === 'dense')));
     const sub = query.sub.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(subName(field), term, this.#generation.subFields[field] === 'dense')));
@@ -1063,7 +1066,7 @@ export class IndexReader {
       const pages = missing.pages.slice(call * FETCH_PAGES_MAX, (call + 1) * FETCH_PAGES_MAX);
       const rows = records.slice(call * FETCH_ROWS_MAX, (call + 1) * FETCH_ROWS_MAX);
       const blocks = blocksOf(rows);
-      const packed = packWanted(reading.documents.prefix, postings.map(({ segment, term }) => [segment.id, term]), pages.map(({ segment, page }) => [segment.id, page]), blocks);
+      const packed = packWanted(reading.documents.together ? reading.documents.prefix : '', postings.map(({ segment, term }) => [segment.id, term]), pages.map(({ segment, page }) => [segment.id, page]), blocks);
       const { head, rest: [foundPostings, foundPages, foundRows, documents] } = await this.#shard.read(FETCH, [packed]);
       const slab = new Slab([...foundPostings as readonly (Buffer | null)[], ...foundPages as readonly (Buffer | null)[]]);
       for (const { segment, name } of postings) this.#keep(fetched, name, segment, slab.next(readPosting), slab.size, reading.lineage);
@@ -1078,7 +1081,20 @@ export class IndexReader {
     this.#work.rowsRead += records.length;
     const last = slices.at(-1);
     if (last !== undefined) reading.head = last.head;
-    return slices.flatMap(({ rows }) => rows);
+    const rows = slices.flatMap((slice) => slice.rows);
+    return reading.documents.together ? rows : this.#withDocuments(rows, reading);
+  }
+
+  async #withDocuments(rows: readonly (SearchRow | null)[], reading: Reading): Promise<(SearchRow | null)[]> {
+    const { prefix } = reading.documents;
+    const slices = await Promise.all(Array.from({ length: Math.ceil(rows.length / FETCH_ROWS_MAX) }, async (_, slice) => {
+      const some = rows.slice(slice * FETCH_ROWS_MAX, (slice + 1) * FETCH_ROWS_MAX);
+      const { head, found } = await this.#shard.documents(some.map((row) => `${prefix}${row?.key ?? ''}`));
+      return { head, rows: some.map((row, i) => (row === null ? null : { ...row, document: found[i] ?? null })) };
+    }));
+    const last = slices.at(-1);
+    if (last !== undefined) reading.head = last.head;
+    return slices.flatMap((slice) => slice.rows);
   }
 
   #keep(fetched: Map<string, Posting | Uint32Array | null>, name: string, segment: StoredSegment, value: Posting | Uint32Array | null, size: number, lineage: string): void {
@@ -1129,7 +1145,8 @@ function packWanted(prefix: string, postings: readonly (readonly [segment: numbe
   for (const [segment, page] of pages) packed.number(segment).number(page);
   for (const { segment, block, ordinals } of blocks) {
     packed.array(2 + ordinals.length).number(segment).number(block);
-    for (const ordinal of ordinals) packed.number(ordinal);
+    // As text, which Redis passes on as it is: a number it would print first.
+    for (const ordinal of ordinals) packed.text(String(ordinal));
   }
   return packed.value();
 }

@@ -91,6 +91,7 @@ export class RedisView implements View {
       tag: place.tag,
       read: (script, args, keys = []) => this.#read(script, args, keys),
       hmget: async (key, fields) => await place.reading.call('HMGET', [key, ...fields]) as readonly (Buffer | null)[],
+      documents: (keys) => this.#documents(keys),
       settle: () => this.#settle(),
     };
     const ids = new TermIds();
@@ -326,6 +327,13 @@ export class RedisView implements View {
   async #read(script: Script, args: readonly (string | number | Buffer)[], keys: readonly string[]): Promise<{ readonly head: Head; readonly rest: readonly Reply[] }> {
     const [head, ...rest] = await this.#place.reading.run(script, [this.#state, ...keys], args) as readonly Reply[];
     return { head: this.#head(head as readonly (Buffer | null)[]), rest };
+  }
+
+  /** Both on their way at once, on one connection to the one node that has them: carried out in this order. */
+  async #documents(keys: readonly string[]): Promise<{ readonly head: Head; readonly found: readonly (string | null)[] }> {
+    const { reading, tag } = this.#place;
+    const [found, head] = await Promise.all([reading.call('MGET', keys.map((key) => `${tag}d${key}`)), reading.call('HMGET', [this.#state, ...HEAD_FIELDS])]);
+    return { head: this.#head(head as readonly (Buffer | null)[]), found: (found as readonly (Buffer | null)[]).map(readText) };
   }
 
   async #settledState(): Promise<State> {

@@ -1,6 +1,7 @@
 // The api as an Express application: who asks, whether they may, what they sent, what is answered, and one line in the log
 // of each. What it answers with is in routes.ts; nothing here knows an endpoint.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { parse as parseQuery } from 'node:querystring';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { EIGHT_BY_EIGHT_PREFIX, eightByEight } from '../../schemas/apis/eightbyeight.ts';
 import { native } from '../../schemas/apis/native.ts';
@@ -40,6 +41,8 @@ export function createApi(deps: ApiDeps): Express {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  // As Express reads it by itself, but for its bound of a thousand: what is past it would be left out without a word.
+  app.set('query parser', (text: string) => parseQuery(text, undefined, undefined, { maxKeys: 0 }));
   const traces = new WeakMap<IncomingMessage, Trace>();
   const traceOf = (request: IncomingMessage): Trace => traces.get(request) ?? { route: '(unknown)', dialect: native };
   app.use((request, response, next) => {
@@ -116,7 +119,7 @@ async function admitted(deps: ApiDeps & { readonly admission: Admission }, views
 
 /**
  * Null within the key's limit. Every request that comes this far counts, whatever it is answered. Where the limiter cannot
- * be asked the fault is answered, as any of a store is: what counts for all processes stands in the Redis that the search
+ * be asked the fault is answered, like every other of a store: what counts for all processes stands in the Redis that the search
  * would have asked next, so that nobody is turned away who would have been answered, and nobody searches uncounted.
  */
 async function overLimit({ limiter, rateLimit: standard }: ApiDeps, { keyId, rateLimit }: Exclude<Caller, Refused>): Promise<Refused | null> {

@@ -321,7 +321,7 @@ describe('keys and workspaces, beside a running serve', () => {
   });
 
   test('a workspace that is made has a key of its own and sees nothing of the others', async () => {
-    const made = parse(await throughline(['workspaces', 'create', 'north', '--name', 'The north', '--rate-limit', '5/1m', '--data', server.folder, '--json'])) as { workspace: string; key: string };
+    const made = parse(await throughline(['workspaces', 'create', 'north', '--name', 'The north', '--data', server.folder, '--json'])) as { workspace: string; key: string };
     expect(made.workspace).toBe('north');
     await until('the new workspace is served', answers(made.key, 200), 1000);
     expect(await json(await server.request('/sources', { key: made.key }))).toEqual({ data: [] });

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { JourneyAnswer, TransitionAnswer } from '../../schemas/apis/eightbyeight.ts';
-import type { JourneyDetail, OutcomeRow, PersonAnswer, SourceRow } from '../../schemas/apis/native.ts';
+import type { DurationRow, JourneyDetail, OutcomeRow, PathSequence, PathStep, PersonAnswer, SourceRow, TransitionDurationRow } from '../../schemas/apis/native.ts';
 import { corina, dan, expectedJourneys, type ExpectedJourney, expectedLines, expectedPersons, ilinca, type Identity, instant, mara, PBX, pine, sorin, TENANT, who } from '../fixtures/example-day.story.ts';
 import { describeOn } from '../support/local-server.ts';
 import { json, ROOT, until } from '../support/serve.ts';
@@ -171,6 +171,11 @@ const endOf = (journey: ExpectedJourney): string | null => journey.transitions.f
 /** Milliseconds spent in a state, as far as it is over. */
 const spent = (journey: ExpectedJourney, state: string): number => journey.transitions.reduce((sum, [, name, ms]) => sum + (name === state ? ms ?? 0 : 0), 0);
 
+/** The searches answer with the five of the published revision, everything of our own with the ten. */
+const FIVE = ['Handled', 'Abandoned', 'EndedInScript', 'Other', 'UnknownOutcome'];
+const shownOutcome = ({ outcome }: ExpectedJourney): JourneyAnswer['outcome'] => (FIVE.includes(outcome) ? outcome : 'Other') as JourneyAnswer['outcome'];
+const outcomeOf = (name: string): JourneyAnswer['outcome'] => expectedJourneys[NAMES.indexOf(name)]?.outcome as JourneyAnswer['outcome'];
+
 function expectedRow(journey: ExpectedJourney): Omit<JourneyAnswer, 'journeyId'> {
   const { contact: [name, phoneNumber, email], entryPoint, platforms, pbx, tenant, more } = SHOWN[firstOf(journey)] ?? neverTold(journey);
   const end = endOf(journey);
@@ -180,7 +185,7 @@ function expectedRow(journey: ExpectedJourney): Omit<JourneyAnswer, 'journeyId'>
     agents: (journey.agents ?? []).map((agent) => AGENTS[agent]) as JourneyAnswer['agents'],
     contact: { name, phoneNumber, email }, entryPoint: entryPoint as JourneyAnswer['entryPoint'], direction: journey.direction,
     transfersCompleted: journey.transfersCompleted ?? 0, forwardedToQueue: journey.forwardedToQueue ?? 0, forwardedToRingGroup: journey.forwardedToRingGroup ?? 0,
-    forwardedToScript: journey.forwardedToScript ?? 0, holdDuration: journey.holdDuration ?? 0, mediaTypes: [...journey.media], outcome: journey.outcome as JourneyAnswer['outcome'],
+    forwardedToScript: journey.forwardedToScript ?? 0, holdDuration: journey.holdDuration ?? 0, mediaTypes: [...journey.media], outcome: shownOutcome(journey),
     origin: null, pbxNames: pbx === true ? [PBX] : [],
     queues: (journey.queues ?? []).map((queue) => PLACES[queue]) as JourneyAnswer['queues'], ringGroups: (journey.ringGroups ?? []).map((group) => PLACES[group]) as JourneyAnswer['ringGroups'],
     scheduleHours: [], schedules: [], tenantIds: tenant === true ? [TENANT] : [], wrapUpCodes: [...journey.wrapUpCodes ?? []], outboundPhoneCodes: [], ...more,
@@ -297,7 +302,7 @@ function tellTheDay(): void {
       expect(emil?.agents.map(({ name }) => name)).toEqual(['Dan Petre']);
       expect(victor?.agents.map(({ name }) => name)).toEqual(['Lia Munteanu']);
       expect(withheld).toMatchObject({ contact: { name: null, phoneNumber: null, email: null }, outcome: 'Abandoned', ringGroups: [{ id: 'rg-showroom' }], queues: [], pbxNames: ['harbourpine-main'], tenantIds: [] });
-      expect(radu).toMatchObject({ finishedTime: null, outcome: 'CallbackRequested', agents: [] });
+      expect(radu).toMatchObject({ finishedTime: null, outcome: 'Other', agents: [] });
       expect(paul).toMatchObject({ finishedTime: null, outcome: 'Handled', agents: [{ id: 'ag-102' }] });
       expect(rows.map(({ outcome }) => outcome).filter((outcome) => outcome === 'Handled')).toHaveLength(14);
     });
@@ -655,7 +660,7 @@ function tellTheDay(): void {
 
     test.each(expectedJourneys.map((journey) => [firstOf(journey), journey] as const))('%s: the row, its timeline, its participants and sums', async (name, journey) => {
       const { waitingDuration, talkingDuration, wrapUpDuration, topics, data, attributes, truncated, participants, transitions, ...row } = await detailOf(name);
-      expect(row).toEqual(rows[NAMES.indexOf(name)]);
+      expect(row).toEqual({ ...rows[NAMES.indexOf(name)], outcome: journey.outcome });
       expect(transitions.map(({ events, ...transition }) => { expect(events.length).toBeGreaterThan(0); return transition; })).toEqual(timelines[NAMES.indexOf(name)]?.transitions);
       expect({ waitingDuration, talkingDuration, truncated }).toEqual({ waitingDuration: spent(journey, 'WAITING'), talkingDuration: spent(journey, 'TALKING'), truncated: false });
       expect(wrapUpDuration).toBeGreaterThanOrEqual(0);
@@ -792,7 +797,7 @@ function tellTheDay(): void {
         const answers = await Promise.all(identities.map(({ identity, identitytype }) => journeysOf(identity, { identitytype, timezone: ZONE })));
         for (const answer of answers) {
           expect(answer).toEqual(answers[0]);
-          expect(answer.data).toEqual(journeys.toReversed().map((name) => rows.get(name)));
+          expect(answer.data).toEqual(journeys.toReversed().map((name) => ({ ...rows.get(name), outcome: outcomeOf(name) })));
           expect([answer.totalElements, answer.nextPageCursor]).toEqual([journeys.length, null]);
         }
       }
@@ -978,6 +983,158 @@ function tellTheDay(): void {
     });
   });
 
+  // ---- what analysts ask ---------------------------------------------------------------------------------------------------
+
+  const ANALYSED = queryOf({ from: '2026-03-02T00:00:00+02:00', to: '2026-03-03T00:00:00+02:00' });
+
+  describe('GET /durations', () => {
+    const durations = (more = ''): Promise<Page<DurationRow>> => get(`/durations?${ANALYSED}&timezone=${ZONE}${more}`);
+    let rows: readonly JourneyAnswer[] = [];
+    beforeAll(async () => { rows = (await searchJourneys()).data; });
+
+    test('every journey of the day, by the story: the time in each state, and from start to end', async () => {
+      const { data, totalElements, nextPageCursor } = await durations();
+      expect([data.length, totalElements, nextPageCursor]).toEqual([22, 22, null]);
+      data.forEach((row, i) => {
+        const journey = expectedJourneys[i] ?? neverTold(expectedJourneys[0] as ExpectedJourney);
+        const end = endOf(journey);
+        expect(row).toMatchObject({
+          journeyId: rows[i]?.journeyId, time: rows[i]?.time, finishedTime: rows[i]?.finishedTime, outcome: journey.outcome, scriptDuration: spent(journey, 'IN_SCRIPT'), waitingDuration: spent(journey, 'WAITING'),
+          talkingDuration: spent(journey, 'TALKING'), holdDuration: spent(journey, 'HOLD'), handlingDuration: row.talkingDuration + row.holdDuration + row.wrapUpDuration,
+          totalDuration: end === null ? null : Date.parse(shown(end)) - Date.parse(shown(startOf(journey))),
+        });
+        expect(row.queueWaitDuration + row.ringGroupWaitDuration).toBeLessThanOrEqual(row.waitingDuration);
+      });
+      // Forty seconds each of Mara and of Dan; the customer was held once.
+      expect(data[NAMES.indexOf('int-a-1')]).toMatchObject({ wrapUpDuration: 80_000, holdDuration: 45_000, agents: ['Mara Ionescu', 'Dan Petre'], queues: ['Support'] });
+    });
+
+    test('the same for each transition, where they add up to the journey\'s', async () => {
+      const sums = (await durations()).data;
+      const { data } = await get<Page<TransitionDurationRow>>(`/durations/transitions?${ANALYSED}&timezone=${ZONE}`);
+      const timelines = (await searchTransitions({})).data;
+      data.forEach(({ journeyId, transitions }, i) => {
+        expect([journeyId, transitions.map(({ time, name, interactionId }) => [time, name, interactionId])]).toEqual([timelines[i]?.journeyId, timelines[i]?.transitions.map(({ time, name, interactionId }) => [time, name, interactionId])]);
+        const all = (of: 'waitingDuration' | 'talkingDuration' | 'holdDuration' | 'wrapUpDuration'): number => transitions.reduce((sum, one) => sum + (one[of] ?? 0), 0);
+        expect(sums[i]).toMatchObject({ waitingDuration: all('waitingDuration'), talkingDuration: all('talkingDuration'), holdDuration: all('holdDuration'), wrapUpDuration: all('wrapUpDuration') });
+      });
+      const ana = data[NAMES.indexOf('int-a-1')]?.transitions.filter(({ wrapUpDuration }) => (wrapUpDuration ?? 0) > 0);
+      expect(ana?.map(({ name, agents, wrapUpDuration, talkingDuration, totalDuration }) => [name, agents, wrapUpDuration, totalDuration === (talkingDuration ?? 0) + 40_000])).toEqual([['TALKING', ['Mara Ionescu'], 40_000, true], ['TALKING', ['Dan Petre'], 40_000, true]]);
+    });
+
+    test('takes the filters of both searches, each as often as it has values; pages and sorts', async () => {
+      const nameOf = (row: DurationRow): string => NAMES[rows.findIndex(({ journeyId }) => journeyId === row.journeyId)] ?? '';
+      expect((await durations('&queues.name=Orders&queues.name=Delivery')).data.map(nameOf)).toEqual(['int-m-1', 'int-b-1', 'int-h-1', 'int-s-1']);
+      expect((await durations('&transitions.name=TRANSFER&sort=desc')).data.map(nameOf)).toEqual(['int-m-1', 'int-a-1', 'int-t-1', 'int-n-1'].toReversed());
+      expect((await durations('&transitions.name=HOLD&transitions.agents.name=Nobody')).data).toEqual([]);
+      expect((await durations('&outcome=CallbackNoAnswer')).data.map(nameOf)).toEqual(['int-f-1']);
+      const seen: string[] = [];
+      for (let page = await durations('&limit=4&direction=Inbound'); ; page = await durations(`&limit=4&direction=Inbound&cursor=${page.nextPageCursor ?? ''}`)) {
+        seen.push(...page.data.map(nameOf));
+        if (page.nextPageCursor === null) break;
+      }
+      expect(seen).toEqual(NAMES.filter((_, i) => rows[i]?.direction === 'Inbound'));
+    });
+
+    test('as CSV a line a journey, or a transition; as NDJSON too', async () => {
+      const [journeyLines, transitionLines] = await Promise.all(['', '/transitions'].map(async (path) => parseCsv(await (await server.request(`/durations${path}?${ANALYSED}&timezone=${ZONE}&format=csv`)).text())));
+      const { data } = await durations();
+      expect(journeyLines?.map((cells) => [cells['journeyId'], cells['waitingDuration'], cells['totalDuration']])).toEqual(data.map((row) => [row.journeyId, String(row.waitingDuration), row.totalDuration === null ? '' : String(row.totalDuration)]));
+      expect(transitionLines?.length).toBe(expectedJourneys.reduce((sum, { transitions }) => sum + transitions.length, 0));
+      expect((await (await server.request(`/durations?${ANALYSED}&timezone=${ZONE}&format=ndjson`)).text()).trimEnd().split('\n').map((line) => JSON.parse(line) as unknown)).toEqual(data);
+    });
+  });
+
+  describe('GET /paths', () => {
+    interface Paths { readonly journeys: number; readonly steps: readonly PathStep[]; readonly sequences: readonly PathSequence[] }
+    const middle = (values: readonly number[]): number | null => {
+      const sorted = [...values].sort((a, b) => a - b);
+      return sorted.length === 0 ? null : ((sorted[(sorted.length - 1) >> 1] ?? 0) + (sorted[sorted.length >> 1] ?? 0)) / 2;
+    };
+
+    test('counts each step and each whole sequence as the timelines show them', async () => {
+      const { journeys, steps, sequences } = await get<Paths>(`/paths?${ANALYSED}&limit=1000`);
+      const timelines = (await searchTransitions({})).data;
+      expect(journeys).toBe(22);
+      const elapsed = new Map<string, number[]>();
+      const ways = new Map<string, string[]>();
+      timelines.forEach(({ transitions }, i) => {
+        transitions.slice(1).forEach((to, at) => {
+          const from = transitions[at] as TransitionAnswer;
+          const key = `${from.name} ${to.name}`;
+          elapsed.set(key, [...elapsed.get(key) ?? [], Date.parse(to.time) - Date.parse(from.time)]);
+        });
+        const way = transitions.map(({ name }) => name).join(' ');
+        ways.set(way, [...ways.get(way) ?? [], outcomeOf(NAMES[i] ?? '')]);
+      });
+      expect(new Map(steps.map(({ from, to, count, medianDuration }) => [`${from} ${to}`, [count, medianDuration]]))).toEqual(new Map([...elapsed].map(([key, all]) => [key, [all.length, middle(all)]])));
+      expect(new Map(sequences.map(({ states, journeys: of, outcomes: counted }) => [states.join(' '), [of, counted]]))).toEqual(new Map([...ways].map(([way, all]) => [way, [all.length, Object.fromEntries([...new Set(all)].map((one) => [one, all.filter((other) => other === one).length]))]])));
+      for (const { journeys: of, share } of sequences) expect(share).toBeCloseTo(of / 22, 4);
+      expect(sequences.map(({ journeys: of }) => of)).toEqual(sequences.map(({ journeys: of }) => of).toSorted((a, b) => b - a));
+      expect(steps.map(({ count }) => count)).toEqual(steps.map(({ count }) => count).toSorted((a, b) => b - a));
+    });
+
+    test('takes filters, and tells as many sequences as are asked for', async () => {
+      const transferred = await get<Paths>(`/paths?${ANALYSED}&transitions.name=TRANSFER&limit=2`);
+      expect([transferred.journeys, transferred.sequences.length]).toEqual([4, 2]);
+      expect(transferred.steps.find(({ from, to }) => from === 'TALKING' && to === 'TRANSFER')?.journeys).toBe(4);
+      expect(await get<Paths>(`/paths?${ANALYSED}&agents.name=Nobody`)).toEqual({ journeys: 0, steps: [], sequences: [] });
+    });
+
+    test('as CSV steps and sequences are lines of one form', async () => {
+      const { steps, sequences } = await get<Paths>(`/paths?${ANALYSED}`);
+      const lines = parseCsv(await (await server.request(`/paths?${ANALYSED}&format=csv`)).text());
+      expect(lines.map((cells) => [cells['kind'], cells['from'], cells['to'], cells['states'], cells['journeys'], cells['outcome']])).toEqual([
+        ...steps.map(({ from, to, journeys }) => ['step', from, to, '', String(journeys), '']), ...sequences.map(({ states, journeys, outcome }) => ['sequence', '', '', states.join('; '), String(journeys), outcome]),
+      ]);
+    });
+  });
+
+  describe('GET /outcomes with filters', () => {
+    test('counts the journeys that the search finds with the same filters, in the same rows', async () => {
+      const rows = (await searchJourneys()).data;
+      for (const [query, filters] of [
+        ['&queues.name=Support', [by('queues.name', 'Support')]], ['&agents.name=Mara%20Ionescu&direction=Inbound', [by('agents.name', 'Mara Ionescu'), by('direction', 'Inbound')]],
+        ['&mediaTypes=phone', [by('mediaTypes', 'phone')]], ['&outcome=Handled', [by('outcome', 'Handled')]], ['&outcome=Handled&outcome=Abandoned&direction=Inbound', [by('outcome', 'Handled', 'Abandoned'), by('direction', 'Inbound')]], ['&contact.name=Ana%20Pop', [by('contact.name', 'Ana Pop')]],
+      ] as const) {
+        const found = (await searchJourneys({ filters })).data;
+        const { data, total } = await get<Outcomes>(`/outcomes?${ANALYSED}&timezone=${ZONE}&by=hour&group=outcome${query}`);
+        const expected = new Map<string, number>();
+        for (const row of found) {
+          const key = `${row.time.slice(0, 13)} ${outcomeOf(NAMES[rows.findIndex(({ journeyId }) => journeyId === row.journeyId)] ?? '')}`;
+          expected.set(key, (expected.get(key) ?? 0) + 1);
+        }
+        expect([query, total.journeys, new Map(data.map(({ from, outcome, journeys }) => [`${from.slice(0, 13)} ${String(outcome)}`, journeys]))]).toEqual([query, found.length, expected]);
+        expect(found.length).toBeGreaterThan(0);
+      }
+      const held = (await searchTransitions({ filters: [by('transitions.name', 'HOLD')] })).totalElements;
+      expect((await get<Outcomes>(`/outcomes?${ANALYSED}&transitions.name=HOLD`)).total.journeys).toBe(held);
+    });
+
+    test('a filter that every journey meets gives exactly what the cells give', async () => {
+      const grouped = '&by=quarter&group=outcome,queue,medium,direction';
+      const all = ['Inbound', 'Outbound', 'Internal'].map((direction) => `&direction=${direction}`).join('');
+      const media = [...new Set((await searchJourneys()).data.flatMap(({ mediaTypes }) => mediaTypes))].map((medium) => `&mediaTypes=${medium}`).join('');
+      const cells = await get<Outcomes>(`/outcomes?${ANALYSED}${grouped}`);
+      expect(await get<Outcomes>(`/outcomes?${ANALYSED}${grouped}${all}`)).toEqual(cells);
+      expect(await get<Outcomes>(`/outcomes?${ANALYSED}${grouped}${all}${media}`)).toEqual(cells);
+    });
+  });
+
+  test.each<[string, string, string[]]>([
+    ['/durations', `from=2026-03-02T00:00:00Z&to=2026-05-01T00:00:00Z`, []],
+    ['/durations', `from=2026-03-02T00:00:00Z&to=2026-05-01T00:00:00.001Z`, ['rangeTooLong']],
+    ['/paths', `from=2026-03-02T00:00:00Z&to=2027-03-02T00:00:00Z`, ['rangeTooLong']],
+    ['/paths', 'from=2026-03-02T00:00:00Z&to=2026-03-02T00:00:00Z', ['invalidRange']],
+    ['/paths', 'from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&queue.name=x', ['unknownParameter']],
+    ['/outcomes', 'from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&queues.name=', ['badRequest']],
+    ['/durations/transitions', 'to=2026-03-03T00:00:00Z&limit=0&cursor=x&sort=up&timezone=%2B02:00', ['missingParameter', 'badRequest', 'badRequest', 'invalidTimezone']],
+  ])('%s?%s: %j', async (path, query, codes) => {
+    const response = await server.request(`${path}?${query}`);
+    const errors = response.status === 200 ? [] : ((await response.json()) as Errors).errors.map(({ code }) => code ?? '');
+    expect([response.status, errors]).toEqual([codes.length === 0 ? 200 : 400, codes]);
+  });
+
   // ---- read your write ---------------------------------------------------------------------------------------------------
 
   /** Publishes one event in structured mode: its text, as given. */
@@ -1062,7 +1219,7 @@ function tellTheDay(): void {
       expect(document.openapi).toMatch(/^3\.1\.\d+$/);
       expect(document.info).toMatchObject({ title: 'Throughline', version: (JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }).version, license: { name: 'Apache-2.0' } });
       expect(operations().map(([path, method]) => `${method.toUpperCase()} ${path}`).sort()).toEqual([
-        'GET /docs', 'GET /healthz', 'GET /history', 'GET /journeys', 'GET /journeys/{id}', 'GET /metrics', 'GET /openapi.json', 'GET /outcomes', 'GET /persons', 'GET /persons/{id}', 'GET /readyz', 'GET /sources',
+        'GET /docs', 'GET /durations', 'GET /durations/transitions', 'GET /healthz', 'GET /history', 'GET /journeys', 'GET /journeys/{id}', 'GET /metrics', 'GET /openapi.json', 'GET /outcomes', 'GET /paths', 'GET /persons', 'GET /persons/{id}', 'GET /readyz', 'GET /sources',
         'POST /cidp/journey/api/v1/journeys/search', 'POST /cidp/journey/api/v1/transitions/search', 'POST /events',
       ]);
     });
@@ -1113,6 +1270,7 @@ function tellTheDay(): void {
       const asked: readonly (readonly [template: string, path: string])[] = [
         ['/journeys/{id}', '/journeys/order-HP-20777'], ['/journeys', '/journeys?identity=ana.pop@example.com'], ['/history', '/history?identity=ana.pop@example.com'], ['/sources', '/sources'],
         ['/outcomes', '/outcomes?from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&by=hour&group=outcome,queue,medium,direction'], ['/persons', '/persons?identity=ana.pop@example.com'], ['/persons/{id}', `/persons/${personId}`],
+        ['/durations', `/durations?${ANALYSED}&queues.name=Support`], ['/durations/transitions', `/durations/transitions?${ANALYSED}&limit=3`], ['/paths', `/paths?${ANALYSED}`],
         ['/healthz', '/healthz'], ['/readyz', '/readyz'],
       ];
       for (const [template, path] of asked) expect([path, described(template, 'get').safeParse(await get(path)).error]).toEqual([path, undefined]);
@@ -1161,7 +1319,7 @@ function tellTheDay(): void {
     });
 
     test('everything else asks for one', async () => {
-      for (const path of ['/journeys/order-HP-20777', '/journeys?identity=ana.pop@example.com', '/history?identity=ana.pop@example.com', '/persons?identity=ana.pop@example.com', '/sources', '/outcomes']) {
+      for (const path of ['/journeys/order-HP-20777', '/journeys?identity=ana.pop@example.com', '/history?identity=ana.pop@example.com', '/persons?identity=ana.pop@example.com', '/sources', '/outcomes', '/durations', '/durations/transitions', '/paths']) {
         expect([path, (await fetch(server.url + path)).status]).toEqual([path, 401]);
       }
     });

@@ -24,7 +24,7 @@ interface Tenant {
   readonly journeyIds: readonly string[];
   readonly personId: string;
   readonly position: string;
-  readonly cursors: Readonly<Record<'journeys' | 'transitions' | 'list' | 'history', string>>;
+  readonly cursors: Readonly<Record<'journeys' | 'transitions' | 'list' | 'history' | '/durations' | '/durations/transitions', string>>;
   /** Texts that may stand in no answer to the other. */
   readonly secrets: readonly string[];
 }
@@ -46,6 +46,12 @@ const unguarded: Endpoint = { foreign: () => [], own: () => [] };
 const FORMATS = ['json', 'csv', 'ndjson'] as const;
 const pair = (of: (value: string) => Ask, theirs: string, nobodys: string): Pair => ({ theirs: of(theirs), nobodys: of(nobodys) });
 const filter = (name: string, value: string): Record<string, unknown> => ({ filters: [{ name, values: [value] }] });
+
+/** Filters with a value of a tenant's own, and one that nobody has. */
+const FILTERS_OF: readonly (readonly [name: string, theirs: (tenant: Tenant) => string, nobodys: string])[] = [
+  ['queues.id', ({ name }) => `${name}-queue`, 'no-queue'], ['contact.name', ({ name }) => `Ana of ${name}`, 'Nobody'], ['journeyId', ({ name }) => `J-${name}`, 'J-nobodys'],
+  ['transitions.queue.id', ({ name }) => `${name}-queue`, 'no-queue'], ['transitions.interactionId', ({ name }) => `${name}-call-0`, 'no-call'], ['tenantIds', ({ name }) => `${name}-tenant`, 'no-tenant'],
+];
 
 /** Every endpoint there is; a test fails when one is missing. */
 const ENDPOINTS: Readonly<Record<string, Endpoint>> = {
@@ -80,9 +86,16 @@ const ENDPOINTS: Readonly<Record<string, Endpoint>> = {
     own: (tenant) => [get(`/persons/${tenant.personId}`)],
   },
   'GET /outcomes': {
-    foreign: () => [],
-    own: () => ['', '&by=quarter&group=queue,outcome', '&by=hour&group=queue&format=csv', '&group=medium&format=ndjson'].map((query) => get(`/outcomes?${RANGE}${query}`)),
+    foreign: (tenant) => FILTERS_OF.map(([name, theirs, nobodys]) => pair((value) => get(`/outcomes?${RANGE}&${name}=${encodeURIComponent(value)}`), theirs(tenant), nobodys)),
+    own: () => ['', '&mediaTypes=Phone', '&by=quarter&group=queue,outcome', '&by=hour&group=queue&format=csv', '&group=medium&format=ndjson'].map((query) => get(`/outcomes?${RANGE}${query}`)),
   },
+  ...Object.fromEntries((['/durations', '/durations/transitions', '/paths'] as const).map((path): [string, Endpoint] => [`GET ${path}`, {
+    foreign: (tenant) => [
+      ...FILTERS_OF.map(([name, theirs, nobodys]) => pair((value) => get(`${path}?${RANGE}&${name}=${encodeURIComponent(value)}`), theirs(tenant), nobodys)),
+      ...(path === '/paths' ? [] : [pair((cursor) => get(`${path}?${RANGE}&limit=1&cursor=${cursor}`), tenant.cursors[path], 'AAAA')]),
+    ],
+    own: () => FORMATS.flatMap((format) => ['', '&mediaTypes=Phone', '&transitions.name=STARTED'].map((query) => get(`${path}?${RANGE}${query}&format=${format}`))),
+  }])),
   'GET /sources': {
     foreign: () => [pair((one) => get(`/sources?workspace=${one}`), 'default', 'nobody')],
     own: () => FORMATS.map((format) => get(`/sources?format=${format}`)),
@@ -92,6 +105,9 @@ const ENDPOINTS: Readonly<Record<string, Endpoint>> = {
       ...[['queues.id', `${tenant.name}-queue`, 'no-queue'], ['contact.name', `Ana of ${tenant.name}`, 'Nobody'], ['journeyId', `J-${tenant.name}`, 'J-nobodys'], ['interactions.id', `${tenant.name}-call-0`, 'no-call']]
         .flatMap(([name = '', theirs = '', nobodys = '']) => FORMATS.map((format) => pair((value) => search('journeys', filter(name, value), `?format=${format}`), theirs, nobodys))),
       pair((nextPageCursor) => search('journeys', { limit: 1, nextPageCursor }), tenant.cursors.journeys, 'AAAA'),
+      // A tenant or PBX of the other is refused as one that nobody has.
+      pair((value) => search('journeys', filter('tenantIds', value)), `${tenant.name}-tenant`, 'no-tenant'),
+      pair((value) => search('journeys', filter('pbxNames', value)), `${tenant.name}-pbx`, 'no-pbx'),
     ],
     own: () => FORMATS.map((format) => search('journeys', {}, `?format=${format}`)),
   },
@@ -100,6 +116,8 @@ const ENDPOINTS: Readonly<Record<string, Endpoint>> = {
       ...[['transitions.queue.id', `${tenant.name}-queue`, 'no-queue'], ['transitions.interactionId', `${tenant.name}-call-0`, 'no-call'], ['journeyId', `J-${tenant.name}`, 'J-nobodys']]
         .map(([name = '', theirs = '', nobodys = '']) => pair((value) => search('transitions', filter(name, value)), theirs, nobodys)),
       pair((nextPageCursor) => search('transitions', { limit: 1, nextPageCursor }), tenant.cursors.transitions, 'AAAA'),
+      pair((value) => search('transitions', filter('tenantIds', value)), `${tenant.name}-tenant`, 'no-tenant'),
+      pair((value) => search('transitions', filter('pbxNames', value)), `${tenant.name}-pbx`, 'no-pbx'),
     ],
     own: () => FORMATS.map((format) => search('transitions', {}, `?format=${format}`)),
   },
@@ -117,7 +135,7 @@ function story(name: string): object[] {
       identity, identitytype: 'email', ...more, data: { interactionId: id, ...data },
     });
     return [
-      event(0, 'started', { journeyId, direction: 'Inbound', medium: 'Phone', contact: { name: `Ana of ${name}` }, tenant: `${name}-tenant` }),
+      event(0, 'started', { journeyId, direction: 'Inbound', medium: 'Phone', contact: { name: `Ana of ${name}` }, tenant: `${name}-tenant`, pbx: `${name}-pbx` }),
       event(5, 'waiting', { queue: { id: `${name}-queue`, name: `Queue of ${name}` } }),
       event(20, 'answered', { agents: [{ id: `${name}-agent`, name: `Agent of ${name}` }], queue: { id: `${name}-queue` } }),
       event(40, 'ended', { final: true }),
@@ -162,6 +180,7 @@ function tellOfTwo(open: () => Promise<House>): void {
     const cursors = {
       journeys: String((await parsed(key, search('journeys', { limit: 1 })))['nextPageCursor']), transitions: String((await parsed(key, search('transitions', { limit: 1 })))['nextPageCursor']),
       list: String((await parsed(key, get(`/journeys?identity=${SHARED}&limit=1`)))['nextPageCursor']), history: String((await parsed(key, get(`/history?identity=${SHARED}&limit=1`)))['nextPageCursor']),
+      '/durations': String((await parsed(key, get(`/durations?${RANGE}&limit=1`)))['nextPageCursor']), '/durations/transitions': String((await parsed(key, get(`/durations/transitions?${RANGE}&limit=1`)))['nextPageCursor']),
     };
     return {
       name, key, position, cursors, personId: person.personId, journeys: 2 + (ALONE[name] ?? 0),
@@ -301,6 +320,8 @@ function rowsOf({ text, headers }: Told): number {
   const type = headers.get('content-type') ?? '';
   if (type.startsWith('text/csv')) return text.trim().split('\r\n').length - 1;
   if (type.startsWith('application/x-ndjson')) return text.split('\n').length - 1;
-  const { data } = JSON.parse(text) as { data?: unknown };
-  return Array.isArray(data) ? data.length : 1;
+  const { data, sequences, total } = JSON.parse(text) as { data?: unknown; sequences?: unknown; total?: { journeys?: unknown } };
+  if (total?.journeys === 0) return 0;
+  const rows = data ?? sequences;
+  return Array.isArray(rows) ? rows.length : 1;
 }

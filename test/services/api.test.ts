@@ -23,12 +23,12 @@ import { shardOf } from '../../services/shards.ts';
 import { createZones } from '../../services/api/zones.ts';
 import { Door } from '../../services/door.ts';
 import { OperatingError } from '../../services/errors.ts';
-import type { EventStore, Position, View } from '../../services/ports.ts';
+import type { EventStore, Position, RateLimiter, View } from '../../services/ports.ts';
 import { read } from '../../services/projector/projector.ts';
 import { CacheRoom, Target } from '../../services/projector/target.ts';
-import { LocalLimiter } from '../../services/rate-limit.ts';
+import { LocalLimiter, type RateSetting } from '../../services/rate-limit.ts';
 
-const KEYS: Readonly<Record<string, string>> = { 'key-of-acme': 'acme', 'key-of-rival': 'rival' };
+const KEYS: Readonly<Record<string, string>> = { 'key-of-acme': 'acme', 'key-of-rival': 'rival', 'other-key-of-acme': 'acme' };
 const JOURNEYS_SEARCH = '/cidp/journey/api/v1/journeys/search';
 const TRANSITIONS_SEARCH = '/cidp/journey/api/v1/transitions/search';
 const DAY = { start: '2026-03-02T00:00:00Z', end: '2026-03-02T23:59:59Z' };
@@ -56,6 +56,9 @@ class World {
   /** What happens whenever somebody waits. */
   onWait: () => unknown = () => undefined;
   ready = { ok: true, reasons: [] as string[] };
+  /** Of API keys; one that is not here says nothing. */
+  readonly rates = new Map<string, RateSetting>(Object.keys(KEYS).map((token) => [token, 'off']));
+  limiter: Pick<RateLimiter, 'hit'> = new LocalLimiter({ now: () => this.now });
   #server: Server | null = null;
   url = '';
 
@@ -72,7 +75,7 @@ class World {
     const app = createApi({
       events: this.events, views: this.views, door: options.door === false ? null : this.door, version: '0.0.0',
       workspaces: {
-        authenticate: (token) => { const workspace = KEYS[token]; return workspace === undefined ? null : { workspace, keyId: `id-${token}`, rateLimit: 'off' }; },
+        authenticate: (token) => { const workspace = KEYS[token]; return workspace === undefined ? null : { workspace, keyId: `id-${token}`, rateLimit: this.rates.get(token) ?? null }; },
         keys: (workspace) => this.keys.get(workspace) ?? null,
         settings: () => ({ pbxNames: [], tenantIds: [] }),
       },
@@ -80,7 +83,7 @@ class World {
       wait: async (ms) => { this.now += ms; await this.onWait(); },
       log: { info: (_message, fields) => { this.logged.push(fields); }, error: (_message, fields) => { this.logged.push(fields); } },
       metrics: { contentType: 'text/plain; version=0.0.4', text: async () => 'up 1\n', request: (...all) => { this.measured.push(all); } },
-      limits: { maxEventBytes: 4096, maxBodyBytes: 64 * 1024, maxRangeDays: 60 }, limiter: new LocalLimiter({ now: () => this.now }), rateLimit: { hits: 10, windowMs: 60_000 }, revision: 'seed',
+      limits: { maxEventBytes: 4096, maxBodyBytes: 64 * 1024, maxRangeDays: 60 }, limiter: { hit: (key, limit) => this.limiter.hit(key, limit) }, rateLimit: { hits: 10, windowMs: 60_000 }, revision: 'seed',
       ready: () => this.ready,
     });
     this.#server = app.listen(0, '127.0.0.1');
@@ -836,6 +839,97 @@ describe('operating', () => {
     expect(body).toMatchObject({ data: [{ source: 'test', recorded: 2, duplicates: 0 }] });
     expect(answer.headers.get('throughline-head')).toBe('store-1.00000000000000000002');
     expect((await (await world.get('/sources?format=csv')).text()).split('\r\n')[0]).toBe('source,recorded,duplicates,reusedIds,rejected,lateness,lastSeen');
+  });
+});
+
+describe('how often a key may search', () => {
+  const asked = async (times: number, key = 'key-of-acme'): Promise<readonly number[]> => {
+    const statuses: number[] = [];
+    for (let i = 0; i < times; i += 1) statuses.push((await world.search({}, i % 2 === 0 ? JOURNEYS_SEARCH : TRANSITIONS_SEARCH, { 'x-api-key': key })).status);
+    return statuses;
+  };
+  const statuses = (status: number, times: number): readonly number[] => Array.from({ length: times }, () => status);
+  const next = async (headers: Record<string, string> = {}): Promise<readonly [number, string | null]> => {
+    const answer = await world.search({}, JOURNEYS_SEARCH, headers);
+    return [answer.status, answer.headers.get('retry-after')];
+  };
+  beforeEach(() => { world.rates.delete('key-of-acme'); });
+
+  test('one that says nothing has ten a minute for both endpoints together; what is past it is told when the first leaves', async () => {
+    expect(await asked(10)).toEqual(statuses(200, 10));
+    for (const path of [JOURNEYS_SEARCH, TRANSITIONS_SEARCH]) {
+      const answer = await world.search({}, path);
+      expect([answer.status, answer.headers.get('retry-after')]).toEqual([429, '60']);
+      const body = await json(answer);
+      promised(endpoints.searchJourneys.dialect.errorSchema, body);
+      expect(body).toEqual({ errors: [{ errorCode: 'rateLimited', message: expect.stringMatching(/rate limit/), suggestion: expect.stringContaining('60 s'), url: '/docs' }] });
+    }
+  });
+
+  test('the window slides: each hit counts for a minute from when it was made, and a 429 never', async () => {
+    expect(await asked(6)).toEqual(statuses(200, 6));
+    world.now += 30_000;
+    expect(await asked(5)).toEqual([200, 200, 200, 200, 429]);
+    world.now += 29_001;
+    expect(await next()).toEqual([429, '1']);
+    expect(await asked(50)).toEqual(statuses(429, 50));
+    world.now += 999;
+    expect(await asked(7)).toEqual([...statuses(200, 6), 429]);
+    expect(await next()).toEqual([429, '30']);
+    world.now += 60_000;
+    expect(await asked(11)).toEqual([...statuses(200, 10), 429]);
+  });
+
+  test('every request that a key makes counts, also one that is refused for what it says', async () => {
+    expect((await world.search({ filters: [] })).status).toBe(400);
+    expect((await world.post(TRANSITIONS_SEARCH, '{')).status).toBe(400);
+    expect((await world.post(JOURNEYS_SEARCH, '{}', { 'content-type': 'text/plain' })).status).toBe(415);
+    expect((await world.post(JOURNEYS_SEARCH, `{"x":"${'x'.repeat(300_000)}"}`)).status).toBe(413);
+    expect(await asked(7)).toEqual([...statuses(200, 6), 429]);
+    // Past the limit nobody looks at what it says.
+    expect((await world.post(JOURNEYS_SEARCH, '{')).status).toBe(429);
+  });
+
+  test('what no key asks, another key, and our own endpoints count nothing and are not limited', async () => {
+    expect((await world.search({}, JOURNEYS_SEARCH, { 'x-api-key': 'wrong' })).status).toBe(401);
+    expect((await world.get(JOURNEYS_SEARCH)).status).toBe(405);
+    expect((await world.post('/cidp/journey/api/v1/nothing/search', {})).status).toBe(404);
+    expect(await asked(11)).toEqual([...statuses(200, 10), 429]);
+    expect((await world.search({}, JOURNEYS_SEARCH, { 'x-api-key': 'wrong' })).status).toBe(401);
+    world.rates.delete('other-key-of-acme');
+    expect(await asked(11, 'other-key-of-acme')).toEqual([...statuses(200, 10), 429]);
+    for (let i = 0; i < 20; i += 1) expect((await world.get('/sources')).status).toBe(200);
+    expect((await world.publish(event())).status).toBe(200);
+    expect((await world.get(JOURNEYS_SEARCH)).status).toBe(405);
+  });
+
+  test('a key with a limit of its own has that one, one without any asks as often as it likes', async () => {
+    world.rates.set('key-of-acme', { hits: 2, windowMs: 5000 });
+    expect(await asked(3)).toEqual([200, 200, 429]);
+    expect(await next()).toEqual([429, '5']);
+    expect(await asked(30, 'key-of-rival')).toEqual(statuses(200, 30));
+  });
+
+  test('a limiter that cannot be asked is 503 for those that it limits, and nothing to the others', async () => {
+    const asks: unknown[] = [];
+    world.limiter = {
+      hit: (...all) => {
+        asks.push(all);
+        return Promise.reject(new OperatingError('storeUnavailable', 'Redis at 10.0.0.1 is away'));
+      },
+    };
+    const answer = await world.search();
+    expect([answer.status, answer.headers.get('retry-after'), await codesOf(answer.clone())]).toEqual([503, '1', ['storeUnavailable']]);
+    expect(await answer.text()).not.toContain('10.0.0.1');
+    expect(asks).toEqual([['id-key-of-acme', { hits: 10, windowMs: 60_000 }]]);
+    expect(await asked(1, 'key-of-rival')).toEqual([200]);
+    expect((await world.get('/sources')).status).toBe(200);
+  });
+
+  test('the document says so of the two endpoints, with the code and the header, and of no other', async () => {
+    const { paths } = (await json(await fetch(`${world.url}/openapi.json`))) as { paths: Record<string, Record<string, { responses: Record<string, { description: string; headers?: object }> }>> };
+    const limited = Object.entries(paths).flatMap(([path, item]) => Object.values(item).flatMap(({ responses }) => (responses['429'] === undefined ? [] : [[path, responses['429'].description, Object.keys(responses['429'].headers ?? {})]])));
+    expect(limited).toEqual([[JOURNEYS_SEARCH, '`rateLimited`', ['Retry-After']], [TRANSITIONS_SEARCH, '`rateLimited`', ['Retry-After']]]);
   });
 });
 

@@ -14,7 +14,7 @@ const problems = (argv: readonly string[], environment: Record<string, string> =
 
 describe('values', () => {
   test('come from the flag, else the variable, else the default', () => {
-    expect(options(['serve'])).toEqual({ data: './data', events: { kind: 'sqlite', folder: './data' }, views: { kind: 'sqlite', folder: './data' }, source: null, host: '127.0.0.1', port: 8080, maxEventBytes: 262_144, audit: 24, logLevel: 'info', apiKey: null, masterKey: null, workspaceSecret: null });
+    expect(options(['serve'])).toEqual({ data: './data', events: { kind: 'sqlite', folder: './data' }, views: { kind: 'sqlite', folder: './data' }, source: null, host: '127.0.0.1', port: 8080, maxEventBytes: 262_144, '8x8Revision': 'seed', maxRange: 60, rateLimit: { hits: 10, windowMs: 60_000 }, audit: 24, logLevel: 'info', apiKey: null, masterKey: null, workspaceSecret: null });
     expect(options(['serve'], { THROUGHLINE_PORT: '9000', THROUGHLINE_MAX_EVENT_BYTES: '65536' })).toMatchObject({ port: 9000, maxEventBytes: 65_536 });
     expect(options(['serve', '--port', '0', '--data=/srv/x'], { THROUGHLINE_PORT: '9000' })).toMatchObject({ port: 0, data: '/srv/x' });
   });
@@ -40,6 +40,28 @@ describe('values', () => {
     expect(options(['keys', 'revoke', '--id', '0a1b2c'])).toMatchObject({ id: '0a1b2c', workspace: 'default' });
     expect(options(['trace', '--identity', '+1 555 010 0100', '--id', 'x'])).toMatchObject({ identity: '+1 555 010 0100', identityType: null });
     expect(options(['demo'], { DEMO_EXIT: '1' })).toMatchObject({ exit: true });
+  });
+
+  test('what searches are told is given to whoever answers them', () => {
+    for (const verb of ['serve', 'api']) {
+      expect(options([verb, '--8x8-revision', 'latest', '--max-range', '3660', '--rate-limit', '600/10m'])).toMatchObject({ '8x8Revision': 'latest', maxRange: 3660, rateLimit: { hits: 600, windowMs: 600_000 } });
+      expect(options([verb], { THROUGHLINE_8X8_REVISION: 'latest', THROUGHLINE_MAX_RANGE: '366', THROUGHLINE_RATE_LIMIT: 'off' })).toMatchObject({ '8x8Revision': 'latest', maxRange: 366, rateLimit: 'off' });
+    }
+  });
+
+  test('a key takes a rate limit by its flag alone: the variable is the servers\'', () => {
+    expect(options(['keys', 'create'], { THROUGHLINE_RATE_LIMIT: 'off' })).toMatchObject({ rateLimit: null });
+    expect(options(['keys', 'create', '--rate-limit', '100/60s'])).toMatchObject({ rateLimit: { hits: 100, windowMs: 60_000 } });
+    expect(options(['workspaces', 'create', 'shop', '--rate-limit', 'off'], { THROUGHLINE_RATE_LIMIT: '1/1s' })).toMatchObject({ rateLimit: 'off' });
+    const help = parse(['keys', '--help'], {});
+    expect(help.kind === 'help' ? help.text : '').toMatch(/--rate-limit N\/SECONDS(?!.*THROUGHLINE_RATE_LIMIT)/);
+  });
+
+  test.each<[string, readonly string[]]>([
+    ['a,b', ['a', 'b']], [' a , b,, a ', ['a', 'b']], ['', []], ['["a,b"," c ","a,b"]', ['a,b', ' c ']], ['[]', []], ['a]', ['a]']],
+  ])('a list is texts between commas or a JSON array: %j', (given, expected) => {
+    expect(options(['workspaces', 'set', 'shop', '--pbx-names', given])).toMatchObject({ action: 'set', workspace: 'shop', pbxNames: expected, tenantIds: null });
+    expect(options(['workspaces', 'set', 'shop', `--tenant-ids=${given}`])).toMatchObject({ pbxNames: null, tenantIds: expected });
   });
 
   test('an import goes to a server or into a folder, and a flag says which whatever the variables say', () => {
@@ -76,6 +98,18 @@ describe('problems', () => {
     ['a flag given twice', ['serve', '--port', '1', '--port', '2'], {}, /--port is given twice/],
     ['a port that is none', ['serve', '--port', '70000'], {}, /--port must be at most 65535 \(it is "70000"\)/],
     ['a log level that is none', ['serve', '--log-level', 'loud'], {}, /--log-level must be one of debug, info/],
+    ['a revision that is none', ['serve', '--8x8-revision', 'newest'], {}, /--8x8-revision must be seed or latest \(it is "newest"\)/],
+    ['a range shorter than the standard', ['api', '--max-range', '59'], {}, /--max-range must be at least 60/],
+    ['a range longer than ten years', ['api'], { THROUGHLINE_MAX_RANGE: '3661' }, /THROUGHLINE_MAX_RANGE must be at most 3660/],
+    ['a rate limit that is none', ['serve', '--rate-limit', '10 a minute'], {}, /--rate-limit must be off, or hits and seconds \(10\/60s\) or minutes .*at most 10000 hits in at most 86400 s \(it is "10 a minute"\)/],
+    ['a rate limit past its bounds', ['keys', 'create', '--rate-limit', '10001/60s'], {}, /--rate-limit must be off/],
+    ['a list that is no JSON', ['workspaces', 'set', 'shop', '--pbx-names', '["a'], {}, /--pbx-names must be values separated by commas, or a JSON array/],
+    ['a list of other things than texts', ['workspaces', 'set', 'shop', '--tenant-ids', '["a",1]'], {}, /--tenant-ids must be values/],
+    ['a list with an empty text', ['workspaces', 'set', 'shop', '--tenant-ids', '["a",""]'], {}, /--tenant-ids must be values .*none of them empty/],
+    ['a list with too many', ['workspaces', 'set', 'shop', '--tenant-ids', Array.from({ length: 1001 }, (_, i) => i).join()], {}, /--tenant-ids must be at most 1000 values of at most 1000 characters \(it is "0,1,.*…\)$/],
+    ['a list with a text too long', ['workspaces', 'set', 'shop', '--pbx-names', 'x'.repeat(1001)], {}, /--pbx-names must be at most 1000 values of at most 1000 characters/],
+    ['a list that is too long in all', ['workspaces', 'set', 'shop', '--pbx-names', Array.from({ length: 101 }, (_, i) => String(i).padEnd(1000, 'x')).join()], {}, /--pbx-names must have at most 100000 characters in all/],
+    ['a workspace that is missing', ['workspaces', 'set'], {}, /--workspace is missing/],
     ['a file that is missing', ['import'], {}, /import needs a FILE/],
     ['an action that is missing', ['keys'], {}, /keys needs one of: create, list, revoke/],
     ['an action that is none', ['keys', 'burn'], {}, /keys needs one of: create, list, revoke \(not "burn"\)/],

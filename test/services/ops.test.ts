@@ -435,6 +435,46 @@ describe('import into a folder, and what reads it', () => {
     expect(all.out()).toMatch(/bank +The bank +1 /);
     held.release();
   });
+
+  test('keys are made with a rate limit of their own or none, and the list says which', async () => {
+    const { data } = await filled();
+    const where = ['--workspace', 'bank', '--data', data];
+    expect(await workspacesVerb(asked('workspaces', ['create', 'bank', '--rate-limit', 'off', '--data', data], {}), world())).toBe(0);
+    expect(await keysVerb(asked('keys', ['create', '--label', 'wallboard', '--rate-limit', '100/1m', ...where], {}), world())).toBe(0);
+    expect(await keysVerb(asked('keys', ['create', '--label', 'ivr', ...where], { THROUGHLINE_RATE_LIMIT: 'off' }), world())).toBe(0);
+    const listed = world();
+    expect(await keysVerb(asked('keys', ['list', '--json', ...where], {}), listed)).toBe(0);
+    expect(JSON.parse(listed.out())).toMatchObject([{ label: 'first', rateLimit: 'off' }, { label: 'wallboard', rateLimit: '100/60s' }, { label: 'ivr', rateLimit: null }]);
+    const human = world();
+    await keysVerb(asked('keys', ['list', ...where], {}), human);
+    expect(human.out()).toMatch(/^id +label +rate limit +created/);
+    expect(human.out()).toMatch(/ wallboard +100\/60s +\d{4}-/);
+    expect(human.out()).toMatch(/ ivr +\d{4}-/);
+  });
+
+  test('a workspace is told its PBX names and tenant ids beside whoever serves, each list replaced by itself', async () => {
+    const { data } = await filled();
+    const held = holdFolder(data);
+    const set = async (...args: string[]): Promise<{ code: number; io: World }> => {
+      const io = world();
+      return { code: await workspacesVerb(asked('workspaces', ['set', ...args, '--data', data], {}), io), io };
+    };
+    const first = await set('default', '--pbx-names', 'north, south', '--tenant-ids', '["t,1"]', '--json');
+    expect([first.code, json(first.io.out())]).toEqual([0, { workspace: 'default', pbxNames: ['north', 'south'], tenantIds: ['t,1'] }]);
+    const second = await set('default', '--pbx-names', '');
+    expect([second.code, second.io.out()]).toEqual([0, expect.stringMatching(/^Workspace default has 0 PBX names and 1 tenant ids of its own/)]);
+    const listed = world();
+    expect(await workspacesVerb(asked('workspaces', ['list', '--data', data, '--json'], {}), listed)).toBe(0);
+    expect(JSON.parse(listed.out())).toMatchObject([{ id: 'default', pbxNames: [], tenantIds: ['t,1'] }]);
+    const nothing = await set('default');
+    expect([nothing.code, nothing.io.err()]).toEqual([1, expect.stringMatching(/give --pbx-names or --tenant-ids.*badConfiguration/)]);
+    const unknown = await set('nobody', '--pbx-names', 'north');
+    expect([unknown.code, unknown.io.err()]).toEqual([1, expect.stringMatching(/no workspace of this id \(noWorkspace\)/)]);
+    held.release();
+    const typo = join(newFolder(), 'typo');
+    expect(await workspacesVerb(asked('workspaces', ['set', 'default', '--pbx-names', 'north', '--data', typo], {}), world())).toBe(1);
+    expect(existsSync(typo)).toBe(false);
+  });
 });
 
 describe('export, and the way back', () => {

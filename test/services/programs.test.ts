@@ -14,7 +14,9 @@ import { createLog } from '../../services/log.ts';
 import type { Io } from '../../services/ops/terminal.ts';
 import type { Source } from '../../services/ports.ts';
 import { type Program, type ProgramOptions, runProgram, type Seams } from '../../services/programs.ts';
-import { json, removeFolder, ROOT, temporaryFolder, TEST_KEY, until } from '../support/serve.ts';
+import { describeOn } from '../support/local-server.ts';
+import { redisPlace, startRedis } from '../support/redis-server.ts';
+import { json, removeFolder, ROOT, temporaryFolder, TEST_KEY, throughline, until } from '../support/serve.ts';
 
 const lines = readFileSync(join(ROOT, 'test/fixtures/example-day.ndjson'), 'utf8').split('\n').filter((line) => line !== '');
 const HEADERS = { 'content-type': 'application/cloudevents+json' };
@@ -305,5 +307,57 @@ describe('the programs', () => {
     expect(text).not.toContain('throughline_topic_gap{');
     expect(text).toContain('throughline_ingest_received_total 0\n');
     expect(await serve.end()).toBe(0);
+  });
+
+  const search = async (program: Started, key: string): Promise<number> => {
+    const answer = await fetch(`${program.url() ?? ''}/cidp/journey/api/v1/journeys/search`, { method: 'POST', headers: { 'x-api-key': key, 'content-type': 'application/json' }, body: JSON.stringify(DAY) });
+    await answer.arrayBuffer();
+    return answer.status;
+  };
+  /** A key of the running programs, made beside them. */
+  async function newKey(data: string, programs: readonly Started[], ...flags: readonly string[]): Promise<string> {
+    const { stdout } = await throughline(['keys', 'create', '--data', data, '--json', ...flags]);
+    const { key } = JSON.parse(stdout) as { key: string };
+    for (const program of programs) await until('the key is known', async () => (await fetch(`${program.url() ?? ''}/sources`, { headers: { 'x-api-key': key } })).status === 200);
+    return key;
+  }
+
+  test('the first key of a serve searches as often as it likes, one that says nothing as often as --rate-limit says, any other as it was made', async () => {
+    const data = newFolder();
+    const serve = start('serve', data, { rateLimit: { hits: 3, windowMs: 3_600_000 } });
+    await ready(serve);
+    await until('the views answer', async () => (await search(serve, TEST_KEY)) === 200);
+    const [silent, own] = [await newKey(data, [serve]), await newKey(data, [serve], '--rate-limit', '2/60m')];
+    const often = async (key: string, times: number): Promise<readonly number[]> => {
+      const statuses: number[] = [];
+      for (let i = 0; i < times; i += 1) statuses.push(await search(serve, key));
+      return statuses;
+    };
+    expect(await often(silent, 5)).toEqual([200, 200, 200, 429, 429]);
+    expect(await often(own, 4)).toEqual([200, 200, 429, 429]);
+    expect(new Set(await often(TEST_KEY, 15))).toEqual(new Set([200]));
+  });
+
+  describeOn(['redis'], 'on a Redis', () => {
+    test('two api processes let a key search exactly as often as one would', async () => {
+      const redis = await startRedis();
+      try {
+        const data = newFolder();
+        const more = { views: redisPlace(redis), rateLimit: { hits: 20, windowMs: 3_600_000 } };
+        const one = start('api', data, more);
+        await ready(one);
+        const two = start('api', data, more);
+        await ready(two);
+        const project = start('project', data, { views: more.views });
+        await until('the views answer', async () => (await search(one, TEST_KEY)) === 200 && (await search(two, TEST_KEY)) === 200);
+        const key = await newKey(data, [one, two]);
+        const statuses = await Promise.all(Array.from({ length: 50 }, (_, i) => search(i % 2 === 0 ? one : two, key)));
+        expect(statuses.filter((status) => status === 200)).toHaveLength(20);
+        expect(statuses.filter((status) => status === 429)).toHaveLength(30);
+        for (const program of [two, one, project]) expect(await program.end()).toBe(0);
+      } finally {
+        await redis.stop();
+      }
+    }, 60_000);
   });
 });

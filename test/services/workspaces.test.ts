@@ -43,6 +43,7 @@ describe('what may be said of a workspace', () => {
     ['workspaceExists', made, { kind: 'create', name: 'Again', secret: 'other', firstKey: null }],
     ['noWorkspace', null, { kind: 'createKey', keyId: 'k2', hash: 'h2', label: '' }],
     ['noWorkspace', null, { kind: 'revokeKey', keyId: 'k1' }],
+    ['noWorkspace', null, { kind: 'changeSettings', settings: { pbxNames: ['north'] } }],
     ['keyExists', made, { kind: 'createKey', keyId: 'k1', hash: 'h1', label: '' }],
     ['noKey', made, { kind: 'revokeKey', keyId: 'k9' }],
     ['keyRevoked', apply(made, { kind: 'revokeKey', keyId: 'k1' }), { kind: 'revokeKey', keyId: 'k1' }],
@@ -58,6 +59,7 @@ describe('what may be said of a workspace', () => {
   test('what is said of a workspace that was never made is passed over', () => {
     expect(evolve(SHOP, null, { kind: 'keyCreated', data: { keyId: 'k', hash: 'h', label: '', createdAt: AT } })).toBeNull();
     expect(evolve(SHOP, null, { kind: 'keyRevoked', data: { keyId: 'k', revokedAt: AT } })).toBeNull();
+    expect(evolve(SHOP, null, { kind: 'settingsChanged', data: { pbxNames: ['north'], changedAt: AT } })).toBeNull();
   });
 });
 
@@ -124,16 +126,65 @@ describe('workspaces', () => {
     const made = await operator.createKey(SHOP, 'ivr');
     if (made.kind !== 'made' || first.kind !== 'made') throw new Error('refused');
     await until('the server knows the key', () => server.authenticate(made.token) !== null);
-    expect(server.authenticate(made.token)).toEqual({ workspace: 'shop', keyId: made.keyId });
+    expect(server.authenticate(made.token)).toEqual({ workspace: 'shop', keyId: made.keyId, rateLimit: null });
     expect(await operator.revokeKey(SHOP, made.keyId)).toBeNull();
     expect(operator.authenticate(made.token)).toBeNull();
     await until('the server refuses the key', () => server.authenticate(made.token) === null);
     expect(server.authenticate(first.token)).toMatchObject({ workspace: 'shop' });
     expect(await server.revokeKey(SHOP, made.keyId)).toBe('keyRevoked');
     expect(server.listKeys('shop')).toEqual([
-      { keyId: first.keyId, label: 'first', createdAt: AT, revokedAt: null }, { keyId: made.keyId, label: 'ivr', createdAt: AT, revokedAt: AT },
+      { keyId: first.keyId, label: 'first', createdAt: AT, revokedAt: null, rateLimit: null }, { keyId: made.keyId, label: 'ivr', createdAt: AT, revokedAt: AT, rateLimit: null },
     ]);
-    expect(server.list()).toEqual([{ id: 'shop', name: 'The shop', createdAt: AT, keys: 1 }]);
+    expect(server.list()).toEqual([{ id: 'shop', name: 'The shop', createdAt: AT, keys: 1, pbxNames: [], tenantIds: [] }]);
+  });
+
+  test('a key keeps the rate limit that it was made with, and the first one of a first start has none', async () => {
+    const store = newStore();
+    const [operator, server] = [await open(store, { masterKey: null }), await open(store)];
+    const first = await server.firstStart({ token: null, secret: null });
+    const given = await server.create(SHOP, { rateLimit: { hits: 5, windowMs: 1000 } });
+    await until('the operator knows the workspaces', () => operator.list().length === 2);
+    const made = [await operator.createKey(SHOP, 'some', { hits: 100, windowMs: 60_000 }), await operator.createKey(SHOP, 'all', 'off'), await operator.createKey(SHOP, 'silent')];
+    const tokens = [first, given, ...made].map((key) => ('token' in key ? key.token : ''));
+    await until('the server knows the keys', () => tokens.every((token) => server.authenticate(token) !== null));
+    const limits = ['off', { hits: 5, windowMs: 1000 }, { hits: 100, windowMs: 60_000 }, 'off', null];
+    for (const workspaces of [server, operator, await open(store)]) expect(tokens.map((token) => workspaces.authenticate(token)?.rateLimit)).toEqual(limits);
+    expect(server.listKeys('shop')?.map(({ rateLimit }) => rateLimit)).toEqual(limits.slice(1));
+  });
+
+  test('a first start with a token from outside gives it no limit either, and keys of before there were limits say nothing', async () => {
+    const store = newStore();
+    const workspaces = await open(store);
+    await workspaces.firstStart({ token: 'chosen-by-the-operator', secret: null });
+    expect(workspaces.authenticate('chosen-by-the-operator')?.rateLimit).toBe('off');
+    const old = { keyId: 'k-old', hash: hashApiKey('of-an-earlier-version'), label: 'old', createdAt: AT };
+    await store.append('workspace-default', 1, [{ id: '00000000-0000-4000-8000-000000000001', type: 'org.throughline.workspace.key.created', data: Buffer.from(JSON.stringify(old)), metadata: Buffer.from('{}') }]);
+    await until('it is known', () => workspaces.authenticate('of-an-earlier-version') !== null);
+    expect(workspaces.authenticate('of-an-earlier-version')).toEqual({ workspace: 'default', keyId: 'k-old', rateLimit: null });
+  });
+
+  test('what is set of a workspace replaces what was said of the same before, and is followed by other processes', async () => {
+    const store = newStore();
+    const [operator, server] = [await open(store, { masterKey: null }), await open(store)];
+    await server.create(SHOP);
+    expect(server.settings('shop')).toEqual({ pbxNames: [], tenantIds: [] });
+    expect(server.settings('nobody')).toEqual({ pbxNames: [], tenantIds: [] });
+    const said = async (settings: Parameters<Workspaces['changeSettings']>[1], expected: unknown): Promise<void> => {
+      expect(await operator.changeSettings(SHOP, settings)).toBeNull();
+      expect(operator.settings('shop')).toEqual(expected);
+      await until('the server knows it', () => JSON.stringify(server.settings('shop')) === JSON.stringify(expected));
+    };
+    await said({ pbxNames: ['north', 'a, b'] }, { pbxNames: ['north', 'a, b'], tenantIds: [] });
+    await said({ tenantIds: ['t1'] }, { pbxNames: ['north', 'a, b'], tenantIds: ['t1'] });
+    await said({ pbxNames: ['south'], tenantIds: ['t1'] }, { pbxNames: ['south'], tenantIds: ['t1'] });
+    await said({ pbxNames: [] }, { pbxNames: [], tenantIds: ['t1'] });
+    // What holds already is not said again.
+    const before = await store.readStream('workspace-shop', { direction: 'forward', limit: 20 });
+    await said({ pbxNames: [], tenantIds: ['t1'] }, { pbxNames: [], tenantIds: ['t1'] });
+    expect(await store.readStream('workspace-shop', { direction: 'forward', limit: 20 })).toHaveLength(before.length);
+    expect(server.list()).toMatchObject([{ id: 'shop', pbxNames: [], tenantIds: ['t1'] }]);
+    expect((await open(store)).settings('shop')).toEqual({ pbxNames: [], tenantIds: ['t1'] });
+    expect(await operator.changeSettings(idOf('bank'), { pbxNames: [] })).toBe('noWorkspace');
   });
 
   test('no token and no secret stands in the store', async () => {
