@@ -22,7 +22,7 @@ demo-servers: setup
 	@sh infra/demo-servers.sh
 
 # Types, lint, architecture, unit, contract and end-to-end tests, on every server that can be started here; ends with
-# `N passed, N failed`. REQUIRE=kafka,redis fails where one is absent.
+# `N passed, N failed`. REQUIRE=kafka,redis,schemathesis fails where one is absent.
 test: setup
 	@sh infra/test.sh
 

@@ -1,10 +1,11 @@
 #!/bin/sh
-# The servers that tests and `make up` run as local processes where there is no container engine.
-#   infra/servers.sh install kafka|redis|all    quick and silent when it is there already
-#   infra/servers.sh have    kafka|redis        one line why not, and exit 1, when it is not
-#   infra/servers.sh engine                     exit 0 where Docker Compose and an engine answer; else one line why not
-# Kafka: the broker's jars from Maven Central in .cache/kafka/libs (43 MB). Redis: the distribution's package. What cannot be
-# had here is said in one line, and exit is 1; nothing else on the machine is touched.
+# The servers that tests and `make up` run as local processes where there is no container engine, and what else tests run.
+#   infra/servers.sh install kafka|redis|schemathesis|all    quick and silent when it is there already
+#   infra/servers.sh have    kafka|redis|schemathesis        one line why not, and exit 1, when it is not
+#   infra/servers.sh engine                                  exit 0 where Docker Compose and an engine answer; else one line why not
+# Kafka: the broker's jars from Maven Central in .cache/kafka/libs (43 MB). Redis: the distribution's package. Schemathesis: from
+# PyPI, in an environment of its own in .cache/schemathesis. What cannot be had here is said in one line, and exit is 1; nothing
+# else on the machine is touched.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -87,12 +88,35 @@ install_redis() {
   have_redis || return 1
 }
 
+SCHEMATHESIS=.cache/schemathesis
+
+have_schemathesis() {
+  [ -f "$SCHEMATHESIS/.installed" ] && cmp -s "$SCHEMATHESIS/.installed" infra/schemathesis.txt || { echo "schemathesis: not installed (infra/servers.sh install schemathesis)"; return 1; }
+}
+
+# Made beside its place under another name it would not run: scripts of an environment hold its path. The mark is written last.
+install_schemathesis() {
+  have_schemathesis >/dev/null && return 0
+  python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || { say "schemathesis: no python3 of version 3.10 or later with venv on the PATH"; return 1; }
+  rm -rf "$SCHEMATHESIS"
+  log=$(mktemp)
+  if ! { within python3 -m venv "$SCHEMATHESIS" && within "$SCHEMATHESIS/bin/pip" install --quiet --disable-pip-version-check --no-deps -r infra/schemathesis.txt; } >"$log" 2>&1 </dev/null; then
+    say "schemathesis: pip could not install it: $(grep -m1 ERROR "$log" || tail -n1 "$log")"
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+  cp infra/schemathesis.txt "$SCHEMATHESIS/.installed"
+}
+
 case "${1:-} ${2:-}" in
   'install kafka') install_kafka ;;
   'install redis') install_redis ;;
-  'install all') install_kafka; k=$?; install_redis && [ "$k" = 0 ] ;;
+  'install schemathesis') install_schemathesis ;;
+  'install all') missing=0; for one in kafka redis schemathesis; do "install_$one" || missing=1; done; [ "$missing" = 0 ] ;;
   'have kafka') have_kafka ;;
   'have redis') have_redis ;;
+  'have schemathesis') have_schemathesis ;;
   'engine ') engine ;;
-  *) echo "usage: infra/servers.sh install kafka|redis|all | have kafka|redis | engine" >&2; exit 2 ;;
+  *) echo "usage: infra/servers.sh install kafka|redis|schemathesis|all | have kafka|redis|schemathesis | engine" >&2; exit 2 ;;
 esac

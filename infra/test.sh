@@ -1,6 +1,6 @@
 #!/bin/sh
 # Types and lint beside the tests; ends with one line, `N passed, N failed`. Types and lint count as one test each.
-#   infra/test.sh [jest arguments]      REQUIRE=kafka,redis fails where one of them cannot be run here
+#   infra/test.sh [jest arguments]      REQUIRE=kafka,redis,schemathesis fails where one of them cannot be run here
 # The suites run on every server that can be started on this machine; what was absent, and why, is said at the end.
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d)
@@ -41,15 +41,15 @@ absent() { # NAME WHY
 echo
 echo "Servers that the tests ran on:"
 echo "  embedded: SQLite, memory"
-for server in kafka redis; do
+for server in kafka redis schemathesis; do
   if why=$(sh infra/servers.sh have "$server"); then
-    case $server in kafka) echo "  kafka: a real broker ($(cat .cache/kafka/libs/.version)), as a local process" ;; redis) echo "  redis: a real server ($(redis-server --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p')), as local processes" ;; esac
+    case $server in kafka) echo "  kafka: a real broker ($(cat .cache/kafka/libs/.version)), as a local process" ;; schemathesis) echo "  schemathesis: $(sed -n "s/^schemathesis==//p" infra/schemathesis.txt), from PyPI" ;; redis) echo "  redis: a real server ($(redis-server --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p')), as local processes" ;; esac
   else absent "$server" "$why"; fi
 done
 if [ -n "${THROUGHLINE_TEST_ESDB:-}" ]; then echo "  eventstoredb: the real server named by THROUGHLINE_TEST_ESDB"
 else absent eventstoredb "eventstoredb: no server named by THROUGHLINE_TEST_ESDB; a double of the 22.10 line's protocol stood in for it"; fi
 for server in $(echo "${REQUIRE:-}" | tr ',' ' '); do
-  case $server in kafka | redis | eventstoredb) ;; *) failed=$((failed + 1)); echo "  REQUIRE names $server, which is none of kafka, redis, eventstoredb" ;; esac
+  case $server in kafka | redis | schemathesis | eventstoredb) ;; *) failed=$((failed + 1)); echo "  REQUIRE names $server, which is none of kafka, redis, schemathesis, eventstoredb" ;; esac
 done
 # A suite that finds its server absent says so in the names of the tests that it skips: none may where the server is required.
 if [ -n "${REQUIRE:-}" ] && [ -s "$out/jest.json" ]; then

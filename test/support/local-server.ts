@@ -9,7 +9,7 @@ import { ROOT, until } from './serve.ts';
 
 // ---- whether it can be had -------------------------------------------------------------------------------------------
 
-export type ServerName = 'kafka' | 'redis';
+export type ServerName = 'kafka' | 'redis' | 'schemathesis';
 
 /** Why it cannot run here, in one line; null when it can. Installs it when it is missing and can be. */
 export function whyAbsent(server: ServerName): string | null {
