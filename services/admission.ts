@@ -13,11 +13,11 @@ export type Shortage = 'requests' | 'bytes' | 'time';
 export interface AdmissionBounds { readonly requests: number; readonly bytes: number }
 export interface AdmissionLimits extends Readonly<Record<Kind, AdmissionBounds>> {
   /**
-   * What is done at once, without waiting for anything, is never under way with another: it queues up in the kernel's
-   * sockets, where nobody sees it. It shows as a turn of the event loop that does not end: once one has lasted `ms` and
-   * let in `requests`, what else comes in that turn is told to come again.
+   * One request is begun in some turns of the event loop, the others stand in line: so that many are read, and seen, before much
+   * is worked on, instead of waiting in the kernel's sockets, where nobody sees them. Once the first in line has waited for
+   * `ms`, and `requests` stand in it, what else comes is told to come again.
    */
-  readonly turn: { readonly ms: number; readonly requests: number };
+  readonly line: { readonly ms: number; readonly requests: number };
 }
 /**
  * Publishes mostly wait for their commit, many for the same. Their bodies: two of the largest size (16 MiB), or 64 of what
@@ -27,7 +27,7 @@ export interface AdmissionLimits extends Readonly<Record<Kind, AdmissionBounds>>
 export const ADMISSION_LIMITS: AdmissionLimits = {
   publish: { requests: 1024, bytes: 32 * 1024 * 1024 },
   query: { requests: 128, bytes: 4 * 1024 * 1024 },
-  turn: { ms: 1000, requests: 32 },
+  line: { ms: 1000, requests: 32 },
 };
 
 export interface AdmissionCounts {
@@ -44,20 +44,20 @@ interface Ward { readonly bounds: AdmissionBounds; underWay: number; bytes: numb
 
 export class Admission {
   readonly #wards: Readonly<Record<Kind, Ward>>;
-  readonly #turn: Turn;
+  readonly #line: Line;
 
   /** `clock` only ever goes forward. */
   constructor(clock: Clock, limits: AdmissionLimits = ADMISSION_LIMITS) {
     const ward = (bounds: AdmissionBounds): Ward => ({ bounds, underWay: 0, bytes: 0, bytesMost: 0, shed: { requests: 0, bytes: 0, time: 0 } });
-    this.#turn = new Turn(clock, limits.turn);
+    this.#line = new Line(clock, limits.line);
     this.#wards = { publish: ward(limits.publish), query: ward(limits.query) };
   }
 
   /** Null: there are as many under way as there may be, or no time for more. */
   enter(kind: Kind): Place | null {
     const ward = this.#wards[kind];
-    const shortage: Shortage | null = ward.underWay >= ward.bounds.requests ? 'requests' : this.#turn.isLong() ? 'time' : null;
-    if (shortage === null) return new Place(ward);
+    const shortage: Shortage | null = ward.underWay >= ward.bounds.requests ? 'requests' : this.#line.isLong() ? 'time' : null;
+    if (shortage === null) return new Place(ward, this.#line);
     ward.shed[shortage] += 1;
     return null;
   }
@@ -68,43 +68,88 @@ export class Admission {
   }
 }
 
-/** A turn of the event loop, from the first request in it. */
-class Turn {
-  readonly #clock: Clock;
-  readonly #limits: AdmissionLimits['turn'];
-  #startedMs: number | null = null;
-  #requests = 0;
+/** Turns of the event loop for each request that is begun: a turn accepts one connection, and costs a few microseconds. */
+const TURNS = 8;
 
-  constructor(clock: Clock, limits: AdmissionLimits['turn']) {
+/** Requests that are read and wait to be begun, the first that came first. */
+class Line {
+  readonly #clock: Clock;
+  readonly #limits: AdmissionLimits['line'];
+  #waiting: { readonly sinceMs: number; readonly begin: () => void }[] = [];
+  /** How many of them have been begun. */
+  #begun = 0;
+  /** One was begun lately; when the turns are over, the next may be. */
+  #taken = false;
+
+  constructor(clock: Clock, limits: AdmissionLimits['line']) {
     this.#clock = clock;
     this.#limits = limits;
   }
 
-  /** Asked of each request. */
+  /** Asked of each request that comes. */
   isLong(): boolean {
-    const now = this.#clock.now();
-    if (this.#startedMs === null) {
-      this.#startedMs = now;
-      this.#requests = 0;
-      setImmediate(() => { this.#startedMs = null; });
+    const first = this.#waiting[this.#begun];
+    return first !== undefined && this.#waiting.length - this.#begun >= this.#limits.requests && this.#clock.now() - first.sinceMs >= this.#limits.ms;
+  }
+
+  /** Resolves when it is this one's turn. */
+  turn(): Promise<void> {
+    if (!this.#taken) {
+      this.#take();
+      return Promise.resolve();
     }
-    const isLong = this.#requests >= this.#limits.requests && now - this.#startedMs >= this.#limits.ms;
-    if (!isLong) this.#requests += 1;
-    return isLong;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.#waiting.push({ sinceMs: this.#clock.now(), begin: () => { resolve(undefined); } });
+    return promise;
+  }
+
+  #take(): void {
+    this.#taken = true;
+    this.#pass(TURNS);
+  }
+
+  #pass(turns: number): void {
+    setImmediate(() => {
+      if (turns > 1) this.#pass(turns - 1);
+      else this.#next();
+    });
+  }
+
+  #next(): void {
+    this.#taken = false;
+    const first = this.#waiting[this.#begun];
+    if (first === undefined) {
+      this.#waiting = [];
+      this.#begun = 0;
+      return;
+    }
+    this.#begun += 1;
+    // What was begun is let go of now and then, not one by one.
+    if (this.#begun > 64 && this.#begun * 2 > this.#waiting.length) {
+      this.#waiting.splice(0, this.#begun);
+      this.#begun = 0;
+    }
+    this.#take();
+    first.begin();
   }
 }
 
 /** One request's. */
 export class Place {
   readonly #ward: Ward;
+  readonly #line: Line;
   #bytes = 0;
   /** Two let go of it: whoever works for the request, and whoever answers it. */
   #holders = 2;
 
-  constructor(ward: Ward) {
+  constructor(ward: Ward, line: Line) {
     this.#ward = ward;
+    this.#line = line;
     ward.underWay += 1;
   }
+
+  /** Resolves when the request may be begun: what takes the thread's time comes after this. */
+  turn(): Promise<void> { return this.#line.turn(); }
 
   /** False: the body may not be held. One alone is let in however large, else it never could be; what one body may have is bounded elsewhere. */
   reserve(bytes: number): boolean {

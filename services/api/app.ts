@@ -138,6 +138,9 @@ async function answer(deps: ApiDeps, views: Views, route: Route, request: Reques
   const { endpoint } = route;
   const body = endpoint.body.kind === 'none' || place === null ? NO_BODY : await readBody(request, response, endpoint.body.kind === 'json' ? QUERY_BYTES_MAX : deps.limits.maxBodyBytes, place);
   if (body.kind === 'refused') return { outcome: body, opened: null };
+  await place?.turn();
+  // Whoever asked has gone meanwhile: nothing was begun, and nobody is told.
+  if (response.destroyed) return { outcome: overloaded(), opened: null };
   const parsed = endpoint.body.kind === 'json' ? parseJson(request, body.bytes) : NO_JSON;
   if (parsed.kind === 'refused') return { outcome: parsed, opened: null };
   const opened = keys === null || endpoint.reads.length === 0 ? null : await views.open(endpoint.reads, keys.keys.id, header(request, 'throughline-min-position'));

@@ -13,7 +13,7 @@ import { timesRecorded } from '../support/recorded.ts';
 import { removeFolder, temporaryFolder, TEST_KEY, until } from '../support/serve.ts';
 
 const KIB = 1024;
-const LIMITS: AdmissionLimits = { publish: { requests: 8, bytes: 256 * KIB }, query: { requests: 4, bytes: 16 * KIB }, turn: { ms: 60_000, requests: 0 } };
+const LIMITS: AdmissionLimits = { publish: { requests: 8, bytes: 256 * KIB }, query: { requests: 4, bytes: 16 * KIB }, line: { ms: 60_000, requests: 0 } };
 const BATCH = 'application/cloudevents-batch+json';
 const SEARCH = '/cidp/journey/api/v1/journeys/search';
 const QUERY = JSON.stringify({ dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-02T23:59:59Z' }, displayTimezone: 'UTC' });
@@ -201,21 +201,53 @@ describe('requests', () => {
   });
 });
 
-describe('a turn of the event loop', () => {
-  const limits: AdmissionLimits = { ...LIMITS, turn: { ms: 1000, requests: 3 } };
+describe('the line', () => {
+  const limits: AdmissionLimits = { ...LIMITS, line: { ms: 1000, requests: 3 } };
   const turnIsOver = (): Promise<unknown> => new Promise((resolve) => { setImmediate(resolve); });
+  const TURNS = 8;
 
-  test('that has lasted too long and let in enough lets in nobody more; the next one does', async () => {
+  test('one is begun in eight turns of the event loop, in the order in which they came', async () => {
+    const admission = new Admission({ now: () => 0 }, limits);
+    const begun: number[] = [];
+    const turns = Array.from({ length: 4 }, async (_, i) => {
+      await admission.enter('query')?.turn();
+      begun.push(i);
+    });
+    await Promise.resolve();
+    expect(begun).toEqual([0]);
+    for (let turn = 1; turn < 4 * TURNS - 1; turn += 1) {
+      await turnIsOver();
+      await Promise.resolve();
+      expect(begun.length).toBeLessThanOrEqual(2 + turn / TURNS);
+    }
+    expect(begun).toEqual([0, 1, 2, 3]);
+    await Promise.all(turns);
+  });
+
+  test('whose first has waited too long and in which enough stand lets in nobody more, until it has gone on', async () => {
     let now = 0;
     const admission = new Admission({ now: () => now }, limits);
-    const enter = (): boolean => admission.enter('query') !== null;
-    expect([enter(), enter()]).toEqual([true, true]);
-    now = 1000;
-    // Two are not enough to say that it is their number.
-    expect([enter(), enter(), admission.enter('publish')]).toEqual([true, false, null]);
-    expect(admission.counts()).toMatchObject({ query: { shed: { time: 1, requests: 0 } }, publish: { shed: { time: 1 } } });
-    await turnIsOver();
+    const [first, ...waiting] = Array.from({ length: 4 }, () => admission.enter('publish')?.turn());
+    await first;
+    now = 999;
     expect(admission.enter('publish')).not.toBeNull();
+    now = 1000;
+    expect([admission.enter('query'), admission.enter('publish')]).toEqual([null, null]);
+    expect(admission.counts()).toMatchObject({ query: { shed: { time: 1, requests: 0 } }, publish: { shed: { time: 1 } } });
+    await waiting[0];
+    // Two are not enough to say that it is their number.
+    expect(admission.enter('publish')).not.toBeNull();
+    await Promise.all(waiting);
+  });
+
+  test('hundreds in it are begun each once', async () => {
+    const admission = new Admission({ now: () => 0 }, { ...limits, query: { requests: 1000, bytes: 1000 } });
+    const begun: number[] = [];
+    await Promise.all(Array.from({ length: 500 }, async (_, i) => {
+      await admission.enter('query')?.turn();
+      begun.push(i);
+    }));
+    expect(begun).toEqual(Array.from({ length: 500 }, (_, i) => i));
   });
 
   test('a place is free once its work is done and its answer has gone, both', () => {
