@@ -631,8 +631,8 @@ export class Timeline {
   // ---- talking and holding ----
 
   #talking(i: InteractionState, number: number, fact: Said<'talking'>): void {
-    if (fact.taken === true && this.#consults(i)) return;
-    if (fact.taken === true && this.#row.interactions[number]?.direction === 'Outbound' && this.#rings(i)) {
+    if (fact.taken !== undefined && this.#consults(i)) return;
+    if (fact.taken === 'ringing' && this.#row.interactions[number]?.direction === 'Outbound' && this.#rings(i)) {
       this.#dialling(i, { ...fact, kind: 'dialling' });
       return;
     }
@@ -682,7 +682,7 @@ export class Timeline {
       participant.held.push({ from: fact.at, to: null });
       if (participant.held.length > HELD_MAX) participant.held.shift();
     }
-    if (i.name !== null && i.name !== 'TALKING' && i.name !== 'HOLD') return;
+    if ((i.name !== null && i.name !== 'TALKING' && i.name !== 'HOLD') || this.#consults(i)) return;
     const held = [...i.held, ...leg.filter((id) => !i.held.includes(id))];
     i.held = held;
     if (i.name === 'HOLD') { this.#amend(i, fact, this.#byIds(named)); return; }
@@ -761,8 +761,9 @@ export class Timeline {
     // Once it has ended it has: another platform's end, or a recording's, comes later and says no more.
     if (i.end === 'closed' && (i.pending === null || !this.#endsFollowUp(i, number, fact))) return;
     const leg = fact.leg === true;
-    if (leg) this.#customerLeaves(i, i.end === 'provisional' && i.open === null ? (i.endedAt ?? fact.at) : fact.at);
-    if (leg && i.end === 'provisional' && i.open === null) { i.endedBy ??= fact.by ?? null; return; }
+    const left = leg && i.end === 'provisional' && i.open === null;
+    if (left || (leg && i.name !== 'TALKING' && i.name !== 'HOLD')) this.#customerLeaves(i, left ? (i.endedAt ?? fact.at) : fact.at);
+    if (left) { i.endedBy ??= fact.by ?? null; return; }
     if (i.end === 'provisional') this.#goesOn(i, fact.kind);
     const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
     // Of agents who have not left it may be another leg that ended.

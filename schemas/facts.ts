@@ -84,8 +84,8 @@ export type InteractionFactBody =
   | { readonly kind: 'forwarded'; readonly to: Destination; readonly from?: Origin }
   /** `open`: where to is told by what follows. */
   | { readonly kind: 'transferred'; readonly to: Destination; readonly from?: Origin; readonly open?: true }
-  /** `taken`: the agents took it, and the customer of a call out may still be rung. */
-  | { readonly kind: 'talking'; readonly agents?: readonly Agent[]; readonly queue?: Place | null; readonly taken?: true }
+  /** `taken`: all that is said is that the agents took it. `ringing`: the customer of a call out may not be there yet. */
+  | { readonly kind: 'talking'; readonly agents?: readonly Agent[]; readonly queue?: Place | null; readonly taken?: 'ringing' | 'connected' }
   /** These agents are in the interaction now, and no others; `talking`: with the customer. */
   | { readonly kind: 'present'; readonly agents: readonly Agent[]; readonly talking?: true }
   | { readonly kind: 'held'; readonly agents?: readonly Agent[]; readonly participantId?: string }

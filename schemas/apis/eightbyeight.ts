@@ -62,7 +62,7 @@ export function eightByEightProblem(code: EightByEightCode, path: readonly Prope
 function problemOfIssue(issue: z.core.$ZodIssue): Problem {
   const found = eightByEightProblem(isEightByEightCode(issue.message) ? issue.message : 'badRequest', issue.path);
   const days: unknown = issue.code === 'custom' ? issue.params?.['days'] : undefined;
-  return days === undefined ? found : { ...found, message: `The date range is longer than ${String(days)} days.`, suggestion: `Ask for at most ${String(days)} days at once.` };
+  return typeof days !== 'number' ? found : { ...found, message: `The date range is longer than ${String(days)} days.`, suggestion: `Ask for at most ${String(days)} days at once.` };
 }
 
 export const eightByEight: Dialect = {

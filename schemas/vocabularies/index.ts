@@ -2,6 +2,7 @@
 import type { CustomerFact, FactBody, Instant, Interpreted, InteractionFact, InteractionId } from '../facts.ts';
 import { isAnonymous, previousIdentity } from '../identity.ts';
 import type { RecordedCloudEvent } from '../recorded.ts';
+import { eightByEight } from './8x8.ts';
 import { throughline } from './throughline.ts';
 import type { Vocabulary } from './vocabulary.ts';
 import { wxcc } from './wxcc.ts';
@@ -9,7 +10,7 @@ import { wxcc } from './wxcc.ts';
 export type { Vocabulary } from './vocabulary.ts';
 
 /** No two know the same event type. */
-export const vocabularies: readonly Vocabulary[] = [throughline, wxcc];
+export const vocabularies: readonly Vocabulary[] = [throughline, wxcc, eightByEight];
 
 /** Whether an id is a placeholder such as `0` or `unknown`: what bears it is not one interaction, and would tie strangers together. */
 function isPlaceholder(id: string): boolean {

@@ -106,6 +106,29 @@ export class PostingEdit {
   }
 }
 
+// ---- columns ---------------------------------------------------------------------------------------------------------
+
+/** A page of a column as it was decoded: it never changes. */
+export class Page {
+  readonly entries: Uint32Array;
+  #bounds: Bounds | null = null;
+
+  constructor(entries: Uint32Array) { this.entries = entries; }
+
+  /** Also of what deleted ordinals left: bounds, and no more. */
+  get bounds(): Bounds {
+    if (this.#bounds !== null) return this.#bounds;
+    const { entries } = this;
+    let [least, most] = [Infinity, -Infinity];
+    for (let at = 0; at < entries.length; at += 1) {
+      if (entries[at]! < least) least = entries[at]!;
+      if (entries[at]! > most) most = entries[at]!;
+    }
+    return this.#bounds = { least, most };
+  }
+}
+interface Bounds { readonly least: number; readonly most: number }
+
 // ---- the executor ----------------------------------------------------------------------------------------------------
 
 /** Up to 65,536 ordinals of one workspace and day; an adapter adds what finds and versions it. */
@@ -173,7 +196,7 @@ export class Days<S extends StoredSegment> {
   }
 }
 
-type Decoded = Posting | Uint32Array | null;
+type Decoded = Posting | Page | null;
 /** What an entry holds besides what was decoded. */
 const DECODED_BYTES = 200;
 
@@ -235,7 +258,7 @@ export interface Wanted<S extends Segment, T> {
 /** What was wanted, in the same order. */
 export interface Fetched {
   readonly postings: readonly (Posting | null)[];
-  readonly pages: readonly Uint32Array[];
+  readonly pages: readonly Page[];
   readonly records: readonly { readonly key: string; readonly id: string }[];
 }
 export interface Row { readonly key: string; readonly time: number; readonly id: string }
@@ -328,7 +351,7 @@ function* matchSubs<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day
 
 /** Sets the bit of every matching sub-record's record. */
 function carryOver(words: Uint32Array, owners: Column, into: Matches, segments: readonly Segment[]): void {
-  // Written out, not with `eachBit`: a common state has more bits here than anything else in a query.
+  // Written out, not with a call for each: a common state has more bits here than anything else in a query.
   for (let at = 0; at < words.length; at += 1) {
     for (let word = words[at]!; word !== 0; word &= word - 1) {
       const owner = entryOf(owners, at * 32 + 31 - Math.clz32(word & -word));
@@ -344,15 +367,29 @@ function* cutDays<S extends Segment, T>(query: IndexQuery<S, T>, matched: [Day<S
   if (cut.length === 0) return matched;
   const columns = yield* fetchColumns(cut.flatMap(([day, matches]) => living(day, matches)));
   for (const [day, matches] of cut) {
+    const [from, to] = [query.from - day.day * DAY_MS, query.to - day.day * DAY_MS];
     for (const [segment, words] of living(day, matches)) {
-      const times = columns.get(segment)!;
-      eachBit(words, (ordinal) => {
-        const time = day.day * DAY_MS + entryOf(times, ordinal);
-        if (time < query.from || time > query.to) words[ordinal >>> 5]! &= ~(1 << (ordinal & 31));
-      });
+      for (const page of pagesOf(words)) cutPage(words, page, columns.get(segment)![page]!, from, to);
     }
   }
   return matched;
+}
+
+/** Clears the bits of one page whose times are outside. Most pages of a day are inside, or outside, as a whole. */
+function cutPage(words: Uint32Array, page: number, { entries, bounds: { least, most } }: Page, from: number, to: number): void {
+  if (least >= from && most <= to) return;
+  const [first, end] = wordsOf(page, words);
+  if (most < from || least > to) {
+    words.fill(0, first, end);
+    return;
+  }
+  for (let at = first; at < end; at += 1) {
+    for (let word = words[at]!; word !== 0; word &= word - 1) {
+      const bit = 31 - Math.clz32(word & -word);
+      const time = entries[(at * 32 + bit) & 0xfff]!;
+      if (time < from || time > to) words[at]! &= ~(1 << bit);
+    }
+  }
 }
 
 interface Matched<S extends Segment> { readonly day: Day<S>; readonly matches: Matches }
@@ -396,9 +433,17 @@ function earliest<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, ma
   const { after, direction } = query;
   const ranked = new Ranked(countOf(matches), direction === 'desc');
   const floor = after === null || Math.floor(after.time / DAY_MS) !== day.day ? 0 : ranked.rankOf(after.time - day.day * DAY_MS);
-  for (const [segment, words] of living(day, matches)) ranked.add(segment.no * SEGMENT_SIZE, words, columns.get(segment)!, floor);
-  // Of those at the very millisecond of the keyset some stand before it, which only their ids tell: take them all.
-  return ranked.first(count + (after === null ? 0 : ranked.countOf(floor))).map(({ rank, place }) => ({ time: day.day * DAY_MS + ranked.rankOf(rank), place }));
+  const pages = living(day, matches).flatMap(([segment, words]) => pagesOf(words).map((page) => {
+    const { entries, bounds: { least, most } } = columns.get(segment)![page]!;
+    const [rank, last] = direction === 'desc' ? [ranked.rankOf(most), ranked.rankOf(least)] : [least, most];
+    return { first: segment.no * SEGMENT_SIZE, words, page, times: entries, rank, last };
+  })).filter(({ last }) => last >= floor).sort((a, b) => a.rank - b.rank);
+  for (const { first, words, page, times, rank } of pages) {
+    // Journeys mostly come in the order in which they began: what is left has only later ones.
+    if (ranked.holds(count, floor, after !== null, rank)) break;
+    ranked.add(first, words, page, times, floor);
+  }
+  return ranked.first(count, floor, after !== null).map(({ rank, place }) => ({ time: day.day * DAY_MS + ranked.rankOf(rank), place }));
 }
 
 /** A day's matches by rank: the milliseconds of the day, turned round for a descending order, so that both ascend. */
@@ -419,16 +464,17 @@ class Ranked {
     return this.#descending ? DAY_MS - 1 - time : time;
   }
 
-  /** Takes the set bits whose rank is not before `floor`. Written out, not with `eachBit`: without a filter all of a day passes here. */
-  add(first: number, words: Uint32Array, times: Column, floor: number): void {
+  /** Takes the set bits of a page whose rank is not before `floor`. Written out, not with a call for each: without a filter all of a day may pass here. */
+  add(first: number, words: Uint32Array, page: number, times: Uint32Array, floor: number): void {
     const ranks = this.#ranks;
     const places = this.#places;
     const descending = this.#descending;
     let size = this.#size;
-    for (let at = 0; at < words.length; at += 1) {
+    const [start, end] = wordsOf(page, words);
+    for (let at = start; at < end; at += 1) {
       for (let word = words[at]!; word !== 0; word &= word - 1) {
         const ordinal = at * 32 + 31 - Math.clz32(word & -word);
-        const time = entryOf(times, ordinal);
+        const time = times[ordinal & 0xfff]!;
         const rank = descending ? DAY_MS - 1 - time : time;
         if (rank < floor) continue;
         ranks[size] = rank;
@@ -439,18 +485,26 @@ class Ranked {
     this.#size = size;
   }
 
-  countOf(rank: number): number {
-    let count = 0;
-    for (let at = 0; at < this.#size; at += 1) if (this.#ranks[at] === rank) count += 1;
-    return count;
+  /** Whether the first `count`, with all that tie, are among those taken, if all others have at least this rank. */
+  holds(count: number, floor: number, after: boolean, rank: number): boolean {
+    const wanted = this.#wanted(count, floor, after);
+    return this.#size >= wanted && nthRank(this.#ranks.subarray(0, this.#size), wanted) < rank;
   }
 
   /** Those of the `count` smallest ranks, and all that tie with the last of them. */
-  first(count: number): { readonly rank: number; readonly place: number }[] {
-    const most = this.#size <= count ? DAY_MS : nthRank(this.#ranks.subarray(0, this.#size), count);
+  first(count: number, floor: number, after: boolean): { readonly rank: number; readonly place: number }[] {
+    const wanted = this.#wanted(count, floor, after);
+    const most = this.#size <= wanted ? DAY_MS : nthRank(this.#ranks.subarray(0, this.#size), wanted);
     const kept: { rank: number; place: number }[] = [];
     for (let at = 0; at < this.#size; at += 1) if (this.#ranks[at]! <= most) kept.push({ rank: this.#ranks[at]!, place: this.#places[at]! });
     return kept;
+  }
+
+  /** Of those at the very millisecond of the keyset some stand before it, which only their ids tell: they are taken on top. */
+  #wanted(count: number, floor: number, after: boolean): number {
+    let ties = 0;
+    if (after) for (let at = 0; at < this.#size; at += 1) if (this.#ranks[at] === floor) ties += 1;
+    return count + ties;
   }
 }
 
@@ -468,10 +522,15 @@ function nthRank(ranks: Uint32Array, count: number): number {
 }
 
 /** One u32 per ordinal, in pages, of which those that were needed are there. */
-type Column = Uint32Array[];
+type Column = Page[];
 
 function entryOf(column: Column, ordinal: number): number {
-  return column[ordinal >>> 12]![ordinal & 0xfff]!;
+  return column[ordinal >>> 12]!.entries[ordinal & 0xfff]!;
+}
+
+/** Where a page's bits stand. */
+function wordsOf(page: number, words: Uint32Array): readonly [first: number, end: number] {
+  return [(page * PAGE_ENTRIES) / 32, Math.min(words.length, ((page + 1) * PAGE_ENTRIES) / 32)];
 }
 
 /** The columns of these segments, as far as the given bits need them. */
@@ -582,13 +641,6 @@ function popcount(words: Uint32Array | null): number {
     count += Math.imul((word + (word >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24;
   }
   return count;
-}
-
-/** Calls with every set bit, ascending. A bit may be cleared by the call it is given to. */
-function eachBit(words: Uint32Array, call: (ordinal: number) => void): void {
-  for (let at = 0; at < words.length; at += 1) {
-    for (let word = words[at]!; word !== 0; word &= word - 1) call(at * 32 + 31 - Math.clz32(word & -word));
-  }
 }
 
 // ---- what every adapter of the view store shares -----------------------------------------------------------------------

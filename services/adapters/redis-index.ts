@@ -14,7 +14,7 @@ import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted,
+  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted,
 } from './postings.ts';
 import {
   damaged, EVERY, isDense, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
@@ -1037,7 +1037,7 @@ export class IndexReader {
   async #fetch(wanted: Wanted<StoredSegment, string>, reading: Reading): Promise<Fetched> {
     const postings = wanted.postings.map(({ segment, term }) => ({ segment, term, name: `${segment.id}.${term}` }));
     const pages = wanted.pages.map(({ segment, page }) => ({ segment, page, name: `${segment.id}:${page}` }));
-    const fetched = new Map<string, Posting | Uint32Array | null>();
+    const fetched = new Map<string, Posting | Page | null>();
     const known = ({ name, segment }: { readonly name: string; readonly segment: StoredSegment }): boolean => {
       const kept = this.#cache.get(name, segment.version);
       if (kept !== undefined) fetched.set(name, kept);
@@ -1048,7 +1048,7 @@ export class IndexReader {
     const rows = await this.#read(missing, wanted.records, reading, fetched);
     return {
       postings: postings.map(({ name }) => fetched.get(name) as Posting | null),
-      pages: pages.map(({ name }) => fetched.get(name) as Uint32Array),
+      pages: pages.map(({ name }) => fetched.get(name) as Page),
       records: rows.map((row) => {
         if (row === null) reading.torn = true;
         else if (row.document !== null) reading.documents.found.set(row.key, row.document);
@@ -1059,7 +1059,7 @@ export class IndexReader {
 
   /** In as many calls as it takes, all on their way at once; the last one says where the view stands. */
   async #read(missing: { readonly postings: readonly { segment: StoredSegment; term: string; name: string }[]; readonly pages: readonly { segment: StoredSegment; page: number; name: string }[] },
-    records: Wanted<StoredSegment, string>['records'], reading: Reading, fetched: Map<string, Posting | Uint32Array | null>): Promise<(SearchRow | null)[]> {
+    records: Wanted<StoredSegment, string>['records'], reading: Reading, fetched: Map<string, Posting | Page | null>): Promise<(SearchRow | null)[]> {
     const calls = Math.max(Math.ceil(missing.postings.length / FETCH_POSTINGS_MAX), Math.ceil(missing.pages.length / FETCH_PAGES_MAX), Math.ceil(records.length / FETCH_ROWS_MAX));
     const slices = await Promise.all(Array.from({ length: calls }, async (_, call) => {
       const postings = missing.postings.slice(call * FETCH_POSTINGS_MAX, (call + 1) * FETCH_POSTINGS_MAX);
@@ -1070,7 +1070,7 @@ export class IndexReader {
       const { head, rest: [foundPostings, foundPages, foundRows, documents] } = await this.#shard.read(FETCH, [packed]);
       const slab = new Slab([...foundPostings as readonly (Buffer | null)[], ...foundPages as readonly (Buffer | null)[]]);
       for (const { segment, name } of postings) this.#keep(fetched, name, segment, slab.next(readPosting), slab.size, reading.lineage);
-      for (const { segment, name } of pages) this.#keep(fetched, name, segment, slab.next(readPage) ?? new Uint32Array(0), slab.size, reading.lineage);
+      for (const { segment, name } of pages) this.#keep(fetched, name, segment, slab.next(readPage) ?? new Page(new Uint32Array(0)), slab.size, reading.lineage);
       const found = new Array<SearchRow | null>(rows.length).fill(null);
       blocks.flatMap(({ places }) => places).forEach((place, at) => {
         found[place] = readSearchRow((foundRows as readonly (Buffer | null)[])[at] ?? null, (documents as readonly (Buffer | null)[])[at] ?? null);
@@ -1097,7 +1097,7 @@ export class IndexReader {
     return slices.flatMap((slice) => slice.rows);
   }
 
-  #keep(fetched: Map<string, Posting | Uint32Array | null>, name: string, segment: StoredSegment, value: Posting | Uint32Array | null, size: number, lineage: string): void {
+  #keep(fetched: Map<string, Posting | Page | null>, name: string, segment: StoredSegment, value: Posting | Page | null, size: number, lineage: string): void {
     fetched.set(name, value);
     // Another search may have found a new lineage meanwhile, whose versions are others.
     if (lineage === this.#lineage) this.#cache.set(name, segment.version, value, size);
@@ -1172,9 +1172,9 @@ function readPosting(bytes: Uint8Array): Posting {
   return decodePosting(bytes) ?? fail('a posting cannot be read');
 }
 
-function readPage(bytes: Uint8Array): Uint32Array {
+function readPage(bytes: Uint8Array): Page {
   if (bytes.length % 4 !== 0) throw damaged('a page of a column cannot be read');
-  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  return new Page(new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4));
 }
 
 interface DayEntry { readonly id: number; readonly no: number; readonly size: number; readonly alive: number; readonly version: number }

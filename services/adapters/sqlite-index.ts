@@ -4,7 +4,7 @@ import type { RecordChange, RecordState, SubRecord } from '../../projections/pro
 import { OperatingError } from '../errors.ts';
 import type { Clause, Commit, Generation, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  type Day, DAY_MS, Days, type DecodedCache, decodePosting, type Fetched, findRows, type Found, type IndexQuery, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
+  type Day, DAY_MS, Days, type DecodedCache, decodePosting, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
 } from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
@@ -289,18 +289,18 @@ export class IndexReader {
     return posting;
   }
 
-  #page(segment: SegmentRow, page: number): Uint32Array {
+  #page(segment: SegmentRow, page: number): Page {
     const key = segment.id * PAGES_PER_SEGMENT + page;
     // Pages share the cache under negative keys, which no posting has.
-    const cached = this.#cache.get(-1 - key, segment.version) as Uint32Array | undefined;
+    const cached = this.#cache.get(-1 - key, segment.version) as Page | undefined;
     if (cached !== undefined) {
       this.#work.cacheHits += 1;
       return cached;
     }
     this.#work.pagesRead += 1;
-    const entries = readPage(this.#file, this.connection, key) ?? new Uint32Array(0);
-    this.#cache.set(-1 - key, segment.version, entries, entries.byteLength);
-    return entries;
+    const found = new Page(readPage(this.#file, this.connection, key) ?? new Uint32Array(0));
+    this.#cache.set(-1 - key, segment.version, found, found.entries.byteLength);
+    return found;
   }
 
   #records(locators: readonly number[], documents: Documents): { readonly key: string; readonly id: string }[] {

@@ -157,14 +157,19 @@ async function show(url: string, key: string, io: Pick<Io, 'stdout' | 'stderr' |
   const timelines = list((await ask(moved))['data']).flatMap((journey) => list(journey['transitions']).map((transition) => [short(journey['journeyId']), clock(transition['time']), text(transition['name']), seconds(transition['duration']), names(transition['agents']), text(named(transition['queue'])), text(transition['externalNumber'])]));
   print(io, moved, url, key, table(['journey', 'time', 'state', 'seconds', 'agents', 'queue', 'number'], timelines));
 
-  const outcomes: Question = { title: 'Outcomes by hour', method: 'GET', path: `/outcomes?from=${encodeURIComponent(DAY.start)}&to=${encodeURIComponent(DAY.end)}&by=hour&timezone=${ZONE}` };
-  await ask(outcomes);
-  print(io, outcomes, url, key, '');
+  const range = `from=${encodeURIComponent(DAY.start)}&to=${encodeURIComponent(DAY.end)}`;
+  const outcomes: Question = { title: 'Outcomes of the day, in full (the search above has the five that 8x8 published)', method: 'GET', path: `/outcomes?${range}&group=outcome&timezone=${ZONE}` };
+  print(io, outcomes, url, key, table(['outcome', 'journeys', 'waiting p90 s'], list((await ask(outcomes))['data']).map((row) => [text(row['outcome']), text(row['journeys']), text(record(row['waiting'])['p90'])])));
+
+  const paths: Question = { title: 'The commonest ways through', method: 'GET', path: `/paths?${range}&limit=5` };
+  const ways = list((await ask(paths))['sequences']).map((row) => [text(row['journeys']), text(row['share']), seconds(row['medianDuration']), text(row['outcome']), Array.isArray(row['states']) ? row['states'].map(text).join(' > ') : '']);
+  print(io, paths, url, key, table(['journeys', 'share', 'median s', 'outcome', 'states'], ways));
   const one = rows.find((row) => Number(row['transfersCompleted']) > 0) ?? rows[0];
   for (const question of [
     { title: 'One journey with everything behind it', method: 'GET', path: `/journeys/${encodeURIComponent(text(one?.['journeyId']))}` },
     { title: 'A customer, by an e-mail address: all journeys of the person', method: 'GET', path: `/journeys?identity=${encodeURIComponent('ana@example.com')}` },
     { title: 'A customer, by an e-mail address: every event, verbatim', method: 'GET', path: `/history?identity=${encodeURIComponent('ana@example.com')}&limit=3` },
+    { title: 'How long each journey waited, talked, was held and was worked on (with &format=csv, for a spreadsheet)', method: 'GET', path: `/durations?${range}&timezone=${ZONE}` },
     { title: 'What each source sent', method: 'GET', path: '/sources' },
   ] as const) {
     await ask(question);

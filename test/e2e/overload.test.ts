@@ -227,7 +227,7 @@ describe('the line', () => {
   test('whose first has waited too long and in which enough stand lets in nobody more, until it has gone on', async () => {
     let now = 0;
     const admission = new Admission({ now: () => now }, limits);
-    const [first, ...waiting] = Array.from({ length: 4 }, () => admission.enter('publish')?.turn());
+    const [first, ...waiting] = Array.from({ length: 4 }, async () => admission.enter('publish')?.turn());
     await first;
     now = 999;
     expect(admission.enter('publish')).not.toBeNull();

@@ -1,7 +1,7 @@
 // The pure part of the search index: the posting, and the executor driven by a source that answers later, as one across a
 // network does. What searches answer is the contract's (test/contract/view-store.ts).
 import fc from 'fast-check';
-import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, LIST_LIMIT, PostingEdit, type Segment, type Wanted } from '../../services/adapters/postings.ts';
+import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, LIST_LIMIT, Page, PostingEdit, type Segment, type Wanted } from '../../services/adapters/postings.ts';
 
 function ordinalsOf(bytes: Uint8Array | null): number[] {
   if (bytes === null) return [];
@@ -68,7 +68,7 @@ describe('the executor', () => {
     await Promise.resolve();
     return {
       postings: wanted.postings.map(({ term }) => ({ kind: 'list', ordinals: Uint16Array.from({ length: 100 }, (_, ordinal) => ordinal).filter((ordinal) => term === 'every' || ordinal % 10 === Number(term)) })),
-      pages: wanted.pages.map(() => Uint32Array.from({ length: 100 }, (_, ordinal) => ordinal * 1000)),
+      pages: wanted.pages.map(() => new Page(Uint32Array.from({ length: 100 }, (_, ordinal) => ordinal * 1000))),
       records: wanted.records.map(({ segment, ordinal }) => ({ key: `${segment.day}/${ordinal}`, id: `${segment.day}/${ordinal}` })),
     };
   }

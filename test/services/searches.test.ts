@@ -169,6 +169,73 @@ test('every filter that there is stands in the tables: 51 of journeys, 38 of tra
   expect(CASES.filter(([, , cases]) => cases.length < 2)).toEqual([]);
 });
 
+// ---- the published document's examples, word for word ---------------------------------------------------------------------
+
+const PUBLISHED_REQUESTS: readonly (readonly [address: string, body: object])[] = [
+  [JOURNEYS_SEARCH, {
+    dateRange: { start: '2025-05-19T08:00:00+03:00', end: '2025-05-19T16:00:00+03:00' },
+    filters: [{ name: 'pbxNames', values: ['yourPbxName'] }, { name: 'tenantIds', values: ['yourTenantId'] }], displayTimezone: 'Europe/Bucharest', limit: 50, sortDirection: 'DESC',
+  }],
+  [TRANSITIONS_SEARCH, {
+    dateRange: { start: '2025-05-21T00:00:00+03:00', end: '2025-05-21T23:59:59+03:00' }, filters: [{ name: 'transitions.name', values: ['TRANSFER'] }], displayTimezone: 'Europe/Bucharest', limit: 100,
+  }],
+  // The example of filters and nothing else.
+  [JOURNEYS_SEARCH, { ...WEEK, filters: [{ name: 'agents.name', values: ['John Doe', 'Marsha Mellow'] }, { name: 'mediaTypes', values: ['phone'] }] }],
+  [JOURNEYS_SEARCH, { dateRange: { start: '2025-05-19T00:00:00Z', end: '2025-05-19T23:59:59Z' }, displayTimezone: 'UTC', limit: 100 }],
+  [JOURNEYS_SEARCH, { dateRange: { start: '2025-05-19T00:00:00Z', end: '2025-05-19T23:59:59Z' }, displayTimezone: 'UTC', sortField: 'TIME', sortDirection: 'DESC' }],
+  [JOURNEYS_SEARCH, { dateRange: { start: '2025-05-19T08:00:00+03:00', end: '2025-05-19T23:00:00+03:00' }, filters: [{ name: 'pbxNames', values: ['mainPbx'] }], displayTimezone: 'Europe/Paris', limit: 50 }],
+  [TRANSITIONS_SEARCH, { dateRange: { start: '2025-05-19T08:00:00+03:00', end: '2025-05-19T23:00:00+03:00' }, filters: [{ name: 'journeyId', values: ['journey-123'] }], displayTimezone: 'Europe/Paris', sortDirection: 'ASC' }],
+  [TRANSITIONS_SEARCH, { dateRange: { start: '2025-05-19T00:00:00+03:00', end: '2025-05-19T23:59:59+03:00' }, filters: [{ name: 'transitions.name', values: ['TRANSFER'] }], displayTimezone: 'Europe/Paris', limit: 100 }],
+  [JOURNEYS_SEARCH, { dateRange: { start: '2025-05-19T00:00:00+03:00', end: '2025-05-19T23:59:59+03:00' }, filters: [{ name: 'queues.name', values: ['support', 'sales', 'technical'] }], displayTimezone: 'Europe/Paris', limit: 100 }],
+];
+
+const PUBLISHED_JOURNEY = {
+  time: '2025-03-10T13:33:42+02:00', journeyId: '7b2429440d15183af1044dd47f1d447d',
+  interactions: [{ id: 'int-196e53e066e-QNePASHISrp0D65MVgaNJYS13-phone-01-emeriaeurope01', direction: 'Inbound', type: null }],
+  agents: [{ id: 'ag-123', subscriptionId: 'sub-456', name: 'John Doe', email: 'john.doe@example.com', loginId: 'jdoe', department: 'Customer Support', group: { id: '101', name: 'ungroup' } }],
+  contact: { name: '+443335565567', phoneNumber: '+449988776655', email: 'john.doe@8x8.com' },
+  entryPoint: { type: 'user', id: 'user-789', name: 'Jane Smith', phoneNumber: '+1234567890', extension: '1001', email: 'jane.smith@example.com', loginId: 'jsmith', department: 'Sales', pbx: 'mainPbx', tenantId: '8x8' },
+  direction: 'Outbound', transfersCompleted: 0, forwardedToQueue: 0, forwardedToRingGroup: 0, forwardedToScript: 2, holdDuration: 0, mediaTypes: ['Phone'], outcome: 'EndedInScript',
+  origin: { type: 'user', id: 'user-789', name: 'Jane Smith', phoneNumber: null, extension: '1036', email: 'jane.smith@example.com', loginId: 'jsmith', department: 'Sales', pbx: 'mainPbx' },
+  pbxNames: [], queues: [], ringGroups: [], scheduleHours: ['Open', 'Closed'], tenantIds: ['8x8'], wrapUpCodes: [], outboundPhoneCodes: [],
+};
+
+const INTERACTION = 'int-196f21ac6ef-d5eed30bc738045-phone-02-8x8';
+const PUBLISHED_TIMELINE = {
+  journeyId: '3015ccfd5ebf8b2dcde38045ed30bc7',
+  transitions: [
+    { time: '2025-05-21T12:09:23.312+03:00', name: 'STARTED', interactionId: INTERACTION, agents: [], previousAgents: [], previousQueue: null, previousRingGroup: null, queue: null, ringGroup: null, duration: 0, externalNumber: null, mediaType: 'Phone' },
+    { time: '2025-05-21T12:09:23.312+03:00', name: 'IN_SCRIPT', interactionId: INTERACTION, agents: [], previousAgents: [], previousQueue: null, previousRingGroup: null, queue: null, ringGroup: null, duration: 9206, externalNumber: null, mediaType: 'Phone' },
+    {
+      time: '2025-05-21T12:10:12.143+03:00', name: 'TRANSFER', interactionId: INTERACTION,
+      agents: [{ id: 'ag-456', subscriptionId: 'sub-789', name: 'Jack Pott', email: 'jack.pott@example.com', loginId: 'jpott', department: 'Technical Support', group: null }],
+      previousAgents: [{ id: 'ag-123', subscriptionId: 'sub-456', name: 'Marsha Mellow', email: 'marsha.mellow@example.com', loginId: 'mmellow', department: 'Customer Support', group: null }],
+      previousQueue: { id: 'queue-101', name: 'Service Client', extension: '2001' }, previousRingGroup: null, queue: null, ringGroup: null, duration: 0, externalNumber: '+441138413014', mediaType: 'Phone',
+    },
+  ],
+} as const;
+
+const kindOf = (value: unknown): string => (value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value);
+const fieldsOf = (value: object): [string, unknown][] => Object.entries(value);
+
+/** Where an answer lacks a field that is published, or has another type there; null goes with any. */
+function differences(published: unknown, ours: unknown, place: string): string[] {
+  const [a, b] = [kindOf(published), kindOf(ours)];
+  if (ours === undefined) return [`${place} is missing`];
+  if (a === 'null' || b === 'null') return [];
+  if (a !== b) return [`${place}: ${a} is answered as ${b}`];
+  if (Array.isArray(published)) return (ours as unknown[]).flatMap((item) => (published.length === 0 ? [] : differences(published[0], item, `${place}[]`)));
+  return a === 'object' ? fieldsOf(published as object).flatMap(([name, value]) => differences(value, (ours as Record<string, unknown>)[name], `${place}.${name}`)) : [];
+}
+
+/** Published fields for which none of our answers has a value. */
+function missing(published: unknown, ours: readonly unknown[], place: string): string[] {
+  const said = ours.filter((one) => one !== null && one !== undefined);
+  if (Array.isArray(published)) return published.length === 0 ? [] : missing(published[0], said.flat(), `${place}[]`);
+  if (kindOf(published) !== 'object') return said.length === 0 ? [place] : [];
+  return fieldsOf(published as object).flatMap(([name, value]) => missing(value, said.map((one) => (one as Record<string, unknown>)[name]), `${place}.${name}`));
+}
+
 // ---- the tests -----------------------------------------------------------------------------------------------------------
 
 describeOnStores((open) => {
@@ -398,6 +465,148 @@ describeOnStores((open) => {
           for (const filter of [['pbxNames', 'pbx-rival'], ['tenantIds', 'tenant-nobody']] as const) expect((await latest.post(address, only(filter), key)).body).toEqual({ data: [], nextPageCursor: null, totalElements: 0 });
         }
       }
+    });
+  });
+
+  describe('times', () => {
+    const displayed = async (workspace: string, displayTimezone: string): Promise<string[]> => {
+      const year = { dateRange: { start: '2026-10-01T00:00:00Z', end: '2026-10-31T00:00:00Z' }, displayTimezone };
+      const [{ body }, { body: timelines }] = [await server.post(JOURNEYS_SEARCH, year, `key of ${workspace}`), await server.post(TRANSITIONS_SEARCH, year, `key of ${workspace}`)];
+      const [row] = body.data;
+      return [row.time, row.finishedTime, ...timelines.data[0].transitions.map(({ time }: { time: string }) => time)];
+    };
+    const acrossAChange = (workspace: string, start: string, end: string): Promise<void> => world.fold(workspace, story(`x:${workspace}`, [[at(start), { kind: 'started', direction: 'Inbound' }], [at(end), { kind: 'ended', final: true }]]));
+
+    test('the offset is the one valid at each instant, on both sides of a change of the clocks', async () => {
+      await acrossAChange('autumn', '2026-10-25T00:59:59.999Z', '2026-10-25T01:00:00Z');
+      expect(await displayed('autumn', 'Europe/Bucharest')).toEqual(['2026-10-25T03:59:59.999+03:00', '2026-10-25T03:00:00+02:00', '2026-10-25T03:59:59.999+03:00', '2026-10-25T03:00:00+02:00']);
+      expect((await displayed('autumn', 'UTC')).slice(0, 2)).toEqual(['2026-10-25T00:59:59.999Z', '2026-10-25T01:00:00Z']);
+      expect((await displayed('autumn', 'Asia/Kolkata')).slice(0, 2)).toEqual(['2026-10-25T06:29:59.999+05:30', '2026-10-25T06:30:00+05:30']);
+      expect((await displayed('autumn', 'America/New_York')).slice(0, 2)).toEqual(['2026-10-24T20:59:59.999-04:00', '2026-10-24T21:00:00-04:00']);
+    });
+
+    test('and where they go forward, which no hour between shows', async () => {
+      await acrossAChange('spring', '2026-03-29T00:59:59.999Z', '2026-03-29T01:00:00Z');
+      const { body } = await server.post(JOURNEYS_SEARCH, { dateRange: { start: '2026-03-29T02:59:59.999+02:00', end: '2026-03-29T02:59:59.999+02:00' }, displayTimezone: 'Europe/Bucharest' }, 'key of spring');
+      expect(body.data.map(({ time, finishedTime }: Record<string, string>) => [time, finishedTime])).toEqual([['2026-03-29T02:59:59.999+02:00', '2026-03-29T04:00:00+03:00']]);
+    });
+
+    test('both bounds are inclusive to the millisecond, whatever their offsets; start = end is a range', async () => {
+      await world.fold('bounds', story('x:bounds', [[at('2026-03-02T09:00:00.250Z'), { kind: 'started', direction: 'Inbound' }, { kind: 'journey', journeyId: 'J' }]]));
+      const found = async (start: string, end: string): Promise<number[]> => Promise.all(BOTH.map(async (address) => (await server.post(address, { dateRange: { start, end }, displayTimezone: 'UTC' }, 'key of bounds')).body.totalElements));
+      expect(await found('2026-03-02T09:00:00.250Z', '2026-03-02T09:00:00.250Z')).toEqual([1, 1]);
+      expect(await found('2026-03-02T11:00:00.250+02:00', '2026-03-02T04:00:00.25-05:00')).toEqual([1, 1]);
+      expect(await found('2026-03-02T09:00:00.251Z', '2026-03-03T00:00:00Z')).toEqual([0, 0]);
+      expect(await found('2026-03-02T00:00:00Z', '2026-03-02T09:00:00.249Z')).toEqual([0, 0]);
+      expect(await found('2026-03-02T09:00Z', '2026-03-02T09:01Z')).toEqual([1, 1]);
+    });
+
+    test('sixty times 24 hours pass, also across a change of the clocks, and a millisecond more does not; --max-range says otherwise', async () => {
+      const answer = async (from: SearchServer, start: string, end: string): Promise<unknown> => {
+        const said = await from.post(JOURNEYS_SEARCH, { dateRange: { start, end }, displayTimezone: 'Europe/Bucharest' });
+        return said.status === 200 ? 200 : said.body.errors[0];
+      };
+      expect(await answer(server, '2026-02-01T00:00:00+02:00', '2026-04-02T01:00:00+03:00')).toBe(200);
+      expect(await answer(server, '2026-02-01T00:00:00+02:00', '2026-04-02T01:00:00.001+03:00')).toMatchObject({ errorCode: 'maxInterval', message: 'The date range is longer than 60 days. (dateRange)' });
+      const longer = await world.serve({ maxRangeDays: 90 });
+      expect(await answer(longer, '2026-01-01T00:00:00Z', '2026-04-01T00:00:00Z')).toBe(200);
+      expect(await answer(longer, '2026-01-01T00:00:00Z', '2026-04-01T00:00:00.001Z')).toMatchObject({ errorCode: 'maxInterval', message: 'The date range is longer than 90 days. (dateRange)' });
+    });
+
+    test.each([['UTC', 200], ['Etc/GMT+5', 200], ['Asia/Calcutta', 200], ['+03:00', 400], ['europe/bucharest', 400], ['GMT+3', 400], ['', 400]])('displayTimezone %j: %i', async (displayTimezone, status) => {
+      for (const address of BOTH) {
+        const answer = await server.post(address, { ...WEEK, displayTimezone });
+        expect([answer.status, status === 200 ? [] : codesOf(answer)]).toEqual([status, status === 200 ? [] : ['invalidTimezone']]);
+      }
+    });
+  });
+
+  describe('cursors', () => {
+    const page = { ...WEEK, limit: 2, filters: [{ name: 'journeyId', values: ['J-1', 'J-2', 'J-3', 'J-4'] }] };
+    const first = async (address: string, more: object = {}): Promise<string> => (await server.post(address, { ...page, ...more })).body.nextPageCursor;
+
+    test('survive a restart, and a replay into another generation', async () => {
+      for (const address of BOTH) {
+        const given = await first(address);
+        const next = async (from: SearchServer): Promise<unknown[]> => {
+          const answer = await from.post(address, { ...page, nextPageCursor: given });
+          return [answer.status, idsOf(answer), answer.body.nextPageCursor, answer.body.totalElements];
+        };
+        expect(await next(server)).toEqual([200, ['J-3', 'J-4'], null, 4]);
+        expect(await next(await world.serve())).toEqual([200, ['J-3', 'J-4'], null, 4]);
+        await world.replay();
+        expect(await next(server)).toEqual([200, ['J-3', 'J-4'], null, 4]);
+        expect(await next(await world.serve())).toEqual([200, ['J-3', 'J-4'], null, 4]);
+      }
+    });
+
+    test('limit, displayTimezone, the order of filters and values, and the spelling of the range may change', async () => {
+      for (const address of BOTH) {
+        const two = [{ name: 'tenantIds', values: ['tenant-1', 'tenant-2', 'tenant-3'] }, ...page.filters];
+        const nextPageCursor = await first(address, { filters: two, limit: 1 });
+        const changed = [...two].reverse().map(({ name, values }) => ({ name, values: [...values, values[0]].reverse() }));
+        const answer = await server.post(address, { dateRange: { start: '2026-03-01T02:00:00+02:00', end: '2026-03-08T00:00Z' }, displayTimezone: 'Asia/Tokyo', limit: 1000, sortDirection: 'asc', sortField: 'TIME', filters: changed, nextPageCursor });
+        expect([answer.status, idsOf(answer), answer.body.totalElements]).toEqual([200, ['J-2', 'J-3'], 3]);
+        if (address === JOURNEYS_SEARCH) expect(answer.body.data[0].time).toMatch(/\+09:00$/);
+      }
+    });
+
+    test('of another endpoint, filter, range or workspace, and changed or forged, are invalidCursor; of another direction cursorAndSortMismatch', async () => {
+      for (const [address, other] of [BOTH, [...BOTH].reverse()] as [string, string][]) {
+        const nextPageCursor = await first(address);
+        const refused = async (more: object, to = address, key?: string): Promise<unknown[]> => {
+          const answer = await server.post(to, { ...page, nextPageCursor, ...more }, key);
+          return [answer.status, codesOf(answer)];
+        };
+        expect(await refused({}, other)).toEqual([400, ['invalidCursor']]);
+        expect(await refused({ filters: undefined })).toEqual([400, ['invalidCursor']]);
+        expect(await refused({ filters: [{ name: 'journeyId', values: ['J-1'] }] })).toEqual([400, ['invalidCursor']]);
+        expect(await refused({ dateRange: { ...WEEK.dateRange, end: '2026-03-08T00:00:00.001Z' } })).toEqual([400, ['invalidCursor']]);
+        expect(await refused({}, address, 'key of rival')).toEqual([400, ['invalidCursor']]);
+        expect(await refused({ sortDirection: 'DESC' })).toEqual([400, ['cursorAndSortMismatch']]);
+        const bytes = Buffer.from(nextPageCursor, 'base64url');
+        bytes.writeUInt8(bytes.readUInt8(bytes.length - 3) ^ 1, bytes.length - 3);
+        for (const forged of [bytes.toString('base64url'), `${nextPageCursor}=`, ` ${nextPageCursor}`, nextPageCursor.slice(1), '', 'null', 'W10']) expect([forged, ...await refused({ nextPageCursor: forged })]).toEqual([forged, 400, ['invalidCursor']]);
+        expect(codesOf(await server.post(address, { ...page, nextPageCursor: bytes.toString('base64url'), sortDirection: 'DESC', limit: 0 })).sort()).toEqual(['invalidCursor', 'invalidLimit']);
+      }
+    });
+
+    test('the last page has none, also when it is exactly full', async () => {
+      for (const address of BOTH) {
+        for (const limit of [1, 2, 4]) expect((await server.walk(address, { ...page, limit })).pages).toEqual(Array.from({ length: 4 / limit }, () => limit));
+        expect((await server.walk(address, { ...page, limit: 3, sortDirection: 'DESC' })).rows.map(({ journeyId }) => journeyId)).toEqual(['J-4', 'J-3', 'J-2', 'J-1']);
+      }
+    });
+  });
+
+  describe('the published document\'s examples', () => {
+    beforeAll(() => { world.settings.set('eight', { pbxNames: ['yourPbxName', 'mainPbx'], tenantIds: ['yourTenantId'] }); });
+
+    test.each(PUBLISHED_REQUESTS)('request %#, to %s, is accepted as it stands', async (address, body) => {
+      for (const from of [server, latest]) expect((await from.post(address, body, 'key of eight')).body).toEqual({ data: [], nextPageCursor: null, totalElements: 0 });
+    });
+
+    test('what it answers for journeys has our names and types, to the last field', async () => {
+      const { rows } = await server.walk(JOURNEYS_SEARCH, WEEK);
+      expect(rows.flatMap((row) => differences(PUBLISHED_JOURNEY, row, ''))).toEqual([]);
+      // Every field of it was looked at: somewhere we answer with more than null.
+      expect(missing(PUBLISHED_JOURNEY, rows, '')).toEqual([]);
+    });
+
+    test('what it answers for transitions is what we answer for that call', async () => {
+      const [script, transfer] = [at('2025-05-21T12:09:23.312+03:00'), at('2025-05-21T12:10:12.143+03:00')];
+      const [, , { agents, previousAgents, previousQueue, externalNumber }] = PUBLISHED_TIMELINE.transitions;
+      await world.fold('eight', story(`x:${PUBLISHED_TIMELINE.transitions[0].interactionId}`, [
+        [script, { kind: 'started', direction: 'Inbound', medium: 'Phone' }, { kind: 'journey', journeyId: PUBLISHED_TIMELINE.journeyId }, { kind: 'script', scripts: [{ id: 's-1', name: 'Menu' }] }],
+        [script + 9.206, { kind: 'waiting', queue: previousQueue }], [script + 20, { kind: 'talking', agents: previousAgents }], [transfer, { kind: 'transferred', to: { agents, externalNumber } }],
+      ]));
+      const { status, body } = await server.post(...PUBLISHED_REQUESTS[1]!, 'key of eight');
+      expect([status, body.nextPageCursor, body.totalElements, body.data.length]).toEqual([200, null, 1, 1]);
+      const [{ journeyId, transitions }] = body.data;
+      expect(journeyId).toBe(PUBLISHED_TIMELINE.journeyId);
+      // The document leaves out what lies between.
+      expect(transitions.filter(({ name }: { name: string }) => PUBLISHED_TIMELINE.transitions.some((one) => one.name === name))).toMatchObject(PUBLISHED_TIMELINE.transitions);
+      expect(differences(PUBLISHED_TIMELINE, body.data[0], '')).toEqual([]);
     });
   });
 });

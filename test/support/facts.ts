@@ -174,7 +174,7 @@ export const arbitraryBody: fc.Arbitrary<InteractionFactBody> = fc.oneof(
   kind('transferred', spread(fc.record({ to: destination }), optional('from', agents))),
   kind('talking', spread(agents, queue)),
   kind('talking', agents),
-  kind('talking', spread(agents, fc.constant({ taken: true }))),
+  kind('talking', spread(agents, fc.record({ taken: fc.constantFrom('ringing', 'connected') }))),
   kind('present', spread(fc.record({ agents: fc.array(arbitraryAgent, { maxLength: 2 }) }), optional('talking', fc.constant(true)))),
   kind('transferred', spread(fc.constant({ to: {}, open: true }), optional('from', agents))),
   kind('held', spread(agents, optional('participantId', participant))),

@@ -64,7 +64,9 @@ export function describeOnStores(declare: (open: () => Promise<StoreOpened>) => 
 
 type Settings = ReturnType<ApiDeps['workspaces']['settings']>;
 type Body = Readonly<Record<string, unknown>>;
-export interface SearchAnswer { readonly status: number; readonly headers: Headers; /** Untyped on purpose: what it holds is what is being tested. */ readonly body: any }
+/** Untyped on purpose: what it holds is what is being tested. */
+export type Answered = ReturnType<typeof JSON.parse>;
+export interface SearchAnswer { readonly status: number; readonly headers: Headers; readonly body: Answered }
 
 const workspaces = new Map<string, WorkspaceKeys>();
 export function workspaceNamed(name: string): WorkspaceKeys {
@@ -94,8 +96,8 @@ export class SearchServer {
   }
 
   /** Walks page by page to the end; every page must be answered, carry the same total and a cursor unless it is the last. */
-  async walk(address: string, body: Body, key?: string): Promise<{ readonly rows: readonly any[]; readonly total: number; readonly pages: readonly number[] }> {
-    const rows: any[] = [];
+  async walk(address: string, body: Body, key?: string): Promise<{ readonly rows: readonly Answered[]; readonly total: number; readonly pages: readonly number[] }> {
+    const rows: Answered[] = [];
     const pages: number[] = [];
     const totals = new Set<number>();
     for (let cursor: string | null = null; ;) {
