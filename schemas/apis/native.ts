@@ -91,7 +91,8 @@ const grouping = z.string(coded).refine((text) => text.split(',').every((name) =
 const none = z.strictObject({});
 
 const FILTER_VALUES_MAX = 1000;
-const filterValue = z.string(coded).min(1, 'badRequest');
+/** Empty too: a department may be. */
+const filterValue = z.string(coded);
 /** A filter of a search as a parameter, said once for each of its values. */
 const filterParameter = z.union([filterValue, z.array(filterValue).min(1).max(FILTER_VALUES_MAX, 'badRequest')], { error: 'badRequest' }).optional()
   .meta({ type: 'array', anyOf: undefined, items: { type: 'string' }, description: 'A filter of the searches: any of its values; all filters must match, and those of transitions on one and the same transition.' });

@@ -58,9 +58,12 @@ export function transitionOf(transition: Transition, zone: Zone): TransitionAnsw
     mediaType: transition.mediaType,
     autoAttendant: maybePlace(transition.autoAttendant),
     channel: maybePlace(transition.channel),
-    scripts: transition.scripts.map(({ id, name }) => ({ id, name })),
+    // Where a script is the destination of a move, 8x8 shows it in the IN_SCRIPT that follows.
+    scripts: transition.name === 'IN_SCRIPT' ? scriptsOf(transition) : [],
   };
 }
+
+function scriptsOf({ scripts }: Transition): TransitionAnswer['scripts'] { return scripts.map(({ id, name }) => ({ id, name })); }
 
 export function journeyDetailOf(document: JourneyDocument, transitions: readonly Transition[], zone: Zone): JourneyDetail {
   const { row } = document;
@@ -74,7 +77,7 @@ export function journeyDetailOf(document: JourneyDocument, transitions: readonly
     attributes: row.attributes,
     truncated: row.truncated,
     participants: document.participants.map((participant) => participantOf(participant, zone)),
-    transitions: transitions.map((transition) => ({ ...transitionOf(transition, zone), events: transition.events })),
+    transitions: transitions.map((transition) => ({ ...transitionOf(transition, zone), scripts: scriptsOf(transition), events: transition.events })),
   };
 }
 

@@ -480,7 +480,9 @@ function tellTheDay(): void {
       expect(transitions.map(({ time, name: state, duration }) => [time, state, duration])).toEqual(journey.transitions.map(([at, state, ms]) => [shown(at), state, ms]));
       journey.transitions.forEach(([, , , about], i) => {
         if (about === undefined) return;
-        const { queue, ringGroup, agents, scripts, autoAttendant, channel, externalNumber } = transitions[i] as TransitionAnswer;
+        const { queue, ringGroup, agents, autoAttendant, channel, externalNumber, ...rest } = transitions[i] as TransitionAnswer;
+        // A script that something was sent to is named by the state that follows.
+        const scripts = rest.name === 'FORWARD' ? transitions[i + 1]?.scripts ?? [] : rest.scripts;
         const named = [queue?.name ?? queue?.id, ringGroup?.name, autoAttendant?.name, channel?.name, externalNumber, ...agents.map((agent) => agent.name), ...scripts.map((script) => script.name)];
         expect(named).toContain(about);
       });
@@ -503,7 +505,7 @@ function tellTheDay(): void {
         const to = (kind: 'queue' | 'ringGroup') => (transition: TransitionAnswer): boolean => transition.name === 'FORWARD' && transition[kind] !== null;
         expect({
           hold: transitions.reduce((sum, { name, duration }) => sum + (name === 'HOLD' ? duration ?? 0 : 0), 0), transfers: count(({ name }) => name === 'TRANSFER'), queue: count(to('queue')), ringGroup: count(to('ringGroup')),
-          script: count(({ name, scripts, autoAttendant }) => name === 'FORWARD' && (scripts.length > 0 || autoAttendant !== null)),
+          script: transitions.filter(({ name }, at) => name === 'FORWARD' && transitions[at + 1]?.name === 'IN_SCRIPT').length,
           agents: [...new Set(transitions.flatMap(({ name, agents }) => (name === 'TALKING' || name === 'PROCESSING' ? agents.map(({ id }) => id) : [])))].sort(),
           media: [...new Set(transitions.map(({ mediaType }) => mediaType))],
         }).toEqual({
@@ -534,7 +536,7 @@ function tellTheDay(): void {
       expect(toMenu).toMatchObject({ previousQueue: { id: 'q-delivery', name: 'Delivery', extension: '2002', site: CLUJ }, autoAttendant: { id: 'aa-main', name: 'Main menu', extension: '1000', site: CLUJ }, queue: null });
       expect(toSorin).toMatchObject({ agents: [sorin], autoAttendant: null });
       expect(timelineOf('int-n-1').at(-2)).toMatchObject({ name: 'TRANSFER', externalNumber: '+12025550199', agents: [], previousAgents: [dan], previousQueue: { id: 'q-support' } });
-      expect(timelineOf('int-d-1').map(({ scripts }) => scripts.map(({ id }) => id))).toEqual([[], ['scr-welcome'], ['scr-hours'], ['scr-hours'], []]);
+      expect(timelineOf('int-d-1').map(({ scripts }) => scripts.map(({ id }) => id))).toEqual([[], ['scr-welcome'], [], ['scr-hours'], []]);
       expect(timelineOf('int-e-1').filter(({ name }) => name === 'FOLLOWUP_PENDING').map(({ queue }) => queue)).toEqual([{ id: 'q-support', name: null, extension: null, site: null }, { id: 'q-support', name: null, extension: null, site: null }]);
       expect(timelineOf('int-a-1').filter(({ name }) => name === 'WAITING').map(({ queue, agents }) => [queue?.name ?? null, agents.map(({ name }) => name)])).toEqual([['Support', ['Mara Ionescu']], [null, ['Dan Petre']]]);
     });
@@ -661,7 +663,7 @@ function tellTheDay(): void {
     test.each(expectedJourneys.map((journey) => [firstOf(journey), journey] as const))('%s: the row, its timeline, its participants and sums', async (name, journey) => {
       const { waitingDuration, talkingDuration, wrapUpDuration, topics, data, attributes, truncated, participants, transitions, ...row } = await detailOf(name);
       expect(row).toEqual({ ...rows[NAMES.indexOf(name)], outcome: journey.outcome });
-      expect(transitions.map(({ events, ...transition }) => { expect(events.length).toBeGreaterThan(0); return transition; })).toEqual(timelines[NAMES.indexOf(name)]?.transitions);
+      expect(transitions.map(({ events, ...transition }) => { expect(events.length).toBeGreaterThan(0); return { ...transition, scripts: transition.name === 'IN_SCRIPT' ? transition.scripts : [] }; })).toEqual(timelines[NAMES.indexOf(name)]?.transitions);
       expect({ waitingDuration, talkingDuration, truncated }).toEqual({ waitingDuration: spent(journey, 'WAITING'), talkingDuration: spent(journey, 'TALKING'), truncated: false });
       expect(wrapUpDuration).toBeGreaterThanOrEqual(0);
       if (name !== 'int-a-1') expect({ topics, attributes, order: data['order'] }).toEqual({ topics: [], attributes: [], order: undefined });
@@ -678,6 +680,11 @@ function tellTheDay(): void {
       expect({ topics, data, attributes }).toEqual({ topics: ['kettle warranty'], data: { order: 'HP-20931' }, attributes: ['vip'] });
       // Forty seconds each of Mara and of Dan.
       expect(wrapUpDuration).toBe(80_000);
+    });
+
+    test('by hand, Dora\'s call: what it was sent to stands in the move itself', async () => {
+      const { transitions } = await detailOf('int-d-1');
+      expect(transitions.map(({ name, scripts }) => [name, scripts.map(({ id }) => id)])).toEqual([['STARTED', []], ['IN_SCRIPT', ['scr-welcome']], ['FORWARD', ['scr-hours']], ['IN_SCRIPT', ['scr-hours']], ['FINISHED', []]]);
     });
 
     test('by hand, Wanda\'s mail: she and Bianca, as the task\'s events imply', async () => {
@@ -1127,7 +1134,8 @@ function tellTheDay(): void {
     ['/paths', `from=2026-03-02T00:00:00Z&to=2027-03-02T00:00:00Z`, ['rangeTooLong']],
     ['/paths', 'from=2026-03-02T00:00:00Z&to=2026-03-02T00:00:00Z', ['invalidRange']],
     ['/paths', 'from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&queue.name=x', ['unknownParameter']],
-    ['/outcomes', 'from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&queues.name=', ['badRequest']],
+    ['/outcomes', 'from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&queues.name=', []],
+    ['/outcomes', 'from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&by=week', ['badRequest']],
     ['/durations/transitions', 'to=2026-03-03T00:00:00Z&limit=0&cursor=x&sort=up&timezone=%2B02:00', ['missingParameter', 'badRequest', 'badRequest', 'invalidTimezone']],
   ])('%s?%s: %j', async (path, query, codes) => {
     const response = await server.request(`${path}?${query}`);

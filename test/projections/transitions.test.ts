@@ -197,6 +197,75 @@ describe('forwards and transfers', () => {
   });
 });
 
+describe('where a platform says what happened and not what it means', () => {
+  const begun: readonly [number, ...InteractionFactBody[]][] = [[0, { kind: 'started', direction: 'Inbound', inScript: true }], [5, { kind: 'waiting', queue: SALES, arrival: 'queued' }], [8, { kind: 'waiting', agents: [ANN], arrival: 'offered' }], [10, { kind: 'talking', agents: [ANN], taken: 'ringing' }]];
+  const toSales = [[0, 'STARTED', 0], [0, 'IN_SCRIPT', 5], [5, 'FORWARD', 0], [5, 'WAITING', 5]] as const;
+
+  test('to come to a queue is a forward out of a script or another queue, and a transfer from an agent', () => {
+    expect(lines(told(...begun).transitions)).toEqual([...toSales, [10, 'TALKING', null]]);
+    const overflow = told(...begun.slice(0, 2), [20, { kind: 'waiting', queue: SALES, arrival: 'queued' }], [30, { kind: 'waiting', queue: SERVICE, arrival: 'queued' }]);
+    expect(lines(overflow.transitions)).toEqual([...toSales.slice(0, 3), [5, 'WAITING', 25], [30, 'FORWARD', 0], [30, 'WAITING', null]]);
+    const on = told(...begun, [30, { kind: 'waiting', queue: SERVICE, arrival: 'queued' }]);
+    expect(lines(on.transitions)).toEqual([...toSales, [10, 'TALKING', 20], [30, 'TRANSFER', 0], [30, 'WAITING', null]]);
+    expect(only(on.transitions, 'TRANSFER')).toMatchObject({ queue: fullPlace(SERVICE), previousQueue: fullPlace(SALES), previousAgents: [{ id: 'a1' }] });
+  });
+
+  test('a leg of its own begins nothing, and comes to its queue from whoever had the customer', () => {
+    const first = story('x:1', [...begun, [30, { kind: 'dropped', participantId: 'a1', last: true }], [50, { kind: 'ended', final: false, leg: true }]]);
+    const second = story('x:2', [[31, { kind: 'started', leg: true }, { kind: 'linked', to: 'x:1' }], [32, { kind: 'waiting', queue: SERVICE, arrival: 'queued' }]]);
+    const { transitions, document } = journeyOf([...first, ...second]);
+    expect(lines(transitions)).toEqual([...toSales, [10, 'TALKING', 20], [32, 'TRANSFER', 0], [32, 'WAITING', null]]);
+    expect(only(transitions, 'TRANSFER')).toMatchObject({ interactionId: '2', previousAgents: [{ id: 'a1' }], previousQueue: fullPlace(SALES) });
+    expect(document.row).toMatchObject({ transfersCompleted: 1, finishedAt: null });
+    // Already before it comes to the queue, the journey goes on.
+    expect(journeyOf([...first, ...second.slice(0, 1)]).document.row.finishedAt).toBeNull();
+    expect(journeyOf(first).document.row.finishedAt).toBe(first.at(-2)?.at);
+  });
+
+  test('what agents say to each other on a leg of their own is not said to the customer', () => {
+    const second = story('x:2', [[20, { kind: 'started', leg: true }, { kind: 'linked', to: 'x:1' }], [21, { kind: 'waiting', agents: [BEN], arrival: 'offered' }], [22, { kind: 'talking', agents: [BEN], taken: 'connected' }], [23, { kind: 'held', agents: [BEN] }]]);
+    expect(lines(journeyOf([...story('x:1', begun), ...second]).transitions)).toEqual([...toSales, [10, 'TALKING', null]]);
+  });
+
+  test('an open transfer is filled by the next agent or queue that is seen, and by nobody who was there before', () => {
+    const open: InteractionFactBody = { kind: 'transferred', to: {}, open: true, from: { agents: [ANN] } };
+    const same = told(...begun, [30, open], [31, { kind: 'present', agents: [ANN] }]);
+    expect(ids(only(same.transitions, 'TRANSFER').agents)).toEqual([]);
+    const agent = told(...begun, [30, open], [31, { kind: 'present', agents: [ANN] }], [33, { kind: 'present', agents: [BEN], talking: true }], [40, { kind: 'talking', agents: [ANN] }]);
+    expect(lines(agent.transitions)).toEqual([...toSales, [10, 'TALKING', 20], [30, 'TRANSFER', 0], [30, 'WAITING', 3], [33, 'TALKING', 7], [40, 'TALKING', null]]);
+    expect(ids(only(agent.transitions, 'TRANSFER').agents)).toEqual(['a2']);
+    const queue = told(...begun, [30, open], [31, { kind: 'waiting', queue: SERVICE }]);
+    expect(only(queue.transitions, 'TRANSFER')).toMatchObject({ queue: fullPlace(SERVICE), agents: [] });
+    expect(queue.document.row.transfersCompleted).toBe(1);
+  });
+
+  test('the last agent who leaves ends the conversation, and an end told before that is taken back', () => {
+    const early = told(...begun, [20, { kind: 'ended', final: false, leg: true }], [30, { kind: 'dropped', participantId: 'a1', last: true }], [40, { kind: 'ended', final: false, leg: true, by: 'customer' }]);
+    expect(lines(early.transitions)).toEqual([...toSales, [10, 'TALKING', 20], [30, 'FINISHED', 0]]);
+    expect(early.document.row.wrapUpDuration).toBe(0);
+    const back = told(...begun, [30, { kind: 'dropped', participantId: 'a1', last: true }], [33, { kind: 'talking', agents: [BEN] }]);
+    expect(lines(back.transitions)).toEqual([...toSales, [10, 'TALKING', 20], [33, 'TALKING', null]]);
+    expect(ids(back.transitions.at(-1)?.agents ?? [])).toEqual(['a2']);
+  });
+
+  test('to leave a queue ends the wait, and who hangs up then has abandoned', () => {
+    const { transitions, document } = told(...begun.slice(0, 2), [20, { kind: 'unqueued' }], [21, { kind: 'ended', final: false, leg: true, by: 'customer' }]);
+    expect(lines(transitions)).toEqual([...toSales.slice(0, 3), [5, 'WAITING', 15], [21, 'FINISHED', 0]]);
+    expect(document.row).toMatchObject({ outcome: 'Abandoned', waitingDuration: 15_000 });
+  });
+
+  test('a call out that is taken is still dialled, and whoever dialled talks when nobody else is named', () => {
+    const { transitions } = told([0, { kind: 'started', direction: 'Outbound' }], [1, { kind: 'waiting', queue: SALES, arrival: 'queued' }], [2, { kind: 'talking', agents: [ANN], taken: 'ringing' }], [9, { kind: 'talking', taken: 'connected' }]);
+    expect(transitions.map(({ name, duration, agents }) => [name, duration, ids(agents)])).toEqual([['OUTBOUND_STARTED', 9000, ['a1']], ['TALKING', null, ['a1']]]);
+  });
+
+  test('a list of those present says who joined and who left', () => {
+    const { transitions, document } = told(...begun, [20, { kind: 'present', agents: [ANN, BEN], talking: true }], [30, { kind: 'present', agents: [BEN] }], [40, { kind: 'present', agents: [] }]);
+    expect(transitions.slice(4).map(({ name, agents }) => [name, ids(agents)])).toEqual([['TALKING', ['a1']], ['TALKING', ['a1', 'a2']], ['TALKING', ['a2']], ['FINISHED', []]]);
+    expect(document.participants.map(({ id, dropped }) => [id, dropped === null ? null : (msOf(dropped) - START_MS) / 1000])).toEqual([['a1', 30], ['a2', 40]]);
+  });
+});
+
 describe('voicemail, callbacks and what follows them up', () => {
   test('a voicemail waits once on its queue, is processed offline, and only then is the journey finished', () => {
     const left: (readonly [number, ...InteractionFactBody[]])[] = [

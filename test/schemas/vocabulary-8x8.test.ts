@@ -647,11 +647,11 @@ describe('the section of schemas/README.md', () => {
     const server = createServer((request, response) => {
       void request.toArray().then((chunks) => {
         if (!turnedAway) { turnedAway = true; response.writeHead(503).end(); return; }
-        const decoded = decodeMessage(request.headers, Buffer.concat(chunks as Buffer[]), { binding: 'http', maxEventBytes: 65_536 });
+        const decoded = decodeMessage({ headers: request.headers, body: Buffer.concat(chunks as Buffer[]) }, { binding: 'http', maxEventBytes: 65_536 });
         if (decoded.kind === 'one') published.push(stored(decoded.decoded));
         seen.push([request.method, request.url, request.headers['x-api-key'], Buffer.concat(chunks as Buffer[]).toString()]);
         response.writeHead(200).end('{}');
-      });
+      }).catch(all.reject);
     });
     server.on('upgrade', (request) => {
       seen.push([request.url, request.headers['x-api-key']]);

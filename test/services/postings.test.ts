@@ -1,7 +1,8 @@
 // The pure part of the search index: the posting, and the executor driven by a source that answers later, as one across a
 // network does. What searches answer is the contract's (test/contract/view-store.ts).
 import fc from 'fast-check';
-import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, LIST_LIMIT, Page, PostingEdit, type Segment, type Wanted } from '../../services/adapters/postings.ts';
+import { type Day, DAY_MS, decodePosting, type Fetched, findRows, type IndexQuery, LIST_LIMIT, Page, PAGE_ENTRIES, type Posting, PostingEdit, type Row, type Segment, type Wanted, compareRows } from '../../services/adapters/postings.ts';
+import { seeded } from '../support/seeded.ts';
 
 function ordinalsOf(bytes: Uint8Array | null): number[] {
   if (bytes === null) return [];
@@ -86,5 +87,53 @@ describe('the executor', () => {
     expect(step.value.more).toBe(true);
     expect(step.value.rows.map(({ time }) => time)).toEqual([94, 93, 84, 83, 74, 73, 64, 63, 54, 53, 44, 43].map((second) => 4 * DAY_MS + second * 1000));
     expect(rounds).toBeLessThanOrEqual(5);
+  });
+
+  /** Days of several segments and pages, filled in the order of the journeys but for a jitter, with many at the same millisecond and some deleted. */
+  function busyDays(seed: number, jitter: number, coarse: number) {
+    type Busy = Segment & { readonly times: Uint32Array; readonly posting: Posting };
+    const { below } = seeded(seed);
+    const rows: Row[] = [];
+    const found = Array.from({ length: 2 }, (_, day): Day<Busy> => {
+      let begun = 0;
+      const records = [2.2, 1.4].map((pages, no): Busy => {
+        const size = Math.floor(pages * PAGE_ENTRIES);
+        const times = Uint32Array.from({ length: size }, () => Math.floor(((begun += 9_000) % DAY_MS + below(jitter + 1)) % DAY_MS / coarse) * coarse);
+        const edit = new PostingEdit(null, true);
+        let alive = 0;
+        for (let ordinal = 0; ordinal < size; ordinal += 1) {
+          if (below(10) === 0) continue;
+          alive += 1;
+          edit.add(ordinal);
+          const id = `${String(no)}/${String(ordinal)}`;
+          rows.push({ key: id, id, time: day * DAY_MS + times[ordinal]! });
+        }
+        return { no, size, alive, times, posting: decodePosting(edit.encode()!)! };
+      });
+      return { day, records, subs: [] };
+    });
+    const fetched = (wanted: Wanted<Busy, string>): Fetched => ({
+      postings: wanted.postings.map(({ segment }) => segment.posting),
+      pages: wanted.pages.map(({ segment, page }) => new Page(segment.times.slice(page * PAGE_ENTRIES, (page + 1) * PAGE_ENTRIES))),
+      records: wanted.records.map(({ segment: { no }, ordinal }) => ({ key: `${String(no)}/${String(ordinal)}`, id: `${String(no)}/${String(ordinal)}` })),
+    });
+    return { days: found, rows: rows.sort(compareRows), fetched };
+  }
+
+  test('looks at no more of a large day than a page needs, and answers as a plain list of all its records does', () => {
+    const worlds = [busyDays(1, 90_000, 1), busyDays(2, 40_000_000, 1), busyDays(3, 0, 60_000), busyDays(4, 90_000, 3_600_000)];
+    const instant = fc.integer({ min: -1000, max: 2 * DAY_MS + 1000 });
+    fc.assert(fc.property(fc.constantFrom(...worlds), instant, instant, fc.constantFrom('asc', 'desc'), fc.integer({ min: 1, max: 300 }), fc.option(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })), (world, one, other, direction, limit, skipped) => {
+      const [from, to] = [Math.min(one, other), Math.max(one, other)];
+      const all = world.rows.filter(({ time }) => time >= from && time <= to);
+      if (direction === 'desc') all.reverse();
+      const start = skipped === null || all.length === 0 ? 0 : 1 + Math.floor(skipped * all.length);
+      const search = findRows({ from, to, direction, limit, after: start === 0 ? null : all[start - 1]!, total: start === 0 ? null : all.length, every: 'every', clauses: [], sub: [], located: [] }, world.days.filter(({ day }) => (day + 1) * DAY_MS > from && day * DAY_MS <= to));
+      let step = search.next();
+      while (step.done !== true) step = search.next(world.fetched(step.value));
+      expect(step.value.total).toBe(all.length);
+      expect(step.value.rows).toEqual(all.slice(start, start + limit));
+      expect(step.value.more).toBe(all.length > start + limit);
+    }), { numRuns: 400, seed: 7 });
   });
 });
