@@ -80,7 +80,8 @@ const limit = z.string(coded).refine((text) => /^\d{1,4}$/.test(text) && Number(
 const cursor = z.string(coded).optional().meta({ description: '`nextPageCursor` of the previous page.' });
 const timezone = z.string(coded).refine(isTimezone, 'invalidTimezone').optional().meta({ description: 'IANA name; UTC when left out.', examples: ['Europe/Bucharest'] });
 const sort = z.enum(['asc', 'desc'], { error: 'badRequest' }).optional();
-const instant = z.string(coded).refine((text) => parseInstant(text) !== null, 'badRequest').meta({ format: 'date-time' });
+const instant = (example: string) => z.string(coded).refine((text) => parseInstant(text) !== null, 'badRequest').meta({ format: 'date-time', examples: [example] });
+const range = { from: instant('2026-03-02T00:00:00Z'), to: instant('2026-03-03T00:00:00Z') };
 const flag = z.enum(['true', 'false'], { error: 'badRequest' }).optional();
 
 export const GROUPINGS = ['outcome', 'queue', 'medium', 'direction'] as const;
@@ -214,7 +215,6 @@ const RANGE_REFUSALS = ['badRequest', 'missingParameter', 'unknownParameter', 'i
 
 export function nativeEndpoints({ filters, maxRangeDays }: NativeOptions) {
   const filterParameters = Object.fromEntries(filters.map((name) => [name, filterParameter])) as Readonly<Record<string, FilterParameter>>;
-  const range = { from: instant, to: instant };
   const rangeText = `Of journeys that start in [from, to), at most ${String(maxRangeDays)} days. Every filter of the two searches is a parameter here, given once for each of its values.`;
   return {
     publishEvents: endpoint({

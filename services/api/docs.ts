@@ -48,10 +48,15 @@ const outline = (schema, depth) => {
   return '{\\n' + lines.join('\\n') + '\\n' + pad + '}';
 };
 const pretty = (value) => typeof value === 'string' ? value : JSON.stringify(value, null, 2);
+// Of many alike, the names alone, unfolded when they are wanted.
+const MANY = 8;
 const parameters = (operation) => {
   if (operation.parameters.length === 0) return null;
-  const rows = operation.parameters.map((one) => make('tr', {}, make('td', {}, make('code', {}, one.name + (one.required ? ' *' : ''))), make('td', { class: 'dim' }, one.in), make('td', {}, make('code', {}, typeOf(one.schema))), make('td', {}, one.description || '')));
-  return make('div', {}, make('h3', {}, 'Parameters (* required)'), make('table', {}, ...rows));
+  const alike = Map.groupBy(operation.parameters, (one) => one.description || one.name);
+  const many = [...alike.values()].filter((group) => group.length >= MANY);
+  const folded = many.map((group) => make('tr', {}, make('td', { colspan: '2' }, make('details', {}, make('summary', {}, group.length + ' alike'), ...group.map((one) => make('div', {}, make('code', {}, one.name))))), make('td', {}, make('code', {}, typeOf(group[0].schema))), make('td', {}, group[0].description)));
+  const rows = operation.parameters.filter((one) => !many.some((group) => group.includes(one))).map((one) => make('tr', {}, make('td', {}, make('code', {}, one.name + (one.required ? ' *' : ''))), make('td', { class: 'dim' }, one.in), make('td', {}, make('code', {}, typeOf(one.schema))), make('td', {}, one.description || '')));
+  return make('div', {}, make('h3', {}, 'Parameters (* required)'), make('table', {}, ...rows, ...folded));
 };
 const contents = (title, content) => Object.entries(content || {}).map(([type, one]) => make('div', {}, make('h3', {}, title + ' ', make('code', {}, type)), make('pre', { tabindex: '0' }, outline(one.schema, 0)), one.example === undefined ? null : make('pre', { tabindex: '0' }, pretty(one.example))));
 const curl = (path, method, operation) => {

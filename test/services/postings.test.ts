@@ -121,7 +121,7 @@ describe('the executor', () => {
   }
 
   test('looks at no more of a large day than a page needs, and answers as a plain list of all its records does', () => {
-    const worlds = [busyDays(1, 90_000, 1), busyDays(2, 40_000_000, 1), busyDays(3, 0, 60_000), busyDays(4, 90_000, 3_600_000)];
+    const worlds = [busyDays(1, 90_000, 1), busyDays(2, 40_000_000, 1), busyDays(3, 0, 60_000), busyDays(4, 90_000, 3_600_000), busyDays(5, 0, DAY_MS / 2)];
     const instant = fc.integer({ min: -1000, max: 2 * DAY_MS + 1000 });
     fc.assert(fc.property(fc.constantFrom(...worlds), instant, instant, fc.constantFrom('asc', 'desc'), fc.integer({ min: 1, max: 300 }), fc.option(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })), (world, one, other, direction, limit, skipped) => {
       const [from, to] = [Math.min(one, other), Math.max(one, other)];
@@ -134,6 +134,6 @@ describe('the executor', () => {
       expect(step.value.total).toBe(all.length);
       expect(step.value.rows).toEqual(all.slice(start, start + limit));
       expect(step.value.more).toBe(all.length > start + limit);
-    }), { numRuns: 400, seed: 7 });
+    }), { numRuns: 150, seed: 7 });
   });
 });
