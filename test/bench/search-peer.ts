@@ -270,7 +270,7 @@ function tableOfSearches(all: readonly Measured[], peer: string | null): string 
   const names: readonly SideName[] = ['PostgreSQL', ...OURS];
   const rows = all.map((one) => {
     const misses = missed(one);
-    return [one.name, one.found.toLocaleString('en-US'), ...names.map((name) => cell(one, name)), one.longestCallMs === null ? '' : short(one.longestCallMs), `>= ${one.target} ×`, misses.length === 0 ? 'yes' : `NO: ${misses.join(', ')}`];
+    return [one.name, one.found.toLocaleString('en-US'), ...names.map((name) => cell(one, name)), one.longestCallMs === null ? '' : one.longestCallMs === 0 ? '< 1' : short(one.longestCallMs), `>= ${one.target} ×`, misses.length === 0 ? 'yes' : `NO: ${misses.join(', ')}`];
   });
   const heads = ['search', 'found', peer === null ? 'PostgreSQL (absent)' : `PostgreSQL ${peer}`, ...OURS, 'longest call of Redis, ms', 'target', 'met'];
   return markdown(heads, heads.map((_, i) => (i === 0 || i === heads.length - 1 ? '---' : '---:')), rows);
