@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows the whole line working, `make test` proves it. Both set up what they need.
-.PHONY: setup demo demo-servers up down test test-servers faults chaos mutants lint bench bench-servers clean
+.PHONY: setup demo demo-servers up down test test-servers faults chaos mutants lint bench bench-search bench-servers clean
 
 setup: node_modules/.setup
 
@@ -47,9 +47,12 @@ lint: setup
 # Our figures beside the raw parts they stand on, in one run; writes bench.json.
 bench: setup
 	@sh infra/node.sh test/bench/bench.ts
+# Searches over a million journeys on SQLite and on Redis beside PostgreSQL, where it is installed; writes bench-search.json.
+bench-search: setup
+	@sh infra/node.sh test/bench/search-peer.ts
 # The line on Kafka, EventStoreDB (a double) and Redis beside the raw parts it stands on, in one run; writes bench-servers.json.
 bench-servers: setup
 	@sh infra/node.sh test/bench/servers.ts
 
 clean: down
-	rm -rf node_modules bench.json bench-servers.json
+	rm -rf node_modules bench.json bench-search.json bench-servers.json

@@ -259,7 +259,7 @@ export interface Wanted<S extends Segment, T> {
 export interface Fetched {
   readonly postings: readonly (Posting | null)[];
   readonly pages: readonly Page[];
-  readonly records: readonly { readonly key: string; readonly id: string }[];
+  readonly records: readonly Row[];
 }
 export interface Row { readonly key: string; readonly time: number; readonly id: string }
 export interface Found { readonly rows: Row[]; readonly total: number; readonly more: boolean }
@@ -408,11 +408,19 @@ function* takeRows<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly
 }
 
 function* rowsOf<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Matched<S>[], count: number): Search<S, T, Row[]> {
-  const columns = yield* fetchColumns(days.flatMap(({ day, matches }) => living(day, matches)));
-  const kept: { readonly day: Day<S>; readonly time: number; readonly place: number }[] = [];
+  const whole = takenWhole(query, days, count);
+  const columns = yield* fetchColumns(days.flatMap((each) => (whole.has(each) ? [] : living(each.day, each.matches))));
+  const kept: { readonly day: Day<S>; readonly time: number | null; readonly place: number }[] = [];
   // Those at the keyset's millisecond may fall away by their ids: they do not count as found, else what follows were cut short.
   let sure = 0;
-  for (const { day, matches } of days) {
+  for (const one of days) {
+    const { day, matches } = one;
+    if (whole.has(one)) {
+      const places = placesOf(day, matches);
+      for (const place of places) kept.push({ day, time: null, place });
+      sure += places.length;
+      continue;
+    }
     for (const each of earliest(query, day, matches, columns, count - sure)) {
       kept.push({ day, ...each });
       if (each.time !== query.after?.time) sure += 1;
@@ -420,11 +428,30 @@ function* rowsOf<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly M
   }
   if (kept.length === 0) return [];
   const { records } = yield { postings: [], pages: [], records: kept.map(({ day, place }) => ({ segment: day.records[place >>> 16]!, ordinal: place & 0xffff })) };
-  const rows = kept.map(({ time }, at) => ({ key: records[at]!.key, id: records[at]!.id, time }));
+  const rows = kept.map(({ time }, at) => ({ key: records[at]!.key, id: records[at]!.id, time: time ?? records[at]!.time }));
   const sign = query.direction === 'desc' ? -1 : 1;
   rows.sort((a, b) => sign * compareRows(a, b));
   const { after } = query;
   return after === null ? rows : rows.filter((row) => row.time !== after.time || sign * compareText(row.id, after.id) > 0);
+}
+
+/** The days of which all matches are wanted, however few they may be of those before: their records tell the times, and no page of a column is read for some matches each. */
+function takenWhole<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Matched<S>[], count: number): ReadonlySet<Matched<S>> {
+  let most = 0;
+  return new Set(days.filter(({ day, matches }) => {
+    most += countOf(matches);
+    return most <= count && (query.after === null || Math.floor(query.after.time / DAY_MS) !== day.day);
+  }));
+}
+
+function placesOf<S extends Segment>(day: Day<S>, matches: Matches): number[] {
+  const places: number[] = [];
+  for (const [segment, words] of living(day, matches)) {
+    for (let at = 0; at < words.length; at += 1) {
+      for (let word = words[at]!; word !== 0; word &= word - 1) places.push(segment.no * SEGMENT_SIZE + at * 32 + 31 - Math.clz32(word & -word));
+    }
+  }
+  return places;
 }
 
 /** The places of a day's first `count` matches from the keyset on, with all that tie with the last of them; unordered. */

@@ -871,10 +871,13 @@ type DayRows = Day<StoredSegment>;
 class Directory {
   lineage = '';
   number = -1;
+  /** Nobody committed between the last two looks: so it may be again. */
+  still = false;
   readonly days = new Days<StoredSegment>();
 
   /** `entries`: day, entry, day, entry … that moved since; all of them when the lineage is another. */
   refresh(head: Head, entries: readonly Reply[]): void {
+    this.still = head.lineage === this.lineage && head.number === this.number;
     if (head.lineage !== this.lineage) this.days.clear();
     else if (head.number < this.number) return;
     this.lineage = head.lineage;
@@ -893,8 +896,8 @@ interface Reading {
   readonly documents: { readonly prefix: string; readonly together: boolean; readonly found: Map<string, string> };
   /** That it began with. */
   readonly lineage: string;
-  /** Of the last read. */
-  head: Head;
+  /** Of the last read; null before the first. */
+  head: Head | null;
   /** Something was not where the index says: a commit came between. */
   torn: boolean;
 }
@@ -924,7 +927,7 @@ export class IndexReader {
    * that a few times running, the last answer is taken: its rows are whole, its total may be off by the commits under way.
    */
   async search(query: SearchQuery, documentSpace: string): Promise<SearchResult> {
-    const keyed = await this.#searchKeyed(query, documentSpace);
+    const keyed = await this.#searchKeyed(query, documentSpace) ?? await this.#searchStill(query, documentSpace);
     if (keyed !== null) return keyed;
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#search(query, documentSpace, attempt === SEARCH_ATTEMPTS);
@@ -950,25 +953,44 @@ export class IndexReader {
     return { rows: ahead.slice(0, query.limit), total: query.total ?? within.length, more: ahead.length > query.limit };
   }
 
+  /**
+   * Where nobody commits at the moment the days need not be read first: the last read tells whether they are as they were,
+   * and one round trip is saved. Null where they moved, or where that is to be expected.
+   */
+  async #searchStill(query: SearchQuery, documentSpace: string): Promise<SearchResult | null> {
+    const directory = this.#directories.get(query.workspace);
+    if (directory?.still !== true || directory.lineage !== this.#lineage) return null;
+    const { lineage, number } = directory;
+    const { result, reading: { head, torn } } = await this.#answer(directory, query, documentSpace, false);
+    const stood = !torn && head !== null && head.stage === null && head.lineage === lineage && head.number === number;
+    if (stood) return result;
+    directory.still = false;
+    return null;
+  }
+
   /** Null when a commit came between, unless it is the last try. */
   async #search(query: SearchQuery, documentSpace: string, last: boolean): Promise<SearchResult | null> {
     const directory = await this.#open(query.workspace);
     const { lineage, number } = directory;
-    const reading: Reading = { documents: { prefix: `${query.workspace}/${documentSpace}/`, together: last, found: new Map() }, lineage, head: { role: 'live', position: null, lineage, number, stage: null, entries: 0 }, torn: false };
+    const { result, days, reading: { head, torn } } = await this.#answer(directory, query, documentSpace, last);
+    const stood = (!last || torn) && (head === null || await this.#stood(query.workspace, days, { lineage, number }, head));
+    if (stood && torn) throw damaged('the index names a record that is not there');
+    return stood || last ? result : null;
+  }
+
+  async #answer(directory: Directory, query: SearchQuery, documentSpace: string, together: boolean): Promise<{ readonly result: SearchResult; readonly days: readonly DayRows[]; readonly reading: Reading }> {
+    const reading: Reading = { documents: { prefix: `${query.workspace}/${documentSpace}/`, together, found: new Map() }, lineage: directory.lineage, head: null, torn: false };
     const isKeyed = (clause: Clause): boolean => this.#generation.fields[clause.field] === 'keyed';
     const clauses = query.clauses.filter((clause) => !isKeyed(clause)).map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(field, term, this.#generation.fields[field] === 'dense')));
     const sub = query.sub.map(({ field, terms }) => [...new Set(terms)].map((term) => this.#ids.posted(subName(field), term, this.#generation.subFields[field] === 'dense')));
-    if ([...clauses, ...sub].some((terms) => terms.length === 0)) return { rows: [], total: query.total ?? 0, more: false };
+    if ([...clauses, ...sub].some((terms) => terms.length === 0)) return { result: { rows: [], total: query.total ?? 0, more: false }, days: [], reading };
     const located = await this.#locate(query.workspace, query.clauses.filter(isKeyed), directory, reading);
     const days = directory.days.of(query, located[0]);
     const search = findRows({ ...query, every: EVERY, clauses, sub, located } satisfies IndexQuery<StoredSegment, string>, days);
     let step = search.next();
     while (step.done !== true) step = search.next(await this.#fetch(step.value, reading));
-    const stood = (!last || reading.torn) && await this.#stood(query.workspace, days, { lineage, number }, reading.head);
-    if (stood && reading.torn) throw damaged('the index names a record that is not there');
-    if (!stood && !last) return null;
     const { rows, total, more } = step.value;
-    return { rows: rows.filter(({ key }) => key !== '').map((row): SearchRow => ({ ...row, document: reading.documents.found.get(row.key) ?? null })), total, more };
+    return { result: { rows: rows.filter(({ key }) => key !== '').map((row): SearchRow => ({ ...row, document: reading.documents.found.get(row.key) ?? null })), total, more }, days, reading };
   }
 
   async #open(workspace: string): Promise<Directory> {
@@ -1052,7 +1074,7 @@ export class IndexReader {
       records: rows.map((row) => {
         if (row === null) reading.torn = true;
         else if (row.document !== null) reading.documents.found.set(row.key, row.document);
-        return row ?? { key: '', id: '' };
+        return row ?? { key: '', id: '', time: 0 };
       }),
     };
   }

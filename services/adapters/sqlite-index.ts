@@ -4,7 +4,7 @@ import type { RecordChange, RecordState, SubRecord } from '../../projections/pro
 import { OperatingError } from '../errors.ts';
 import type { Clause, Commit, Generation, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  type Day, DAY_MS, Days, type DecodedCache, decodePosting, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
+  type Day, DAY_MS, Days, type DecodedCache, decodePosting, type Row, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
 } from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
@@ -48,7 +48,7 @@ const KEYED_ROWS = `SELECT r.key AS key, r.time AS time, r.id AS id, d.value AS 
   LEFT JOIN documents d ON d.key = ? || r.key WHERE k.field = ? AND k.term = ? LIMIT ${KEYED_ROWS_MAX + 1}`;
 
 /** Records by locator, each with its document: one statement, since each call into SQLite costs more than a look-up in it. */
-const RECORD_ROWS = `SELECT j.key AS place, r.key AS key, r.id AS id, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
+const RECORD_ROWS = `SELECT j.key AS place, r.key AS key, r.id AS id, r.time AS time, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
   LEFT JOIN documents d ON d.key = ?1 || r.key`;
 interface Documents { readonly prefix: string; readonly found: Map<string, string> }
 
@@ -303,14 +303,14 @@ export class IndexReader {
     return found;
   }
 
-  #records(locators: readonly number[], documents: Documents): { readonly key: string; readonly id: string }[] {
+  #records(locators: readonly number[], documents: Documents): Row[] {
     if (locators.length === 0) return [];
     this.#work.recordsRead += locators.length;
-    const found: { readonly key: string; readonly id: string }[] = [];
-    const rows = this.connection.arrays<[place: number, key: string, id: string, document: string | null]>(RECORD_ROWS, documents.prefix, `[${locators.join()}]`);
+    const found: Row[] = [];
+    const rows = this.connection.arrays<[place: number, key: string, id: string, time: number, document: string | null]>(RECORD_ROWS, documents.prefix, `[${locators.join()}]`);
     if (rows.length !== locators.length) throw damaged(this.#file, 'the index names a record that is not there');
-    for (const [place, key, id, document] of rows) {
-      found[place] = { key, id: readId(id) };
+    for (const [place, key, id, time, document] of rows) {
+      found[place] = { key, id: readId(id), time };
       if (document !== null) documents.found.set(key, document);
     }
     return found;

@@ -330,7 +330,7 @@ export class SqliteView implements View {
     this.#options = options;
     // Opened at once: a reader keeps its files even when the generation is dropped.
     this.#reader = guarded(file, () => {
-      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -2048'));
+      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -16384'));
       return new IndexReader(file, connection, this.#names, generation, new DecodedCache(options.cacheBytes ?? CACHE_BYTES), this.work);
     });
   }

@@ -70,7 +70,7 @@ describe('the executor', () => {
     return {
       postings: wanted.postings.map(({ term }) => ({ kind: 'list', ordinals: Uint16Array.from({ length: 100 }, (_, ordinal) => ordinal).filter((ordinal) => term === 'every' || ordinal % 10 === Number(term)) })),
       pages: wanted.pages.map(() => new Page(Uint32Array.from({ length: 100 }, (_, ordinal) => ordinal * 1000))),
-      records: wanted.records.map(({ segment, ordinal }) => ({ key: `${segment.day}/${ordinal}`, id: `${segment.day}/${ordinal}` })),
+      records: wanted.records.map(({ segment, ordinal }) => ({ key: `${segment.day}/${ordinal}`, id: `${segment.day}/${ordinal}`, time: segment.day * DAY_MS + ordinal * 1000 })),
     };
   }
 
@@ -90,13 +90,13 @@ describe('the executor', () => {
   });
 
   /** Days of several segments and pages, filled in the order of the journeys but for a jitter, with many at the same millisecond and some deleted. */
-  function busyDays(seed: number, jitter: number, coarse: number) {
-    type Busy = Segment & { readonly times: Uint32Array; readonly posting: Posting };
+  function busyDays(seed: number, jitter: number, coarse: number, sizes = [2.2, 1.4]) {
+    type Busy = Segment & { readonly day: number; readonly times: Uint32Array; readonly posting: Posting };
     const { below } = seeded(seed);
     const rows: Row[] = [];
     const found = Array.from({ length: 2 }, (_, day): Day<Busy> => {
       let begun = 0;
-      const records = [2.2, 1.4].map((pages, no): Busy => {
+      const records = sizes.map((pages, no): Busy => {
         const size = Math.floor(pages * PAGE_ENTRIES);
         const times = Uint32Array.from({ length: size }, () => Math.floor(((begun += 9_000) % DAY_MS + below(jitter + 1)) % DAY_MS / coarse) * coarse);
         const edit = new PostingEdit(null, true);
@@ -108,20 +108,20 @@ describe('the executor', () => {
           const id = `${String(no)}/${String(ordinal)}`;
           rows.push({ key: id, id, time: day * DAY_MS + times[ordinal]! });
         }
-        return { no, size, alive, times, posting: decodePosting(edit.encode()!)! };
+        return { day, no, size, alive, times, posting: decodePosting(edit.encode()!)! };
       });
       return { day, records, subs: [] };
     });
     const fetched = (wanted: Wanted<Busy, string>): Fetched => ({
       postings: wanted.postings.map(({ segment }) => segment.posting),
       pages: wanted.pages.map(({ segment, page }) => new Page(segment.times.slice(page * PAGE_ENTRIES, (page + 1) * PAGE_ENTRIES))),
-      records: wanted.records.map(({ segment: { no }, ordinal }) => ({ key: `${String(no)}/${String(ordinal)}`, id: `${String(no)}/${String(ordinal)}` })),
+      records: wanted.records.map(({ segment: { day, no, times }, ordinal }) => ({ key: `${String(no)}/${String(ordinal)}`, id: `${String(no)}/${String(ordinal)}`, time: day * DAY_MS + times[ordinal]! })),
     });
     return { days: found, rows: rows.sort(compareRows), fetched };
   }
 
-  test('looks at no more of a large day than a page needs, and answers as a plain list of all its records does', () => {
-    const worlds = [busyDays(1, 90_000, 1), busyDays(2, 40_000_000, 1), busyDays(3, 0, 60_000), busyDays(4, 90_000, 3_600_000), busyDays(5, 0, DAY_MS / 2)];
+  test('looks at no more of a large day than a page needs, at no column of a day that is taken whole, and answers as a plain list of all its records does', () => {
+    const worlds = [busyDays(6, 90_000, 1, [0.02, 0.01]), busyDays(7, 40_000_000, 3_600_000, [0.02, 0.03]), busyDays(1, 90_000, 1), busyDays(2, 40_000_000, 1), busyDays(3, 0, 60_000), busyDays(4, 90_000, 3_600_000), busyDays(5, 0, DAY_MS / 2)];
     const instant = fc.integer({ min: -1000, max: 2 * DAY_MS + 1000 });
     fc.assert(fc.property(fc.constantFrom(...worlds), instant, instant, fc.constantFrom('asc', 'desc'), fc.integer({ min: 1, max: 300 }), fc.option(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })), (world, one, other, direction, limit, skipped) => {
       const [from, to] = [Math.min(one, other), Math.max(one, other)];
