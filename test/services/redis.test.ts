@@ -106,6 +106,42 @@ describeOn(['redis'], 'the view store in Redis', () => {
       expect(reader.work.tornReads).toBeGreaterThan(0);
     });
 
+    test('G5: where nobody commits a search begins with what it knows, and has all that was committed before it began', async () => {
+      const writer = await openLive();
+      let count = 0;
+      const write = async (): Promise<void> => {
+        count += 1;
+        expect(await writer.commit(commitOf(count, [record(`n${count}`, MONDAY + count * DAY, { medium: ['m'] })], { [`acme/j/n${count}`]: String(count) }))).toEqual({ kind: 'committed' });
+      };
+      await write();
+      let [reads, before] = [0, 0];
+      const reader = await heldView(async (script) => {
+        if (!script.readOnly) return;
+        reads += 1;
+        if (reads === before) await write();
+      });
+      const search = async (commitBefore = 0): Promise<number> => {
+        [reads, before] = [0, commitBefore];
+        const known = count;
+        const { rows, total } = await find(reader, { clauses: [is('medium', 'm')] });
+        expect(rows.map(({ key, document }) => [key, document])).toEqual(Array.from({ length: total }, (_, i) => [`n${i + 1}`, String(i + 1)]));
+        expect([known, count]).toContain(total);
+        return reads;
+      };
+      const first = await search();
+      await search();
+      const still = await search();
+      expect(still).toBeLessThan(first);
+      for (let read = 1; read <= still + 1; read += 1) {
+        for (let calm = 0; calm < 3; calm += 1) await search();
+        await search(read);
+      }
+      // On days of their own: what another connection commits between two searches is found by the next.
+      for (let calm = 0; calm < 3; calm += 1) await search();
+      await write();
+      await search();
+    });
+
     test('a promotion that was cut off holds commits for a moment; then the live generation takes them again, and the late flip fails', async () => {
       const view = await openLive();
       const store = opened[0]!;
