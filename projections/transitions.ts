@@ -517,12 +517,23 @@ export class Timeline {
   #arrives(i: InteractionState, fact: Said<'waiting'>, arrival: 'queued' | 'offered'): boolean {
     const talking = i.end === null && (i.name === 'TALKING' || i.name === 'HOLD');
     // An agent is found before a call out is dialled, and another one beside the one who talks: nobody waits for it.
+    if (i.name === 'OUTBOUND_STARTED' && arrival === 'offered') this.#dialler(i, fact);
     if (i.name === 'OUTBOUND_STARTED' || (arrival === 'offered' && (talking || this.#consults(i)))) return false;
     if (i.moving !== null) return true;
     const to = fact.queue === null || fact.queue === undefined ? { agents: fact.agents ?? [] } : { queue: fact.queue };
     if (i.name === 'IN_SCRIPT' || this.#leavesQueue(i, fact)) this.#moved(i, { ...fact, kind: 'forwarded', to }, 'FORWARD');
     else if (arrival === 'queued') this.#transferredFrom(i, fact, to);
     return true;
+  }
+
+  /** Whoever is to dial, until somebody else does. */
+  #dialler(i: InteractionState, fact: Said<'waiting'> | Said<'talking'>): void {
+    const open = this.#openAs(i, 'OUTBOUND_STARTED');
+    const agents = this.#agents(fact.agents);
+    if (open === null || i.open === null || !i.assumed || agents.length === 0) return;
+    open.agents = agents;
+    addEvent(open, fact.eventId);
+    this.#touch(i.open, true);
   }
 
   #leavesQueue(i: InteractionState, { queue }: Said<'waiting'>): boolean {
@@ -633,6 +644,7 @@ export class Timeline {
   #talking(i: InteractionState, number: number, fact: Said<'talking'>): void {
     if (fact.taken !== undefined && this.#consults(i)) return;
     if (fact.taken === 'ringing' && this.#row.interactions[number]?.direction === 'Outbound' && this.#rings(i)) {
+      this.#dialler(i, fact);
       this.#dialling(i, { ...fact, kind: 'dialling' });
       return;
     }

@@ -22,7 +22,7 @@ export const EIGHT_BY_EIGHT_ERRORS = {
   endDateBeforeStartDate: { title: 'End Date Before Start Date', status: 400, message: 'dateRange.start is later than dateRange.end.', suggestion: 'Exchange start and end.' },
   filtersNotEmpty: { title: 'Filters Not Empty', status: 400, message: 'filters is an empty array.', suggestion: 'Name at least one filter, or leave filters out.' },
   iso8061WithTzFormat: { title: 'ISO 8061 With Timezone Format', status: 400, message: 'A date is not in ISO 8601 with a zone designator.', suggestion: 'Write dates as 2025-03-01T00:00:00Z or 2025-03-01T00:00:00+02:00.' },
-  maxInterval: { title: 'Max Interval', status: 400, message: 'The date range is longer than 60 days.', suggestion: 'Ask for at most 60 days at once.' },
+  maxInterval: { title: 'Max Interval', status: 400, message: 'The date range is longer than may be asked for at once.', suggestion: 'Ask for a shorter range, 60 days unless the server is told otherwise.' },
   filterValuesNotEmpty: { title: 'Filter Values Not Empty', status: 400, message: 'A filter has no values.', suggestion: 'Give each filter at least one value.' },
   invalidFilterType: { title: 'Invalid Filter Type', status: 400, message: 'This endpoint has no filter of that name.', suggestion: 'Use one of the filter names in /docs.' },
   timezoneNotNull: { title: 'Timezone Not Null', status: 400, message: 'displayTimezone is missing.', suggestion: 'Add displayTimezone, for example UTC.' },

@@ -76,12 +76,12 @@ const LIMIT_MAX = 1000;
 
 const identity = z.string(coded).min(1, 'badRequest').max(1024, 'badRequest').meta({ description: 'An e-mail address, phone number, customer id … of the customer, in any spelling.', examples: ['ana@example.com'] });
 const identitytype = z.string(coded).min(1, 'badRequest').max(256, 'badRequest').optional().meta({ description: 'Its type; left out, the well-known types are tried: email, phone, customer ids, browser ids; any other has to be named.', examples: ['email'] });
-const limit = z.string(coded).refine((text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= LIMIT_MAX, 'badRequest').meta({ type: 'integer', minimum: 1, maximum: LIMIT_MAX, default: 100 }).optional();
+const limit = z.string(coded).refine((text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= LIMIT_MAX, 'badRequest').meta({ type: 'integer', minimum: 1, maximum: LIMIT_MAX, default: 100, description: 'At most so many rows.' }).optional();
 const cursor = z.string(coded).optional().meta({ description: '`nextPageCursor` of the previous page.' });
 const timezone = z.string(coded).refine(isTimezone, 'invalidTimezone').optional().meta({ description: 'IANA name; UTC when left out.', examples: ['Europe/Bucharest'] });
-const sort = z.enum(['asc', 'desc'], { error: 'badRequest' }).optional();
-const instant = (example: string) => z.string(coded).refine((text) => parseInstant(text) !== null, 'badRequest').meta({ format: 'date-time', examples: [example] });
-const range = { from: instant('2026-03-02T00:00:00Z'), to: instant('2026-03-03T00:00:00Z') };
+const sort = z.enum(['asc', 'desc'], { error: 'badRequest' }).optional().meta({ description: 'By time.' });
+const instant = (example: string, description: string) => z.string(coded).refine((text) => parseInstant(text) !== null, 'badRequest').meta({ format: 'date-time', examples: [example], description });
+const range = { from: instant('2026-03-02T00:00:00Z', 'First instant of the range, with its offset from UTC.'), to: instant('2026-03-03T00:00:00Z', 'Its end, which is not in it.') };
 const flag = z.enum(['true', 'false'], { error: 'badRequest' }).optional();
 
 export const GROUPINGS = ['outcome', 'queue', 'medium', 'direction'] as const;
@@ -148,23 +148,25 @@ export const outcomeRow = z.object({
   outcome: z.enum(OUTCOMES).optional(), queue: z.object({ id: text, name: text }).nullable().optional(), medium: text.optional(), direction: text.optional(),
   journeys: z.int(), handled: z.int(), abandoned: z.int(),
   abandonmentRate: z.number().nullable().meta({ description: 'abandoned / (handled + abandoned); null where neither.' }),
-  serviceLevels: z.record(z.string(), z.number()).nullable().meta({ description: 'Bound in seconds → share of handled + abandoned journeys that were handled after waiting at most that long.' }),
+  serviceLevels: z.record(z.string(), z.number()).nullable().meta({ description: 'Bound in seconds → share of handled + abandoned journeys that were handled after waiting at most that long. A call out waited for nobody: direction=Inbound leaves those aside.' }),
   waiting: quantiles, talking: quantiles, hold: quantiles,
 });
 
 const ms = z.number().nullable();
+const closed = z.number().meta({ description: 'Milliseconds in such states as are over.' });
 /** The metrics that 8x8's API had until December 2025 (journey-apis-facts.md 1.1), under the names of the states; milliseconds. */
 export const durationRow = z.object({
   journeyId: z.string(), time, finishedTime: time.nullable(), direction: text, mediaTypes: z.array(z.string()), outcome: z.enum(OUTCOMES),
-  agents: z.array(text), queues: z.array(text),
-  scriptDuration: z.number(), waitingDuration: z.number(), queueWaitDuration: z.number().meta({ description: 'Of the waiting, that in queues.' }),
-  ringGroupWaitDuration: z.number().meta({ description: 'Of the waiting, that for ring groups.' }), talkingDuration: z.number(), holdDuration: z.number(),
-  wrapUpDuration: z.number(), handlingDuration: z.number().meta({ description: 'Talking, hold and wrap-up.' }),
-  totalDuration: ms.meta({ description: 'From the start to the end; null while it is open.' }),
+  agents: z.array(text).meta({ description: 'Names, or ids where none is known.' }), queues: z.array(text),
+  scriptDuration: closed, waitingDuration: closed, queueWaitDuration: z.number().meta({ description: 'Of the waiting, that in queues; milliseconds.' }),
+  ringGroupWaitDuration: z.number().meta({ description: 'Of the waiting, that for ring groups; milliseconds.' }), talkingDuration: closed, holdDuration: closed,
+  processingDuration: z.number().meta({ description: 'Voicemails and the like worked on, wrap-up included; milliseconds.' }), wrapUpDuration: closed,
+  handlingDuration: z.number().meta({ description: 'Talking, hold, processing and wrap-up; milliseconds.' }),
+  totalDuration: ms.meta({ description: 'From the start to the end, milliseconds; null while it is open.' }),
 });
 const transitionDurations = z.object({
   time, name: z.enum(TRANSITION_NAMES), interactionId: z.string(), agents: z.array(text), queue: text, ringGroup: text,
-  waitingDuration: ms, talkingDuration: ms, holdDuration: ms, wrapUpDuration: ms, totalDuration: ms,
+  waitingDuration: ms, talkingDuration: ms, holdDuration: ms, processingDuration: ms, wrapUpDuration: ms, totalDuration: ms,
 });
 export const transitionDurationRow = z.object({
   journeyId: z.string(),

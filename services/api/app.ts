@@ -41,6 +41,8 @@ export function createApi(deps: ApiDeps): Express {
   const app = express();
   app.disable('x-powered-by');
   app.set('etag', false);
+  app.set('case sensitive routing', true);
+  app.set('strict routing', true);
   // As Express reads it by itself, but for its bound of a thousand: what is past it would be left out without a word.
   app.set('query parser', (text: string) => parseQuery(text, undefined, undefined, { maxKeys: 0 }));
   const traces = new WeakMap<IncomingMessage, Trace>();

@@ -14,7 +14,7 @@ details.operation[open] > summary { border-bottom: 1px solid var(--line); backgr
 .inside { padding: .25rem 1rem 1rem; }
 .method { font-weight: 700; min-width: 3.2rem; } .GET { color: var(--get); } .POST { color: var(--post); }
 code, pre { font: 13px/1.45 ui-monospace, monospace; } pre { background: var(--soft); padding: .6rem; overflow: auto; border-radius: 4px; max-height: 30rem; margin: .3rem 0; }
-.dim { color: var(--dim); } table { border-collapse: collapse; width: 100%; } td, th { text-align: left; vertical-align: top; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
+.dim { color: var(--dim); } table { border-collapse: collapse; width: 100%; display: block; overflow-x: auto; } td, th { text-align: left; vertical-align: top; padding: .25rem .5rem; border-bottom: 1px solid var(--line); }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 `;
 

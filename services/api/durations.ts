@@ -32,15 +32,16 @@ async function listed(endpoint: string, { query, keys, view }: Call<unknown, Ask
 
 function durationRow({ document: { row }, transitions }: Timeline, zone: Zone): DurationRow {
   const { finishedAt } = row;
+  const processing = sum(transitions, ({ name }) => name === 'PROCESSING');
   return {
     journeyId: row.journeyId, time: zone.print(row.at), finishedTime: finishedAt === null ? null : zone.print(finishedAt), direction: row.direction, mediaTypes: row.mediaTypes, outcome: row.outcome,
-    agents: row.agents.map(({ name }) => name ?? null), queues: row.queues.map(({ name }) => name ?? null),
+    agents: row.agents.map(({ id, name }) => name ?? id), queues: row.queues.map(({ id, name }) => name ?? id),
     scriptDuration: sum(transitions, ({ name }) => name === 'IN_SCRIPT'),
     waitingDuration: row.waitingDuration,
     queueWaitDuration: sum(transitions, ({ name, queue }) => name === 'WAITING' && queue !== null),
     ringGroupWaitDuration: sum(transitions, ({ name, ringGroup }) => name === 'WAITING' && ringGroup !== null),
-    talkingDuration: row.talkingDuration, holdDuration: row.holdDuration, wrapUpDuration: row.wrapUpDuration,
-    handlingDuration: row.talkingDuration + row.holdDuration + row.wrapUpDuration,
+    talkingDuration: row.talkingDuration, holdDuration: row.holdDuration, processingDuration: processing, wrapUpDuration: row.wrapUpDuration,
+    handlingDuration: row.talkingDuration + row.holdDuration + processing + row.wrapUpDuration,
     totalDuration: finishedAt === null ? null : msOf(finishedAt) - msOf(row.at),
   };
 }
@@ -56,11 +57,11 @@ function transitionRows({ document: { row }, transitions }: Timeline, zone: Zone
 function transitionRow(transition: Transition, zone: Zone): TransitionDurationRow['transitions'][number] {
   const { at, name, interactionId, agents, queue, ringGroup, duration, wrapUp } = transition;
   const as = (state: TransitionName): number | null => (name === state ? duration : null);
-  // Agents leave a conversation, whether they talk or hold.
-  const worked = name === 'TALKING' || name === 'HOLD' ? wrapUp : null;
+  // Agents leave a conversation, whether they talk or hold; while it goes on, perhaps none has.
+  const worked = (name === 'TALKING' || name === 'HOLD') && (duration !== null || wrapUp > 0) ? wrapUp : null;
   return {
-    time: zone.print(at), name, interactionId, agents: agents.map((agent) => agent.name ?? null), queue: queue?.name ?? null, ringGroup: ringGroup?.name ?? null,
-    waitingDuration: as('WAITING'), talkingDuration: as('TALKING'), holdDuration: as('HOLD'), wrapUpDuration: worked,
+    time: zone.print(at), name, interactionId, agents: agents.map((agent) => agent.name ?? agent.id), queue: queue?.name ?? queue?.id ?? null, ringGroup: ringGroup?.name ?? ringGroup?.id ?? null,
+    waitingDuration: as('WAITING'), talkingDuration: as('TALKING'), holdDuration: as('HOLD'), processingDuration: as('PROCESSING'), wrapUpDuration: worked,
     totalDuration: duration === null ? null : duration + (worked ?? 0),
   };
 }

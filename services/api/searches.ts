@@ -62,9 +62,11 @@ export class Searches {
     const problems: Problem[] = [];
     if (typeof nextPageCursor === 'string' && !isCursor(keys.cursorKey, nextPageCursor)) problems.push(eightByEightProblem('invalidCursor', ['nextPageCursor']));
     if (this.#options.revision === 'latest' || !Array.isArray(filters)) return problems;
+    // A generation of an earlier version, which answers for a while after an upgrade, does not know what the account has.
+    if (!view('journeys').generation.ordered.includes('a')) return problems;
     for (const [at, one] of filters.entries()) {
       if (!isAccountFilter(one)) continue;
-      const problem = await this.#accountProblem(view('journeys'), keys, one.name, [...new Set(one.values)], ['filters', at, 'values']);
+      const problem = await this.#accountProblem(view('journeys'), keys, one.name, one.values, ['filters', at, 'values']);
       if (problem !== null) problems.push(problem);
     }
     return problems;
@@ -76,9 +78,10 @@ export class Searches {
     const set = this.#options.workspaces.settings(keys.id)[name];
     const unset = values.filter((value) => !set.includes(value));
     const found = unset.length === 0 ? [] : await view.load(unset.map((value) => `${keys.id}/${accountKey(keys, kind, value)}`));
-    if (found.every((text) => text !== null)) return null;
+    const wrong = found.indexOf(null);
+    if (wrong < 0) return null;
     const has = set.length > 0 || (await view.scan(`${keys.id}/a/${kind}/`, `${keys.id}/a/${kind}0`, 1)).length > 0;
-    return name === 'pbxNames' && !has ? eightByEightProblem('missingPbxForCustomer') : eightByEightProblem(code, path);
+    return name === 'pbxNames' && !has ? eightByEightProblem('missingPbxForCustomer') : eightByEightProblem(code, [...path, values.indexOf(unset[wrong] ?? '')]);
   }
 
   /** One journey, by any id that it ever had. */

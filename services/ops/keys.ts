@@ -6,7 +6,7 @@ import { OperatingError } from '../errors.ts';
 import { printRate } from '../rate-limit.ts';
 import { type Refusal, Workspaces, type WorkspaceSettings } from '../workspaces.ts';
 import { type EventLog, type Mode, openLog, openWorkspaces } from './folder.ts';
-import { count, type Io, orExplain, print, printJson, table } from './terminal.ts';
+import { type Io, orExplain, print, printJson, table } from './terminal.ts';
 
 const REFUSALS: Readonly<Record<Refusal, string>> = {
   workspaceExists: 'there is a workspace of this id already',
@@ -42,7 +42,7 @@ async function listWorkspaces(options: Options<'workspaces'>, log: EventLog, io:
   return withWorkspaces(log, io, async (workspaces) => {
     const all = workspaces.list();
     if (options.json) await printJson(io.stdout, all);
-    else await print(io.stdout, table(['id', 'name', 'keys', 'created'], all.map(({ id, name, keys, createdAt }) => [id, name, String(keys), createdAt])));
+    else await print(io.stdout, table(['id', 'name', 'keys', 'created', 'PBX names set', 'tenant ids set'], all.map(({ id, name, keys, createdAt, pbxNames, tenantIds }) => [id, name, String(keys), createdAt, pbxNames.join(', '), tenantIds.join(', ')])));
     return 0;
   });
 }
@@ -71,7 +71,7 @@ async function setWorkspace(options: Options<'workspaces'>, log: EventLog, io: I
     if (refusal !== null) return refuse('workspaces', refusal, io);
     const now = workspaces.settings(id);
     if (options.json) await printJson(io.stdout, { workspace: id, ...now });
-    else await print(io.stdout, `Workspace ${id} has ${count(now.pbxNames.length)} PBX names and ${count(now.tenantIds.length)} tenant ids of its own: running programs know them within a second.\n`);
+    else await print(io.stdout, `Set for workspace ${id}, beside what its events name: PBX names ${shown(now.pbxNames)}; tenant ids ${shown(now.tenantIds)}. Running programs know them within a second.\n`);
     return 0;
   });
 }
@@ -129,6 +129,9 @@ async function refuse(verb: string, reason: Refusal, io: Io): Promise<number> {
   await print(io.stderr, `throughline ${verb}: ${REFUSALS[reason]} (${reason})\n`);
   return 1;
 }
+
+/** A list as a line shows it. */
+function shown(values: readonly string[]): string { return values.length === 0 ? 'none' : values.join(', '); }
 
 function idOf(text: string): WorkspaceId {
   if (!isWorkspaceId(text)) throw new OperatingError('badConfiguration', 'the id of a workspace is 1 to 64 of a-z, 0-9 and _');

@@ -247,7 +247,8 @@ function printStatus(status: Status): string {
 function beside({ group, version, stale, building, previous }: GroupStatus): string {
   return [
     ...(stale ? [`${group}: what answers was folded by another version (${printable(version ?? '')})${building.length === 0 ? ', and stands as it is: a rollback, or a newer program, put it there' : ''}\n`] : []),
-    ...building.map(({ generation, share }) => `${group}: generation ${String(generation)} is being built beside it, ${String(Math.floor(share * 100))} %\n`),
+    ...building.map(({ generation, share }) => (share < 1 ? `${group}: generation ${String(generation)} is being built beside it, ${String(Math.floor(share * 100))} %\n`
+      : `${group}: generation ${String(generation)} stands built beside it and does not answer: replay ${group} compares and promotes it, --forget drops it\n`)),
     ...(previous === null ? [] : [`${group}: generation ${String(previous)} is kept for replay ${group} --rollback\n`]),
   ].join('');
 }

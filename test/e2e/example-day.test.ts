@@ -1007,7 +1007,7 @@ function tellTheDay(): void {
         const end = endOf(journey);
         expect(row).toMatchObject({
           journeyId: rows[i]?.journeyId, time: rows[i]?.time, finishedTime: rows[i]?.finishedTime, outcome: journey.outcome, scriptDuration: spent(journey, 'IN_SCRIPT'), waitingDuration: spent(journey, 'WAITING'),
-          talkingDuration: spent(journey, 'TALKING'), holdDuration: spent(journey, 'HOLD'), handlingDuration: row.talkingDuration + row.holdDuration + row.wrapUpDuration,
+          talkingDuration: spent(journey, 'TALKING'), holdDuration: spent(journey, 'HOLD'), processingDuration: spent(journey, 'PROCESSING'), handlingDuration: spent(journey, 'TALKING') + spent(journey, 'HOLD') + spent(journey, 'PROCESSING') + row.wrapUpDuration,
           totalDuration: end === null ? null : Date.parse(shown(end)) - Date.parse(shown(startOf(journey))),
         });
         expect(row.queueWaitDuration + row.ringGroupWaitDuration).toBeLessThanOrEqual(row.waitingDuration);

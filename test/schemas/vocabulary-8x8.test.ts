@@ -374,6 +374,9 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
     const unanswered = journeyOf([0, 'InteractionCreated', OUT], [1, 'InteractionAssigned', { ...OUT, ...mara }], [30, 'InteractionDeleted', { hangupInitiator: 'SYSTEM', callHangupReason: 'CEC_DISCONNECT_NOANSWER' }]);
     expect(lines(unanswered.transitions)).toEqual([[0, 'OUTBOUND_STARTED', 30], [30, 'FINISHED', 0]]);
     expect(unanswered.document.row).toMatchObject({ outcome: 'Other', agents: [], waitingDuration: 0 });
+    expect(unanswered.transitions[0]?.agents.map(({ id }) => id)).toEqual([mara.agentId]);
+    const reassigned = journeyOf([0, 'InteractionCreated', OUT], [1, 'InteractionAssigned', { ...OUT, agentId: 'agOther' }], [5, 'InteractionRejected', OUT], [6, 'InteractionAssigned', { ...OUT, ...mara }], [7, 'InteractionAccepted', { ...OUT, ...mara, callState: 'CS_INPROGRESS' }], [30, 'InteractionDeleted', { hangupInitiator: 'SYSTEM' }]);
+    expect(reassigned.transitions.map(({ name, agents }) => [name, agents.map(({ id }) => id)])).toEqual([['OUTBOUND_STARTED', [mara.agentId]], ['FINISHED', []]]);
     const campaign = journeyOf(
       [0, 'InteractionCreated', { ...OUT, outboundCampaignid: 7 }], [1, 'InteractionQueued', { ...OUT, queueId: 101 }, inSupport], [2, 'InteractionAssigned', { ...OUT, ...mara }], [20, 'InteractionDeassigned', mara],
       [25, 'InteractionAssigned', { ...OUT, ...by('agDan') }], [27, 'InteractionAccepted', { ...by('agDan'), ...IN_PROGRESS }], [35, 'InteractionCustomerAccepted', CONNECTED], ...leaves(60, 'agDan'), gone(71),
@@ -678,6 +681,6 @@ describe('the section of schemas/README.md', () => {
       server.close();
       server.closeAllConnections();
     }
-    expect(errors).toMatch(/^CAEQ11 [^\n]*JSON[^\n]*\n$/);
+    expect(errors).toMatch(/^CAEQ0 503\nCAEQ11 [^\n]*JSON[^\n]*\n$/);
   });
 });

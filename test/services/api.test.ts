@@ -795,6 +795,18 @@ describe('positions', () => {
     world.now += 250;
     expect((await world.get('/journeys/j-1')).status).toBe(404);
   });
+
+  test('while a generation answers that an earlier version made, a PBX that the account may have is looked for, and nobody is told that it is none', async () => {
+    const { generation } = await world.view('journeys');
+    const made = await world.views.createGeneration({ ...generation, version: '2', ordered: ['o'] });
+    await world.views.promote('journeys', 1, made.id);
+    const filters = [{ name: 'pbxNames', values: ['main'] }, { name: 'tenantIds', values: ['t-1'] }];
+    const answer = await world.search({ filters });
+    expect([answer.status, answer.headers.get('throughline-stale'), await json(answer)]).toEqual([200, 'journeys', { data: [], nextPageCursor: null, totalElements: 0 }]);
+    await world.views.promote('journeys', made.id, 1);
+    world.now += 250;
+    expect(await codesOf(await world.search({ filters }))).toEqual(['missingPbxForCustomer', 'invalidTenant']);
+  });
 });
 
 describe('operating', () => {

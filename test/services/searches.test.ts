@@ -414,8 +414,8 @@ describeOnStores((open) => {
         filters: [{ name: 'pbxNames', values: ['pbx-nobody'] }, { name: 'tenantIds', values: ['tenant-1', 'tenant-nobody'] }, { name: 'colour', values: [] }, { name: 'direction', values: [1] }],
       });
       expect([refused.status, refused.body.errors.map(({ errorCode, message }: Record<string, string>) => `${errorCode} ${/\((.*)\)/.exec(message!)?.[1] ?? ''}`).sort()]).toEqual([400, [
-        'badRequest filters.3.values.0', 'filterValuesNotEmpty filters.2.values', 'invalidCursor nextPageCursor', 'invalidFilterType filters.2.name', 'invalidLimit limit', 'invalidPbx filters.0.values',
-        'invalidSortDirection sortDirection', 'invalidSortField sortField', 'invalidTenant filters.1.values', 'invalidTimezone displayTimezone', 'iso8061WithTzFormat dateRange.end', 'iso8061WithTzFormat dateRange.start',
+        'badRequest filters.3.values.0', 'filterValuesNotEmpty filters.2.values', 'invalidCursor nextPageCursor', 'invalidFilterType filters.2.name', 'invalidLimit limit', 'invalidPbx filters.0.values.0',
+        'invalidSortDirection sortDirection', 'invalidSortField sortField', 'invalidTenant filters.1.values.1', 'invalidTimezone displayTimezone', 'iso8061WithTzFormat dateRange.end', 'iso8061WithTzFormat dateRange.start',
       ]]);
     });
 
