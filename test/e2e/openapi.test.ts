@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describeOn } from '../support/local-server.ts';
 import { removeFolder, ROOT, serve, type Served, temporaryFolder, TEST_KEY, throughline } from '../support/serve.ts';
 
-const SECONDS = Number(process.env['OPENAPI_SECONDS'] ?? 15);
+const SECONDS = Number(process.env['OPENAPI_SECONDS'] ?? 10);
 const SEED = process.env['OPENAPI_SEED'] ?? '1';
 const CHECKS = 'not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method,ignored_auth';
 

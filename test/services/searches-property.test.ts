@@ -9,7 +9,7 @@ import { event, type SaidOfInteraction, START_MS } from '../support/facts.ts';
 import { type Seeded, seeded } from '../support/seeded.ts';
 import { type Answered, describeOnStores, JOURNEYS_SEARCH, type SearchServer, SearchWorld, shown, TRANSITIONS_SEARCH, workspaceNamed } from '../support/searches.ts';
 
-const RUNS = 40;
+const RUNS = 16;
 const QUERIES = 12;
 const SEED = 8_088;
 
