@@ -2,6 +2,7 @@
 // variable THROUGHLINE_<FLAG>, unless that would be another program's; flags win; every problem is told at once. One table
 // says what there is, to the parser and to `--help`.
 import { z } from 'zod';
+import { REVISIONS } from '../schemas/apis/eightbyeight.ts';
 import { SEARCH_DEFAULTS } from './api/call.ts';
 import { type EventsPlace, type Parsed, parseEventsUrl, parseSourceUrl, parseViewsUrl, REDIS_SHARDS_DEFAULT, type ViewsPlace } from './backends.ts';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
@@ -92,7 +93,7 @@ const FLAGS = {
   id: { schema: text, value: 'ID', help: 'id of the CloudEvent, of the API key, or of the dead letter (TOPIC/PARTITION/OFFSET)' },
   code: { schema: z.string().regex(/^[A-Za-z0-9]{1,64}$/, 'must be the code of a rejection'), value: 'CODE', help: 'only those that were rejected with it' },
   maxEventBytes: { schema: integer(1024, 16 * 1024 * 1024), value: 'BYTES', help: 'largest event taken in' },
-  '8x8Revision': { schema: z.enum(['seed', 'latest'], 'must be seed or latest'), value: 'seed|latest', help: 'revision of the 8x8 Journey API that is answered where the two contradict each other' },
+  '8x8Revision': { schema: z.enum(REVISIONS, 'must be seed or latest'), value: 'seed|latest', help: 'revision of the 8x8 Journey API that is answered where the two contradict each other' },
   maxRange: { schema: integer(SEARCH_DEFAULTS.maxRangeDays, 3660), value: 'DAYS', help: 'longest range of one search' },
   rateLimit: { schema: rate, value: 'N/SECONDS', help: 'searches of the 8x8 endpoints that one API key may make in any such stretch of time, or off. For serve and api: of keys that say nothing; for keys create and workspaces create: of the key being made' },
   logLevel: { schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), value: 'LEVEL', help: `least severe line logged: ${LOG_LEVELS.join(', ')}` },

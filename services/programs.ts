@@ -5,9 +5,10 @@
 // thread that answers requests never waits for a disk or a fold.
 import { mkdirSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
+import type { Revision } from '../schemas/apis/eightbyeight.ts';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
-import { type Revision, SEARCH_DEFAULTS } from './api/call.ts';
 import { Admission, type AdmissionLimits } from './admission.ts';
+import { SEARCH_DEFAULTS } from './api/call.ts';
 import * as backends from './backends.ts';
 import { type EventsPlace, nameOf, shardsOf, type SourcePlace, type ViewsPlace } from './backends.ts';
 import { deadLetterTopicOf } from './dead-letter.ts';

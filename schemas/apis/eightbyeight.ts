@@ -86,7 +86,8 @@ const coded = (missing: EightByEightCode, wrong: EightByEightCode = 'badRequest'
   error: (issue: { readonly input?: unknown }): string => (issue.input === undefined || issue.input === null ? missing : wrong),
 });
 
-export type Revision = 'seed' | 'latest';
+export const REVISIONS = ['seed', 'latest'] as const;
+export type Revision = (typeof REVISIONS)[number];
 /** What the requests and answers depend on. */
 export interface SearchOptions {
   readonly revision: Revision;

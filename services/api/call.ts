@@ -1,4 +1,5 @@
 // What goes between a request and its answer: what a handler is given, and what it gives back.
+import type { Revision } from '../../schemas/apis/eightbyeight.ts';
 import type { Column, Endpoint } from '../../schemas/apis/openapi.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { Admission } from '../admission.ts';
@@ -39,7 +40,6 @@ export interface Route {
   readonly run: (raw: RawCall, keys: WorkspaceKeys | null) => Promise<Outcome>;
 }
 
-export type Revision = 'seed' | 'latest';
 
 /** Where nobody says otherwise. */
 export const SEARCH_DEFAULTS = { revision: 'seed', maxRangeDays: 60, rateLimit: { hits: 10, windowMs: 60_000 } } as const satisfies { revision: Revision; maxRangeDays: number; rateLimit: RateSetting };
