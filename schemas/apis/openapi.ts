@@ -105,7 +105,7 @@ export function openApi(endpoints: readonly Endpoint[], statusOf: StatusOf, prob
       description: 'An open, event-sourced customer-journey store: publish CloudEvents, ask for journeys, transitions, outcomes, persons and histories.',
     },
     servers: [{ url: '/' }],
-    tags: [...new Set(endpoints.map((one) => one.tag))].map((name) => ({ name })),
+    tags: [...new Map(endpoints.map((one) => [one.tag, one.dialect]))].map(([name, dialect]) => ({ name, description: missedText(dialect) })),
     security: [{ apiKey: [] }, { bearer: [] }],
     paths,
     components: {
@@ -113,8 +113,16 @@ export function openApi(endpoints: readonly Endpoint[], statusOf: StatusOf, prob
         apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key', description: 'A key of one workspace, as `throughline keys create` prints it.' },
         bearer: { type: 'http', scheme: 'bearer', description: 'The same key.' },
       },
+      responses: Object.fromEntries([...new Set(endpoints.map((one) => one.dialect))].flatMap((dialect) => missed(dialect).map((code) => [code, refusal(dialect, [code], statusOf(code), problemOf)]))),
     },
   };
+}
+
+/** What is said where no operation is met: a path that there is not, a method that a path does not take. */
+function missed(dialect: Dialect): readonly string[] { return ['unknownPath', 'methodNotAllowed'].map((code) => dialect.renamed[code] ?? code); }
+function missedText(dialect: Dialect): string {
+  const [path = '', method = ''] = missed(dialect);
+  return `A path that there is not is answered with 404 \`${path}\`, a method that a path does not take with 405 \`${method}\` and the header Allow.`;
 }
 
 function operation(one: Endpoint, statusOf: StatusOf, problemOf: ProblemOf): JsonSchema {
@@ -195,6 +203,7 @@ function textHeader(description: string): JsonSchema { return { description, sch
 /** Said with each of these statuses: what to do, or when to come again. */
 const STATUS_HEADERS: Readonly<Record<number, Readonly<Record<string, string>>>> = {
   401: { 'WWW-Authenticate': 'Bearer.' },
+  405: { Allow: 'The methods that the path takes.' },
   412: { 'Retry-After': 'Whole seconds.', 'Throughline-Position': 'Where the view stands.' },
   429: { 'Retry-After': 'Whole seconds until the next request is taken.' },
   503: { 'Retry-After': 'Whole seconds; left out where it will not pass by itself.' },
@@ -204,13 +213,16 @@ const STATUS_HEADERS: Readonly<Record<number, Readonly<Record<string, string>>>>
 function failures(one: Endpoint, statusOf: StatusOf, problemOf: ProblemOf): JsonSchema {
   const byStatus = new Map<number, string[]>();
   for (const code of refusalsOf(one)) byStatus.set(statusOf(code), [...(byStatus.get(statusOf(code)) ?? []), code]);
-  const schema = jsonSchemaOf(one.dialect.errorSchema, 'output');
-  const exampleOf = (code: string): unknown => one.dialect.print([one.dialect.problemOf(code) ?? { ...problemOf(code), code }]);
-  return Object.fromEntries([...byStatus].sort(([a], [b]) => a - b).map(([status, codes]) => [String(status), {
+  return Object.fromEntries([...byStatus].sort(([a], [b]) => a - b).map(([status, codes]) => [String(status), refusal(one.dialect, codes, status, problemOf)]));
+}
+
+function refusal(dialect: Dialect, codes: readonly string[], status: number, problemOf: ProblemOf): JsonSchema {
+  const exampleOf = (code: string): unknown => dialect.print([dialect.problemOf(code) ?? { ...problemOf(code), code }]);
+  return {
     description: codes.map((code) => `\`${code}\``).join(', '),
     ...(STATUS_HEADERS[status] === undefined ? {} : { headers: Object.fromEntries(Object.entries(STATUS_HEADERS[status]).map(([name, text]) => [name, textHeader(text)])) }),
-    content: { 'application/json': { schema, examples: Object.fromEntries(codes.map((code) => [code, { value: exampleOf(code) }])) } },
-  }]));
+    content: { 'application/json': { schema: jsonSchemaOf(dialect.errorSchema, 'output'), examples: Object.fromEntries(codes.map((code) => [code, { value: exampleOf(code) }])) } },
+  };
 }
 
 export interface Column { readonly name: string; readonly path: readonly string[] }

@@ -164,6 +164,14 @@ describe('the OpenAPI document', () => {
     }
   });
 
+  test('what is said where no operation is met stands beside them, in each dialect', () => {
+    const { components, tags } = document as unknown as { components: { responses: Record<string, { headers?: Record<string, unknown>; content: Record<string, { examples: Record<string, { value: unknown }> }> }> }; tags: { name: string; description: string }[] };
+    expect(Object.keys(components.responses).sort()).toEqual(['invalidApiPath', 'invalidRequestMethod', 'methodNotAllowed', 'unknownPath']);
+    expect(eightByEight.errorSchema.parse(components.responses['invalidRequestMethod']?.content['application/json']?.examples['invalidRequestMethod']?.value)).toMatchObject({ errors: [{ errorCode: 'invalidRequestMethod' }] });
+    expect(Object.keys(components.responses['invalidRequestMethod']?.headers ?? {})).toEqual(['Allow']);
+    expect(tags.find(({ name }) => name.startsWith('8x8'))?.description).toContain('invalidApiPath');
+  });
+
   test('of the 8x8 errors those of the seed alone are no more in the latest revision, and between them all 23 are there but the two of the whole API', () => {
     const codes = (revision: 'seed' | 'latest'): string[] => [...new Set(Object.values(eightByEightEndpoints({ journeys: ['a'], transitions: ['b'] }, { ...SEED, revision })).flatMap(refusalsOf))];
     const published = Object.keys(EIGHT_BY_EIGHT_ERRORS).filter((code) => code !== 'invalidApiPath' && code !== 'invalidRequestMethod');
