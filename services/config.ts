@@ -95,7 +95,7 @@ const FLAGS = {
   maxEventBytes: { schema: integer(1024, 16 * 1024 * 1024), value: 'BYTES', help: 'largest event taken in' },
   '8x8Revision': { schema: z.enum(REVISIONS, 'must be seed or latest'), value: 'seed|latest', help: 'revision of the 8x8 Journey API that is answered where the two contradict each other' },
   maxRange: { schema: integer(SEARCH_DEFAULTS.maxRangeDays, 3660), value: 'DAYS', help: 'longest range of one search' },
-  rateLimit: { schema: rate, value: 'N/SECONDS', help: 'searches of the 8x8 endpoints that one API key may make in any such stretch of time, or off. For serve and api: of keys that say nothing; for keys create and workspaces create: of the key being made' },
+  rateLimit: { schema: rate, value: 'N/SECONDS', help: 'searches of the 8x8 endpoints that one API key may make in any such stretch of time, or off. For serve and api: of keys that say nothing; for keys create and limit, and workspaces create: of that key' },
   logLevel: { schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), value: 'LEVEL', help: `least severe line logged: ${LOG_LEVELS.join(', ')}` },
   dryRun: { schema: onOff, value: null, help: 'ends after the comparison' },
   accept: { schema: onOff, value: null, help: 'promotes a generation that differs too' },
@@ -226,8 +226,8 @@ export const VERBS = {
     flags: ['data', 'events', 'workspace', 'name', 'rateLimit', 'pbxNames', 'tenantIds', 'json', 'masterKey', 'workspaceSecret'], bare: ['rateLimit'], defaults: { data: DATA_DEFAULT, json: 'false' }, stores: ['events'], secrets: ['create'],
   },
   keys: {
-    help: 'make, list and revoke API keys; also beside a running serve', actions: ['create', 'list', 'revoke'],
-    flags: ['data', 'events', 'workspace', 'label', 'rateLimit', 'id', 'json'], bare: ['rateLimit'], defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, label: 'made by hand', json: 'false' }, stores: ['events'],
+    help: 'make, list and revoke API keys, and say how often one may search; also beside a running serve', actions: ['create', 'list', 'limit', 'revoke'],
+    flags: ['data', 'events', 'workspace', 'label', 'rateLimit', 'id', 'json'], bare: ['rateLimit'], requiredFor: { limit: ['rateLimit'] }, defaults: { data: DATA_DEFAULT, workspace: DEFAULT_WORKSPACE, label: 'made by hand', json: 'false' }, stores: ['events'],
   },
   demo: {
     help: 'serve an empty folder, import examples, ask questions. Where THROUGHLINE_SOURCE, THROUGHLINE_EVENTS or THROUGHLINE_VIEWS name servers, the same on those, the examples published on the topic',
@@ -355,7 +355,7 @@ function readWords(name: VerbName, verb: Verb, words: readonly string[]): Words 
 const shown = (word: string): string => (/:\/\/.*@/.test(word) ? 'this URL' : JSON.stringify(word));
 
 /** Actions whose subject may stand as a word, and the flag that it stands for; without either it is missing. */
-const SUBJECTS: Readonly<Partial<Record<string, FlagName>>> = { 'workspaces create': 'workspace', 'workspaces set': 'workspace', 'keys revoke': 'id', 'dead-letters show': 'id' };
+const SUBJECTS: Readonly<Partial<Record<string, FlagName>>> = { 'workspaces create': 'workspace', 'workspaces set': 'workspace', 'keys revoke': 'id', 'keys limit': 'id', 'dead-letters show': 'id' };
 
 function withSubject(name: VerbName, words: Words, flags: ReadonlyMap<string, string>): { readonly flags: ReadonlyMap<string, string>; readonly required: readonly FlagName[] } {
   const flag = SUBJECTS[`${name} ${words.options.action ?? ''}`];

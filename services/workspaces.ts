@@ -17,12 +17,14 @@ const createdSchema = z.object({ name: z.string(), secret: z.string(), createdAt
 const rateSchema = z.union([z.literal('off'), z.object({ hits: z.int().positive(), windowMs: z.int().positive() })]);
 /** Without a rate limit the key says nothing of it (those of earlier versions do not): the process's own holds. */
 const keyCreatedSchema = z.object({ keyId: z.string(), hash: z.string(), label: z.string(), createdAt: z.string(), rateLimit: rateSchema.optional() });
+const keyLimitedSchema = z.object({ keyId: z.string(), rateLimit: rateSchema, limitedAt: z.string() });
 const keyRevokedSchema = z.object({ keyId: z.string(), revokedAt: z.string() });
 /** What is left out stays as it was said before. */
 const settingsChangedSchema = z.object({ pbxNames: z.array(z.string()).optional(), tenantIds: z.array(z.string()).optional(), changedAt: z.string() });
 const TYPES = {
   created: 'org.throughline.workspace.created',
   keyCreated: 'org.throughline.workspace.key.created',
+  keyLimited: 'org.throughline.workspace.key.limited',
   keyRevoked: 'org.throughline.workspace.key.revoked',
   settingsChanged: 'org.throughline.workspace.settings.changed',
 } as const;
@@ -30,6 +32,7 @@ const TYPES = {
 export type WorkspaceEvent =
   | { readonly kind: 'created'; readonly data: z.output<typeof createdSchema> }
   | { readonly kind: 'keyCreated'; readonly data: z.output<typeof keyCreatedSchema> }
+  | { readonly kind: 'keyLimited'; readonly data: z.output<typeof keyLimitedSchema> }
   | { readonly kind: 'keyRevoked'; readonly data: z.output<typeof keyRevokedSchema> }
   | { readonly kind: 'settingsChanged'; readonly data: z.output<typeof settingsChangedSchema> };
 
@@ -55,6 +58,11 @@ export function evolve(id: WorkspaceId, state: WorkspaceState | null, event: Wor
       const { data } = event;
       return state === null ? null : { ...state, apiKeys: new Map(state.apiKeys).set(data.keyId, { ...data, rateLimit: data.rateLimit ?? null, revokedAt: null }) };
     }
+    case 'keyLimited': {
+      const key = state?.apiKeys.get(event.data.keyId);
+      if (state === null || key === undefined) return state;
+      return { ...state, apiKeys: new Map(state.apiKeys).set(key.keyId, { ...key, rateLimit: event.data.rateLimit }) };
+    }
     case 'keyRevoked': {
       const key = state?.apiKeys.get(event.data.keyId);
       if (state === null || key === undefined) return state;
@@ -71,6 +79,7 @@ interface NewKey { readonly keyId: string; readonly hash: string; readonly label
 export type WorkspaceCommand =
   | { readonly kind: 'create'; readonly name: string; readonly secret: string; readonly firstKey: NewKey | null }
   | ({ readonly kind: 'createKey' } & NewKey)
+  | { readonly kind: 'limitKey'; readonly keyId: string; readonly rateLimit: RateSetting }
   | { readonly kind: 'revokeKey'; readonly keyId: string }
   | { readonly kind: 'changeSettings'; readonly settings: Partial<WorkspaceSettings> };
 export type Refusal = 'workspaceExists' | 'noWorkspace' | 'keyExists' | 'noKey' | 'keyRevoked';
@@ -93,6 +102,9 @@ export function decide(state: WorkspaceState | null, command: WorkspaceCommand, 
       const { keyId, hash, label, rateLimit } = command;
       return accepted({ kind: 'keyCreated', data: { keyId, hash, label, createdAt: at, ...(rateLimit === undefined ? {} : { rateLimit }) } });
     }
+    case 'limitKey':
+      if (known === undefined) return refused('noKey');
+      return known.revokedAt === null ? accepted({ kind: 'keyLimited', data: { keyId: command.keyId, rateLimit: command.rateLimit, limitedAt: at } }) : refused('keyRevoked');
     case 'revokeKey':
       if (known === undefined) return refused('noKey');
       return known.revokedAt === null ? accepted({ kind: 'keyRevoked', data: { keyId: command.keyId, revokedAt: at } }) : refused('keyRevoked');
@@ -116,6 +128,7 @@ function decode(event: RecordedEvent): WorkspaceEvent | null {
   switch (event.type) {
     case TYPES.created: return { kind: 'created', data: createdSchema.parse(data()) };
     case TYPES.keyCreated: return { kind: 'keyCreated', data: keyCreatedSchema.parse(data()) };
+    case TYPES.keyLimited: return { kind: 'keyLimited', data: keyLimitedSchema.parse(data()) };
     case TYPES.keyRevoked: return { kind: 'keyRevoked', data: keyRevokedSchema.parse(data()) };
     case TYPES.settingsChanged: return { kind: 'settingsChanged', data: settingsChangedSchema.parse(data()) };
     default: return null;
@@ -390,6 +403,11 @@ export class Workspaces {
     const keyId = apiKeyId(token);
     const refusal = await this.#command(workspace, { kind: 'createKey', keyId, hash: hashApiKey(token), label, ...(rateLimit === null ? {} : { rateLimit }) });
     return refusal === null ? { kind: 'made', keyId, token } : { kind: 'refused', reason: refusal };
+  }
+
+  /** Null when it holds. */
+  limitKey(workspace: WorkspaceId, keyId: string, rateLimit: RateSetting): Promise<Refusal | null> {
+    return this.#command(workspace, { kind: 'limitKey', keyId, rateLimit });
   }
 
   /** Null when it is revoked now, and known here to be. */

@@ -98,6 +98,15 @@ async function changeKeys(options: Options<'keys'>, log: EventLog, io: Io): Prom
       else await print(io.stdout, `Revoked key ${keyId}: running programs refuse it within a second.\n`);
       return 0;
     }
+    if (options.action === 'limit') {
+      const keyId = options.id ?? '';
+      if (options.rateLimit === null) throw new Error('assertion: the flag has been asked for');
+      const refusal = await workspaces.limitKey(workspace, keyId, options.rateLimit);
+      if (refusal !== null) return refuse('keys', refusal, io);
+      if (options.json) await printJson(io.stdout, { workspace, keyId, rateLimit: printRate(options.rateLimit) });
+      else await print(io.stdout, `Key ${keyId} has the rate limit ${printRate(options.rateLimit)}: running programs know it within a second.\n`);
+      return 0;
+    }
     const made = await workspaces.createKey(workspace, options.label, options.rateLimit);
     if (made.kind === 'refused') return refuse('keys', made.reason, io);
     if (options.json) await printJson(io.stdout, { workspace, keyId: made.keyId, key: made.token });

@@ -114,6 +114,7 @@ describe('problems', () => {
     ['an action that is missing', ['keys'], {}, /keys needs one of: create, list, revoke/],
     ['an action that is none', ['keys', 'burn'], {}, /keys needs one of: create, list, revoke \(not "burn"\)/],
     ['the subject of an action', ['keys', 'revoke'], {}, /--id is missing/],
+    ['what an action is for', ['keys', 'limit', '0a1b2c'], {}, /--rate-limit is missing/],
     ['a required flag', ['trace', '--id', 'x'], {}, /--identity is missing/],
     ['two flags that exclude each other', ['import', 'f', '--to', 'http://x', '--data', 'd'], {}, /--to and --data exclude each other/],
     ['a secret among the arguments', ['serve', '--api-key', KEY], {}, /--api-key is a secret.*THROUGHLINE_API_KEY/],

@@ -150,6 +150,11 @@ describe('workspaces', () => {
     const limits = ['off', { hits: 5, windowMs: 1000 }, { hits: 100, windowMs: 60_000 }, 'off', null];
     for (const workspaces of [server, operator, await open(store)]) expect(tokens.map((token) => workspaces.authenticate(token)?.rateLimit)).toEqual(limits);
     expect(server.listKeys('shop')?.map(({ rateLimit }) => rateLimit)).toEqual(limits.slice(1));
+    // What is said later holds, also for whoever only follows.
+    const last = server.listKeys('shop')?.at(-1)?.keyId ?? '';
+    expect(await operator.limitKey(SHOP, last, { hits: 7, windowMs: 1000 })).toBeNull();
+    await until('the server knows the limit', () => JSON.stringify(server.authenticate(tokens.at(-1) ?? '')?.rateLimit) === JSON.stringify({ hits: 7, windowMs: 1000 }));
+    expect(await operator.limitKey(SHOP, 'no-such-key', 'off')).toBe('noKey');
   });
 
   test('a first start with a token from outside gives it no limit either, and keys of before there were limits say nothing', async () => {
