@@ -68,7 +68,7 @@ async function* cellsFor(view: View, keys: WorkspaceKeys, range: Span, filters: 
     return;
   }
   for await (const cell of cellsOf(view, keys.id, range)) {
-    if (filters.every(({ name, values }) => isHeld(name) && values.includes(HELD[name](cell) ?? ''))) yield cell;
+    if (filters.every(({ name, values }) => isHeld(name) && values.some((value) => value === HELD[name](cell)))) yield cell;
   }
 }
 
