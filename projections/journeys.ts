@@ -878,6 +878,7 @@ export function journeysWithin(limits: JourneyLimits): Projection {
     group: 'journeys',
     version: '3',
     ordered: ['a', 'o'],
+    recordSpace: 'j',
     fields: { ...Object.fromEntries(RECORD_NAMES), [IDENTITY]: 'keyed' },
     subFields: Object.fromEntries(SUB_NAMES.map(([name, kind]) => { assert(kind !== 'keyed'); return [name, kind]; })),
     fold: (events, context) => new JourneyBatch(context, limits).run(events),

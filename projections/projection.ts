@@ -59,6 +59,8 @@ export interface Projection {
   readonly version: string;
   /** Spaces whose keys can be scanned in order (`View.scan`). */
   readonly ordered: readonly string[];
+  /** The space whose document `<space>/<key>` is that of the record `<key>`. */
+  readonly recordSpace?: string;
   readonly fields: Readonly<Record<string, FieldKind>>;
   /** Fields of the sub-records: dense or sparse. */
   readonly subFields: Readonly<Record<string, Exclude<FieldKind, 'keyed'>>>;

@@ -68,8 +68,8 @@ export async function toFold(views: ViewStore, events: EventStore, projection: P
 }
 
 /** Readable once it has reached `target`: where nothing else is said, what stands in the log now. */
-export async function make(views: ViewStore, events: EventStore, { group, version, fields, subFields, ordered }: Projection, shards: number, target?: Position | null): Promise<Generation> {
-  return views.createGeneration({ group, version, shards, storeId: events.storeId, target: target === undefined ? await events.head() : target, fields, subFields, ordered });
+export async function make(views: ViewStore, events: EventStore, { group, version, fields, subFields, ordered, recordSpace }: Projection, shards: number, target?: Position | null): Promise<Generation> {
+  return views.createGeneration({ group, version, shards, storeId: events.storeId, target: target === undefined ? await events.head() : target, fields, subFields, ordered, ...(recordSpace === undefined ? {} : { recordSpace }) });
 }
 
 // ---- promotion -----------------------------------------------------------------------------------------------------------

@@ -148,6 +148,8 @@ export interface Generation {
   readonly fields: Readonly<Record<string, FieldKind>>;
   readonly subFields: Readonly<Record<string, Exclude<FieldKind, 'keyed'>>>;
   readonly ordered: readonly string[];
+  /** The projection's own: a store may remember where the documents stand that searches bring along. */
+  readonly recordSpace?: string;
 }
 
 export interface Commit {

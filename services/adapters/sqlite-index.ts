@@ -39,7 +39,7 @@ export const INDEX_SCHEMA = `
   CREATE TABLE pages (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
   CREATE TABLE keyed (field INTEGER NOT NULL, term TEXT NOT NULL, locator INTEGER NOT NULL, PRIMARY KEY (field, term, locator)) STRICT, WITHOUT ROWID;
   CREATE TABLE records (locator INTEGER PRIMARY KEY, workspace INTEGER NOT NULL, key TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, terms TEXT NOT NULL,
-    UNIQUE (workspace, key)) STRICT;
+    document INTEGER, UNIQUE (workspace, key)) STRICT;
   CREATE TABLE chunks (record INTEGER NOT NULL, number INTEGER NOT NULL, subs TEXT NOT NULL, PRIMARY KEY (record, number)) STRICT, WITHOUT ROWID;`;
 
 /** So many records are read at once, documents included; a value of more goes by the general plan. */
@@ -47,9 +47,15 @@ const KEYED_ROWS_MAX = 100;
 const KEYED_ROWS = `SELECT r.key AS key, r.time AS time, r.id AS id, d.value AS document FROM keyed k JOIN records r ON r.locator = k.locator
   LEFT JOIN documents d ON d.key = ? || r.key WHERE k.field = ? AND k.term = ? LIMIT ${KEYED_ROWS_MAX + 1}`;
 
-/** Records by locator, each with its document: one statement, since each call into SQLite costs more than a look-up in it. */
-const RECORD_ROWS = `SELECT j.key AS place, r.key AS key, r.id AS id, r.time AS time, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
-  LEFT JOIN documents d ON d.key = ?1 || r.key`;
+/**
+ * Records by locator, each with its document: one statement, since each call into SQLite costs more than a look-up in it.
+ * A record remembers the number of its document, where that is known: neighbours in time are neighbours in the file then,
+ * while their keys are spread over an index that no cache holds. Whether it is that document still, its key says.
+ */
+const RECORD_ROWS = (byNumber: boolean): string => `SELECT j.key AS place, r.key AS key, r.id AS id, r.time AS time, d.key AS name, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
+  LEFT JOIN documents d ON ${byNumber ? 'd.number = r.document' : 'd.key = ?1 || r.key'}`;
+/** Views made before records remembered it lack the column. */
+function hasNumbers(connection: Connection): boolean { return connection.get("SELECT 1 FROM pragma_table_info('records') WHERE name = 'document'") !== undefined; }
 interface Documents { readonly prefix: string; readonly found: Map<string, string> }
 
 /** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
@@ -61,7 +67,7 @@ export interface ViewWork {
 // ---- names -----------------------------------------------------------------------------------------------------------
 
 interface FieldNames { readonly id: number; readonly terms: Map<string, number> }
-interface WorkspaceNames { readonly id: number; readonly fields: Map<string, FieldNames>; readonly subFields: Map<string, FieldNames> }
+interface WorkspaceNames { readonly id: number; readonly name: string; readonly fields: Map<string, FieldNames>; readonly subFields: Map<string, FieldNames> }
 type Of = 'fields' | 'subFields';
 
 /**
@@ -117,7 +123,7 @@ export class Names {
 
   #keepWorkspace(name: string, row: { id: number } | undefined): WorkspaceNames | undefined {
     if (row === undefined) return undefined;
-    const names: WorkspaceNames = { id: row.id, fields: new Map(), subFields: new Map() };
+    const names: WorkspaceNames = { id: row.id, name, fields: new Map(), subFields: new Map() };
     this.#keep();
     this.#workspaces.set(name, names);
     return names;
@@ -176,6 +182,7 @@ export class IndexReader {
   readonly #cache: DecodedCache<number>;
   readonly #work: ViewWork;
   readonly #directories = new Map<number, Directory>();
+  readonly #recordRows: string;
 
   constructor(file: string, connection: Connection, names: Names, generation: Generation, cache: DecodedCache<number>, work: ViewWork) {
     this.#file = file;
@@ -184,6 +191,7 @@ export class IndexReader {
     this.#generation = generation;
     this.#cache = cache;
     this.#work = work;
+    this.#recordRows = RECORD_ROWS(hasNumbers(connection));
   }
 
   /** In the order of the keys, null where there is none. One statement for all: each call into SQLite costs more than a look-up in it. */
@@ -307,11 +315,13 @@ export class IndexReader {
     if (locators.length === 0) return [];
     this.#work.recordsRead += locators.length;
     const found: Row[] = [];
-    const rows = this.connection.arrays<[place: number, key: string, id: string, time: number, document: string | null]>(RECORD_ROWS, documents.prefix, `[${locators.join()}]`);
+    const rows = this.connection.arrays<[place: number, key: string, id: string, time: number, name: string | null, document: string | null]>(this.#recordRows, documents.prefix, `[${locators.join()}]`);
     if (rows.length !== locators.length) throw damaged(this.#file, 'the index names a record that is not there');
-    for (const [place, key, id, time, document] of rows) {
+    for (const [place, key, id, time, name, document] of rows) {
       found[place] = { key, id: readId(id), time };
-      if (document !== null) documents.found.set(key, document);
+      const own = documents.prefix + key;
+      const text = name === own ? document : this.connection.get<{ value: string }>('SELECT value FROM documents WHERE key = ?', own)?.value ?? null;
+      if (text !== null) documents.found.set(key, text);
     }
     return found;
   }
@@ -366,6 +376,7 @@ export class IndexWriter {
   readonly #names: Names;
   readonly #generation: Generation;
   readonly #work: ViewWork;
+  readonly #hasNumbers: boolean;
   /** Number of the commit that everything kept open stands at, -1 for none. */
   #version = -1;
   #records = 0;
@@ -380,6 +391,7 @@ export class IndexWriter {
     this.#names = names;
     this.#generation = generation;
     this.#work = work;
+    this.#hasNumbers = hasNumbers(writer);
   }
 
   /** `commits` were made before this one. Answers how many records there are more. */
@@ -451,7 +463,11 @@ export class IndexWriter {
     this.#setColumn(locator, state.time - dayOf(state.time) * DAY_MS);
     this.#post(locator, [], [EVERY]);
     this.#changeTerms(locator, { posted: [], keyed: [] }, terms);
-    this.#writer.run('INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)', locator, workspace.id, key, state.time, JSON.stringify(state.id), JSON.stringify(terms));
+    const row = [locator, workspace.id, key, state.time, JSON.stringify(state.id), JSON.stringify(terms)];
+    const { recordSpace } = this.#generation;
+    if (!this.#hasNumbers) this.#writer.run('INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)', ...row);
+    // The documents of a commit are written before its records. One that comes later is found by its key.
+    else this.#writer.run('INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, (SELECT number FROM documents WHERE key = ?))', ...row, recordSpace === undefined ? null : `${workspace.name}/${recordSpace}/${key}`);
     this.#work.recordsWritten += 1;
     this.#records += 1;
     return locator;

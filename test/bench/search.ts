@@ -61,8 +61,8 @@ export interface Changes { readonly record: RecordChange; readonly document: str
 
 /** A view of journeys that holds these, live; written in commits of so many. */
 export async function filledView(views: ViewStore, all: Iterable<Changes>, batch: number): Promise<View> {
-  const { fields, subFields, ordered } = journeys;
-  const generation = await views.createGeneration({ group: 'journeys', version: 'bench', shards: 1, storeId: 'bench', target: null, fields, subFields, ordered });
+  const { fields, subFields, ordered, recordSpace } = journeys;
+  const generation = await views.createGeneration({ group: 'journeys', version: 'bench', shards: 1, storeId: 'bench', target: null, fields, subFields, ordered, ...(recordSpace === undefined ? {} : { recordSpace }) });
   const view = await views.view('journeys', generation.id, 0);
   let expected: Position | null = null;
   let written = 0;

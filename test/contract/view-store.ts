@@ -20,7 +20,7 @@ export interface Made {
 const SHAPE: Omit<Generation, 'id' | 'createdAt'> = {
   group: 'journeys', version: '1', shards: 2, storeId: 'store', target: null,
   fields: { medium: 'dense', outcome: 'dense', agent: 'sparse', contact: 'keyed', interaction: 'keyed' },
-  subFields: { state: 'dense', by: 'sparse' }, ordered: ['o', 'scan'],
+  subFields: { state: 'dense', by: 'sparse' }, ordered: ['o', 'scan'], recordSpace: 'j',
 };
 
 export function viewStoreContract(name: string, make: () => Promise<Made>): void {

@@ -32,9 +32,9 @@ async function open(options: Partial<SqliteViewOptions> = {}): Promise<SqliteVie
 }
 
 /** The live view of a new folder. */
-async function openLive(options: Partial<SqliteViewOptions> = {}): Promise<SqliteView> {
+async function openLive(options: Partial<SqliteViewOptions> = {}, shape: Partial<typeof SHAPE> = {}): Promise<SqliteView> {
   const store = await open(options);
-  const { id } = await store.createGeneration(SHAPE);
+  const { id } = await store.createGeneration({ ...SHAPE, ...shape });
   await store.promote('journeys', null, id);
   return store.view('journeys', id, 0);
 }
@@ -47,6 +47,44 @@ async function workOf(view: SqliteView, act: () => Promise<unknown>): Promise<Sq
   await act();
   return Object.fromEntries(Object.entries(view.work).map(([name, count]) => [name, count - before[name as keyof typeof before]])) as unknown as SqliteView['work'];
 }
+
+describe('where a record\'s document stands', () => {
+  const documentsOf = async (view: SqliteView, space = 'j'): Promise<(readonly [string, string | null])[]> => (await view.search({ workspace: 'acme', from: -Infinity, to: Infinity, clauses: [], sub: [], direction: 'asc', limit: 100, after: null, total: null }, space)).rows.map(({ key, document }) => [key, document]);
+
+  test('is remembered, and never believed against the key: of documents that go, come later, or take the place of another', async () => {
+    const view = await openLive({}, { recordSpace: 'j' });
+    let count = 0;
+    const commit = async (records: Parameters<typeof commitOf>[1], documents: Parameters<typeof commitOf>[2]): Promise<void> => {
+      count += 1;
+      expect(await view.commit(commitOf(count, records, documents))).toEqual({ kind: 'committed' });
+    };
+    await commit([record('a', MONDAY), record('b', MONDAY + 1), record('c', MONDAY + 2)], { 'acme/j/a': '"a1"', 'acme/j/b': '"b1"', 'acme/n/a': '"na"' });
+    expect(await documentsOf(view)).toEqual([['a', '"a1"'], ['b', '"b1"'], ['c', null]]);
+    expect(await documentsOf(view, 'n')).toEqual([['a', '"na"'], ['b', null], ['c', null]]);
+    await commit([], { 'acme/j/c': '"c1"', 'acme/j/a': '"a2"' });
+    expect(await documentsOf(view)).toEqual([['a', '"a2"'], ['b', '"b1"'], ['c', '"c1"']]);
+    // The last one goes, and its number is given to another.
+    await commit([], { 'acme/j/c': null });
+    await commit([record('d', MONDAY + 3)], { 'acme/j/d': '"d1"' });
+    await commit([], { 'acme/j/d': null });
+    await commit([], { 'acme/x/other': '"other"' });
+    expect(await documentsOf(view)).toEqual([['a', '"a2"'], ['b', '"b1"'], ['c', null], ['d', null]]);
+    await commit([record('a', MONDAY + DAY), record('b', MONDAY)], { 'acme/j/d': '"d2"' });
+    expect(await documentsOf(view)).toEqual([['b', '"b1"'], ['c', null], ['d', '"d2"'], ['a', '"a2"']]);
+  });
+
+  test('is found by its key in a view that was made before it was remembered, which goes on being written', async () => {
+    const view = await openLive();
+    await view.commit(commitOf(1, [record('a', MONDAY)], { 'acme/j/a': '"a1"' }));
+    for (const store of opened.splice(0)) await store.close();
+    const db = new DatabaseSync(viewFile());
+    db.exec('ALTER TABLE records DROP COLUMN document');
+    db.close();
+    const again = await (await open()).view('journeys', 1, 0);
+    expect(await again.commit(commitOf(2, [record('b', MONDAY + 1)], { 'acme/j/b': '"b1"' }))).toEqual({ kind: 'committed' });
+    expect(await documentsOf(again)).toEqual([['a', '"a1"'], ['b', '"b1"']]);
+  });
+});
 
 describe('several on one folder', () => {
   test('G5: a reader beside a busy writer sees documents, index and position of one commit', async () => {
