@@ -124,7 +124,7 @@ describe('what is asked wrongly', () => {
     [['status', '--wat', '--json=maybe', '--data=', 'extra'], [/no flag --wat/, /"extra"/, /--data must not be empty/, /--json must be true or false/]],
     [['serve', '--port', 'x', '--prot', '1', '--log-level', 'loud', '--max-event-bytes', '1', '--events', 'esdb://localhost'], [/--port must be a whole number/, /no flag --prot\. Did you mean --port\?/, /--log-level must be one of/, /--max-event-bytes must be at least 1024/, /THROUGHLINE_MASTER_KEY is missing/]],
     [['import', '--to', 'ftp://x', '--data', 'y', '--api-key', 'secret-secret-secret-secret'], [/needs a FILE/, /--to must be a URL/, /--to and --data exclude each other/, /--api-key is a secret.*THROUGHLINE_API_KEY/]],
-    [['keys', 'destroy', '--label'], [/keys needs one of: create, list, revoke/, /--label needs a value/]],
+    [['keys', 'destroy', '--label'], [/keys needs one of: create, list, limit, revoke/, /--label needs a value/]],
   ];
   let runs: readonly RunResult[] = [];
   beforeAll(async () => { runs = await Promise.all(CASES.map(([args]) => throughline(args))); });
