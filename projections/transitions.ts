@@ -760,10 +760,7 @@ export class Timeline {
     for (const other of this.#state.interactions) {
       if (other === i || other.pending === null) continue;
       this.#close(other, fact.at);
-      other.end = 'closed';
-      other.left = true;
-      other.endedAt = fact.at;
-      other.endEvent = fact.eventId;
+      endBy(other, 'closed', fact);
     }
   }
 
@@ -787,11 +784,8 @@ export class Timeline {
       i.pending = null;
     }
     if (fact.final) for (const participant of this.#document.participants) if (participant.interactionId === platformId(i.id)) closeHeld(participant, fact.at);
-    i.end = fact.final ? 'closed' : 'provisional';
-    i.left = true;
-    i.endedAt = fact.at;
+    endBy(i, fact.final ? 'closed' : 'provisional', fact);
     i.endedBy = fact.by ?? null;
-    i.endEvent = fact.eventId;
   }
 
   /**
@@ -816,10 +810,7 @@ export class Timeline {
     // Offline work, wrap-up included, is over with it, and nothing else is left to be done.
     if (i.name !== 'PROCESSING' || i.end !== null) return;
     this.#close(i, fact.at);
-    i.end = 'closed';
-    i.left = true;
-    i.endedAt = fact.at;
-    i.endEvent = fact.eventId;
+    endBy(i, 'closed', fact);
   }
 
   #wrapped(number: number | null, ms: number): void {
@@ -873,11 +864,8 @@ export class Timeline {
   /** The last agent has left. Who that was stays known, since it may go on as a transfer. */
   #over(i: InteractionState, fact: InteractionFact): void {
     this.#close(i, fact.at);
-    i.end = 'provisional';
-    i.left = true;
-    i.endedAt = fact.at;
+    endBy(i, 'provisional', fact);
     i.endedBy = null;
-    i.endEvent = fact.eventId;
   }
 
   #customerLeaves(i: InteractionState, at: Instant): void {
@@ -1093,6 +1081,14 @@ function samePhoneCode(a: PhoneCode, b: PhoneCode): boolean {
 
 function sameTool(a: AiTool, b: AiTool): boolean {
   return a.name === b.name && a.success === b.success;
+}
+
+/** The interaction ends by the fact; who ended it is said by whoever knows. */
+function endBy(i: InteractionState, how: NonNullable<InteractionState['end']>, fact: InteractionFact): void {
+  i.end = how;
+  i.left = true;
+  i.endedAt = fact.at;
+  i.endEvent = fact.eventId;
 }
 
 /** Agents leave the conversation; their wrap-up begins. */

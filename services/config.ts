@@ -7,6 +7,7 @@ import { SEARCH_DEFAULTS } from './api/call.ts';
 import { type EventsPlace, type Parsed, parseEventsUrl, parseSourceUrl, parseViewsUrl, REDIS_SHARDS_DEFAULT, type ViewsPlace } from './backends.ts';
 import { DEFAULT_MAX_EVENT_BYTES } from '../schemas/cloudevent.ts';
 import { isWorkspaceId } from '../schemas/identity.ts';
+import { jsonOf } from './json.ts';
 import { LOG_LEVELS } from './log.ts';
 import { parseRate, printRate, RATE_HITS_MAX, RATE_WINDOW_S_MAX } from './rate-limit.ts';
 import { API_KEY_LENGTH_MIN, DEFAULT_WORKSPACE, parseSecret } from './workspaces.ts';
@@ -42,7 +43,7 @@ const LIST_MAX = 1000;
 const LIST_CHARACTERS_MAX = 100_000;
 /** `a,b`, or a JSON array where a value has a comma in it. Nothing is an empty list; a value twice is once. */
 const list = z.string().transform((value, context) => {
-  const found = value.startsWith('[') ? arrayOf(value) : value.split(',').map((one) => one.trim()).filter((one) => one !== '');
+  const found = value.startsWith('[') ? z.array(z.string()).safeParse(jsonOf(value)).data ?? null : value.split(',').map((one) => one.trim()).filter((one) => one !== '');
   const values = found === null ? null : [...new Set(found)];
   const problem = values === null || values.includes('') ? 'must be values separated by commas, or a JSON array of texts, none of them empty'
     : values.length > LIST_MAX || values.some((one) => one.length > LIST_MAX) ? `must be at most ${String(LIST_MAX)} values of at most ${String(LIST_MAX)} characters`
@@ -51,13 +52,6 @@ const list = z.string().transform((value, context) => {
   context.addIssue({ code: 'custom', message: problem ?? '' });
   return z.NEVER;
 });
-function arrayOf(text: string): readonly string[] | null {
-  try {
-    return z.array(z.string()).safeParse(JSON.parse(text)).data ?? null;
-  } catch {
-    return null;
-  }
-}
 const onOff = z.enum(['true', 'false', '1', '0'], 'must be true or false').transform((value) => value === 'true' || value === '1');
 
 interface Flag {

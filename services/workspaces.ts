@@ -103,11 +103,12 @@ export function decide(state: WorkspaceState | null, command: WorkspaceCommand, 
       return accepted({ kind: 'keyCreated', data: { keyId, hash, label, createdAt: at, ...(rateLimit === undefined ? {} : { rateLimit }) } });
     }
     case 'limitKey':
+    case 'revokeKey': {
       if (known === undefined) return refused('noKey');
-      return known.revokedAt === null ? accepted({ kind: 'keyLimited', data: { keyId: command.keyId, rateLimit: command.rateLimit, limitedAt: at } }) : refused('keyRevoked');
-    case 'revokeKey':
-      if (known === undefined) return refused('noKey');
-      return known.revokedAt === null ? accepted({ kind: 'keyRevoked', data: { keyId: command.keyId, revokedAt: at } }) : refused('keyRevoked');
+      if (known.revokedAt !== null) return refused('keyRevoked');
+      const { keyId } = command;
+      return accepted(command.kind === 'revokeKey' ? { kind: 'keyRevoked', data: { keyId, revokedAt: at } } : { kind: 'keyLimited', data: { keyId, rateLimit: command.rateLimit, limitedAt: at } });
+    }
   }
 }
 

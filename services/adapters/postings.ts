@@ -296,11 +296,15 @@ export function* findRows<S extends Segment, T>(query: IndexQuery<S, T>, days: r
   return { rows: rows.slice(0, query.limit), total: query.total ?? total, more: rows.length > query.limit };
 }
 
+type After = { readonly time: number } | null;
+
+/** The day of the row to go on after; of none, none. */
+function dayAfter(after: After): number | null { return after === null ? null : Math.floor(after.time / DAY_MS); }
+
 /** Whether the whole day stands before the row to go on after. */
-function passed(query: { after: { time: number } | null; direction: 'asc' | 'desc' }, day: number): boolean {
-  if (query.after === null) return false;
-  const last = Math.floor(query.after.time / DAY_MS);
-  return query.direction === 'asc' ? day < last : day > last;
+function passed({ after, direction }: { readonly after: After; readonly direction: 'asc' | 'desc' }, day: number): boolean {
+  const last = dayAfter(after);
+  return last !== null && (direction === 'asc' ? day < last : day > last);
 }
 
 /** Whether the range ends within the day. */
@@ -437,10 +441,11 @@ function* rowsOf<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly M
 
 /** The days of which all matches are wanted, however few they may be of those before: their records tell the times, and no page of a column is read for some matches each. */
 function takenWhole<S extends Segment, T>(query: IndexQuery<S, T>, days: readonly Matched<S>[], count: number): ReadonlySet<Matched<S>> {
+  const last = dayAfter(query.after);
   let most = 0;
   return new Set(days.filter(({ day, matches }) => {
     most += countOf(matches);
-    return most <= count && (query.after === null || Math.floor(query.after.time / DAY_MS) !== day.day);
+    return most <= count && last !== day.day;
   }));
 }
 
@@ -459,7 +464,7 @@ function earliest<S extends Segment, T>(query: IndexQuery<S, T>, day: Day<S>, ma
   if (count <= 0) return [];
   const { after, direction } = query;
   const ranked = new Ranked(countOf(matches), direction === 'desc');
-  const floor = after === null || Math.floor(after.time / DAY_MS) !== day.day ? 0 : ranked.rankOf(after.time - day.day * DAY_MS);
+  const floor = after === null || dayAfter(after) !== day.day ? 0 : ranked.rankOf(after.time - day.day * DAY_MS);
   const pages = living(day, matches).flatMap(([segment, words]) => pagesOf(words).map((page) => {
     const { entries, bounds: { least, most } } = columns.get(segment)![page]!;
     const [rank, last] = direction === 'desc' ? [ranked.rankOf(most), ranked.rankOf(least)] : [least, most];

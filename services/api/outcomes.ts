@@ -7,11 +7,11 @@ import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { type Histogram, type OutcomeCell, unpackJourney } from '../../projections/documents.ts';
 import { addHistogram, BOUNDS_S, cellOf, quantile, quarterKey } from '../../projections/outcomes.ts';
 import { contribution } from '../../projections/journeys.ts';
-import type { View } from '../ports.ts';
+import type { SearchRow, View } from '../ports.ts';
 import type { ListRow } from './pages.ts';
 import type { Call, Outcome } from './call.ts';
-import { filtersOf, queryOf, type Ranged, type Span, spanOf, tooMany } from './ranges.ts';
-import { type FilterGiven, matching, textOf } from './searches.ts';
+import { filtersOf, matching, queryOf, type Ranged, rounded, type Span, spanOf } from './ranges.ts';
+import { type FilterGiven, textOf } from './searches.ts';
 import { type Refused, refuse } from './views.ts';
 import type { Period, Zone, Zones } from './zones.ts';
 
@@ -43,8 +43,9 @@ export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unk
   const groups = GROUPINGS.filter((name) => query.group?.split(',').includes(name) ?? false);
   const sums = new Map<string, Sum>();
   const total = noTotals();
-  for await (const cell of cellsFor(view('journeys'), keys, range, filtersOf(query), journeysMax)) {
-    if ('kind' in cell) return cell;
+  const found = await cellsFor(view('journeys'), keys, range, filtersOf(query), journeysMax);
+  if (found.kind === 'refused') return found;
+  for await (const cell of found.cells) {
     const period = zone.period(query.by ?? 'day', cell.quarter * 1000);
     const key = JSON.stringify([period.from, ...groups.map((group) => groupValue(cell, group))]);
     const sum = sums.get(key) ?? { from: Math.max(period.from, range.from), to: Math.min(period.to, range.to), cell, totals: noTotals() };
@@ -62,24 +63,21 @@ export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unk
 const HELD = { outcome: (cell: OutcomeCell) => cell.outcome, direction: (cell: OutcomeCell) => cell.direction } as const;
 const isHeld = (name: string): name is keyof typeof HELD => Object.hasOwn(HELD, name);
 
-async function* cellsFor(view: View, keys: WorkspaceKeys, range: Span, filters: readonly FilterGiven[], journeysMax: number): AsyncGenerator<OutcomeCell | Refused> {
-  if (!filters.every(({ name }) => isHeld(name))) {
-    yield* cellsOfJourneys(view, keys, range, filters, journeysMax);
-    return;
-  }
-  for await (const cell of cellsOf(view, keys.id, range)) {
+async function cellsFor(view: View, keys: WorkspaceKeys, range: Span, filters: readonly FilterGiven[], journeysMax: number): Promise<{ readonly kind: 'cells'; readonly cells: AsyncIterable<OutcomeCell> } | Refused> {
+  if (filters.every(({ name }) => isHeld(name))) return { kind: 'cells', cells: cellsHolding(cellsOf(view, keys.id, range), filters) };
+  const found = await matching(view, keys, queryOf(range, filters, keys), journeysMax);
+  return found.kind === 'refused' ? found : { kind: 'cells', cells: cellsOfJourneys(found.pages) };
+}
+
+async function* cellsHolding(cells: AsyncIterable<OutcomeCell>, filters: readonly FilterGiven[]): AsyncGenerator<OutcomeCell> {
+  for await (const cell of cells) {
     if (filters.every(({ name, values }) => isHeld(name) && values.some((value) => value === HELD[name](cell)))) yield cell;
   }
 }
 
-async function* cellsOfJourneys(view: View, keys: WorkspaceKeys, range: Span, filters: readonly FilterGiven[], journeysMax: number): AsyncGenerator<OutcomeCell | Refused> {
-  const pages = matching(view, keys, queryOf(range, filters, keys), journeysMax);
-  for (let next = await pages.next(); ; next = await pages.next()) {
-    if (next.done === true) {
-      if (next.value !== null) yield tooMany(next.value.tooMany, journeysMax);
-      return;
-    }
-    for (const row of next.value) yield cellOf(contribution(unpackJourney(row.key, textOf(row))));
+async function* cellsOfJourneys(pages: AsyncIterable<readonly SearchRow[]>): AsyncGenerator<OutcomeCell> {
+  for await (const rows of pages) {
+    for (const row of rows) yield cellOf(contribution(unpackJourney(row.key, textOf(row))));
   }
 }
 
@@ -144,5 +142,3 @@ function serviceLevels({ handled, handledWaiting }: Totals, offered: number): Re
 }
 
 function quantiles(histogram: Histogram): OutcomeRow['waiting'] { return { p50: quantile(histogram, 0.5), p90: quantile(histogram, 0.9) }; }
-
-function rounded(share: number): number { return Math.round(share * 10_000) / 10_000; }

@@ -5,8 +5,8 @@ import { TRANSITION_NAMES } from '../../schemas/apis/eightbyeight.ts';
 import { msOf } from '../../schemas/time.ts';
 import type { Outcome as JourneyOutcome, TransitionName } from '../../projections/documents.ts';
 import type { Call, Outcome } from './call.ts';
-import { filtersOf, queryOf, type Ranged, spanOf, tooMany } from './ranges.ts';
-import { matching, type Timeline, timelinesOf } from './searches.ts';
+import { filtersOf, matching, queryOf, type Ranged, rounded, spanOf } from './ranges.ts';
+import { type Timeline, timelinesOf } from './searches.ts';
 import { refuse } from './views.ts';
 
 /** Sequences told where nobody says how many. */
@@ -20,14 +20,11 @@ export interface PathsOptions { readonly maxDays: number; /** Tests make them sm
 export async function pathsOf({ query, keys, view, signal }: Call<unknown, Asked, unknown>, { maxDays, journeysMax = JOURNEYS_READ_MAX, transitionsMax = TRANSITIONS_READ_MAX }: PathsOptions): Promise<Outcome> {
   const read = spanOf(query, maxDays);
   if (read.kind === 'refused') return read;
+  const found = await matching(view('journeys'), keys, queryOf(read.span, filtersOf(query), keys), journeysMax);
+  if (found.kind === 'refused') return found;
   const paths = new Paths();
-  const pages = matching(view('journeys'), keys, queryOf(read.span, filtersOf(query), keys), journeysMax);
-  for (let next = await pages.next(); ; next = await pages.next()) {
-    if (next.done === true) {
-      if (next.value !== null) return tooMany(next.value.tooMany, journeysMax);
-      break;
-    }
-    for (const timeline of await timelinesOf(view('journeys'), keys, next.value)) paths.add(timeline);
+  for await (const rows of found.pages) {
+    for (const timeline of await timelinesOf(view('journeys'), keys, rows)) paths.add(timeline);
     if (paths.transitions > transitionsMax) return refuse('tooManyTransitions');
     // Nobody waits for the answer any more.
     if (signal.aborted) break;
@@ -82,7 +79,7 @@ class Paths {
 const LETTERS = Object.fromEntries(TRANSITION_NAMES.map((name, i) => [name, String.fromCharCode(65 + i)])) as Readonly<Record<TransitionName, string>>;
 
 function answerOf(paths: Paths, limit: number): Outcome {
-  const share = (journeys: number): number => (paths.journeys === 0 ? 0 : Math.round((journeys / paths.journeys) * 10_000) / 10_000);
+  const share = (journeys: number): number => (paths.journeys === 0 ? 0 : rounded(journeys / paths.journeys));
   const steps = [...paths.steps].sort(([a, one], [b, other]) => other.elapsed.length - one.elapsed.length || (a < b ? -1 : 1))
     .map(([, { from, to, journeys, elapsed }]): PathStep => ({ from, to, count: elapsed.length, journeys, share: share(journeys), medianDuration: median(elapsed) }));
   const sequences = [...paths.sequences].sort(([a, one], [b, other]) => other.journeys - one.journeys || (a < b ? -1 : 1)).slice(0, limit)
@@ -97,8 +94,8 @@ function answerOf(paths: Paths, limit: number): Outcome {
   return { kind: 'page', rows: rows.map((value) => ({ value })), cursor: null, total: null, whole: { journeys: paths.journeys, steps, sequences } };
 }
 
-/** The middle one, or the mean of the middle two; null of none. Sorts what it is given. */
-function median(values: number[]): number | null {
+/** The middle one, or the mean of the middle two; null of none. */
+function median(values: readonly number[]): number | null {
   if (values.length === 0) return null;
   const sorted = Float64Array.from(values).sort();
   const half = sorted.length >> 1;

@@ -1,8 +1,10 @@
-// What the analysts' endpoints have in common: a range [from, to) of starts, and the filters of both searches as parameters.
+// What the analysts' endpoints have in common: a range [from, to) of starts, the filters of both searches as parameters,
+// the journeys that match them, and how shares are told.
+import { setImmediate } from 'node:timers/promises';
 import { parseInstant, msOf } from '../../schemas/time.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { type Filter, JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
-import type { SearchQuery } from '../ports.ts';
+import type { SearchQuery, SearchResult, SearchRow, View } from '../ports.ts';
 import { clausesOf, type FilterGiven } from './searches.ts';
 import { type Refused, refuse } from './views.ts';
 
@@ -39,7 +41,30 @@ export function queryOf(span: Span, filters: readonly FilterGiven[], keys: Works
   return { from: span.from, to: span.to - 1, ...clausesOf(filters, ALL_FILTERS, keys, 'latest') };
 }
 
-/** More match than are read for one answer. */
-export function tooMany(journeys: number, max: number): Refused {
-  return refuse('tooManyJourneys', { message: `${String(journeys)} journeys match, more than the ${String(max)} that are read for one answer: ask for a shorter range or with more filters.`, more: { journeys } });
+/** Journeys are read so many at a time, and others get their turn between. */
+const READ_AT_ONCE = 250;
+
+/** All journeys that match, in pages, each as the view stands when it is read; refused where they are more than `max`. */
+export async function matching(view: View, keys: WorkspaceKeys, query: ReturnType<typeof queryOf>, max: number): Promise<{ readonly kind: 'pages'; readonly pages: AsyncIterable<readonly SearchRow[]> } | Refused> {
+  const search = (after: SearchQuery['after'], total: number | null): Promise<SearchResult> =>
+    view.search({ ...query, workspace: keys.id, direction: 'asc', limit: READ_AT_ONCE, after, total }, 'j');
+  const first = await search(null, null);
+  if (first.total > max) {
+    return refuse('tooManyJourneys', { message: `${String(first.total)} journeys match, more than the ${String(max)} that are read for one answer: ask for a shorter range or with more filters.`, more: { journeys: first.total } });
+  }
+  return { kind: 'pages', pages: pagesFrom(first, search) };
 }
+
+/** Counted once: the pages after the first are told the total. */
+async function* pagesFrom(first: SearchResult, search: (after: SearchQuery['after'], total: number) => Promise<SearchResult>): AsyncGenerator<readonly SearchRow[]> {
+  for (let page = first; ;) {
+    yield page.rows;
+    const last = page.rows.at(-1);
+    if (!page.more || last === undefined) return;
+    await setImmediate();
+    page = await search({ time: last.time, id: last.id }, first.total);
+  }
+}
+
+/** A share as the answers tell it: to four places. */
+export function rounded(share: number): number { return Math.round(share * 10_000) / 10_000; }

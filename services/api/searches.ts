@@ -1,6 +1,5 @@
 // Searches over journeys: the 8x8 requests, and whatever else lists or counts journeys that match filters. A filter is a
 // line of the projection's own tables, so that what is asked for and what is indexed cannot differ.
-import { setImmediate } from 'node:timers/promises';
 import { eightByEightProblem, outcomesOfFilter, parseRangeDate, type Revision, type SearchRequest } from '../../schemas/apis/eightbyeight.ts';
 import type { Problem } from '../../schemas/apis/openapi.ts';
 import { nodeKey, type WorkspaceKeys } from '../../schemas/identity.ts';
@@ -190,23 +189,4 @@ export async function timelinesOf(view: View, keys: WorkspaceKeys, rows: readonl
     });
     return { document, transitions: [...earlier, ...document.transitions] };
   });
-}
-
-/** Journeys are read so many at a time, and others get their turn between. */
-const READ_AT_ONCE = 250;
-
-/** All journeys that match, in pages, or how many they are where those are more than `max`. Each page is as the view stands when it is read. */
-export async function* matching(view: View, keys: WorkspaceKeys, query: Omit<SearchQuery, 'workspace' | 'after' | 'total' | 'limit' | 'direction'>, max: number): AsyncGenerator<readonly SearchRow[], { readonly tooMany: number } | null> {
-  let after: SearchQuery['after'] = null;
-  let total: number | null = null;
-  for (;;) {
-    const result: SearchResult = await view.search({ ...query, workspace: keys.id, direction: 'asc', limit: READ_AT_ONCE, after, total }, 'j');
-    if (result.total > max) return { tooMany: result.total };
-    yield result.rows;
-    const last = result.rows.at(-1);
-    if (!result.more || last === undefined) return null;
-    after = { time: last.time, id: last.id };
-    ({ total } = result);
-    await setImmediate();
-  }
 }

@@ -21,10 +21,7 @@ export function workspacesVerb(options: Options<'workspaces'>, io: Io): Promise<
     switch (options.action) {
       case 'list': return withLog(options, 'read', io, (log) => listWorkspaces(options, log, io));
       case 'create': return withLog(options, 'beside', io, (log) => createWorkspace(options, log, io));
-      case 'set': {
-        await withLog(options, 'read', io, async () => undefined);
-        return withLog(options, 'beside', io, (log) => setWorkspace(options, log, io));
-      }
+      case 'set': return changeLog(options, io, (log) => setWorkspace(options, log, io));
     }
   });
 }
@@ -32,9 +29,7 @@ export function workspacesVerb(options: Options<'workspaces'>, io: Io): Promise<
 export function keysVerb(options: Options<'keys'>, io: Io): Promise<number> {
   return orExplain('keys', io, async () => {
     if (options.action === 'list') return withLog(options, 'read', io, (log) => listKeys(options, log, io));
-    // Read first: a misspelt --data must not make an empty store.
-    await withLog(options, 'read', io, async () => undefined);
-    return withLog(options, 'beside', io, (log) => changeKeys(options, log, io));
+    return changeLog(options, io, (log) => changeKeys(options, log, io));
   });
 }
 
@@ -122,6 +117,12 @@ async function withLog<T>(options: { readonly events: EventsPlace }, mode: Mode,
   } finally {
     await log.close();
   }
+}
+
+/** Of a store that is there. It is read first: a misspelt --data must not make an empty one. */
+async function changeLog<T>(options: { readonly events: EventsPlace }, io: Io, work: (log: EventLog) => Promise<T>): Promise<T> {
+  await withLog(options, 'read', io, async () => undefined);
+  return withLog(options, 'beside', io, work);
 }
 
 /** Keys need no secret, so none is opened. */
