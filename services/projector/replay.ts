@@ -124,6 +124,8 @@ class Replay {
   readonly #startedMs: number;
   /** The head of the log when it began: what is 1 of the way. */
   #head: Position | null = null;
+  /** What was live then. */
+  #began: Generation | null = null;
   /** When the live generation was looked at last, where it stood, and heads of the log that it had not reached then. */
   #look: { atMs: number; stood: Position | null; lagMs: number; heads: { position: Position; atMs: number }[] };
 
@@ -150,10 +152,17 @@ class Replay {
   }
 
   async #run(): Promise<ReplayResult> {
-    const { events, views, to } = this.#options;
+    const { events, views, projection, to } = this.#options;
     const live = await liveOf(views, this.#group);
     if (live === null) return { kind: 'nothing', why: `there is no generation of ${this.#group} yet: start serve or project, which makes the first` };
     if (live.storeId !== events.storeId) throw foreignStore(live, events.storeId);
+    this.#began ??= live;
+    // An upgrade was promoted while this was built, or somebody went back from it. Whoever asked for a replay asked for neither
+    // to be undone: promoted over it, this version would answer, and programs of the other one, which find their own
+    // generation before it, would stand by for ever.
+    if (live.id !== this.#began.id && (to === 'back' || live.version !== projection.version)) {
+      return { kind: 'nothing', why: `generation ${String(live.id)}, of version ${live.version}, was promoted meanwhile, in the place of ${String(this.#began.id)}, of version ${this.#began.version}: see throughline status, then say again what is to answer` };
+    }
     this.#head ??= await events.head();
     if (!(await isReadable(views, live))) return { kind: 'nothing', why: `the live generation of ${this.#group} is still being built: see throughline status` };
     if (to === 'back') return this.#goBack(live);

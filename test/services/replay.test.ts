@@ -53,6 +53,14 @@ async function expectLive(events: EventStore, views: ViewStore, generation: numb
   if (shards === 1) expect(await (await liveView(views, 'journeys')).digest()).toBe((await freshFold(events))[0]);
 }
 
+/** As a program of that version runs, until its own generation answers. */
+async function upgrade(events: EventStore, views: ViewStore, projection: Projection): Promise<void> {
+  const stop = new AbortController();
+  let now = 0;
+  const onProgress = async (): Promise<void> => { if ((await liveView(views, 'journeys')).generation.version === projection.version) stop.abort(); };
+  await project(events, views, { projections: [projection], signal: stop.signal, clock: { now: () => (now += 3000) }, onProgress: () => { void onProgress(); } });
+}
+
 function replaysOver(open: () => Promise<Opened>): void {
   let opened: Opened;
   let events: EventStore;
@@ -179,6 +187,21 @@ function replaysOver(open: () => Promise<Opened>): void {
     const before = await (await views.view('journeys', 1, 0)).position();
     expect((await replayed(events, views, { to: 'back', projection: newer })).result).toMatchObject({ kind: 'promoted', from: { id: 2 }, to: { id: 1 }, compared: null });
     expect([await views.live('journeys'), await (await liveView(views, 'journeys')).position()]).toEqual([1, before]);
+  });
+
+  test.each(['next', 'back'] as const)('G5: an upgrade that is promoted meanwhile is not undone by what was begun before it (%s)', async (to) => {
+    const views = await folded(40);
+    if (to === 'back') await replayed(events, views);
+    const old = await views.live('journeys');
+    let upgrades = 0;
+    // The moment before commits are held for the promotion.
+    const upgraded = throughStore(views, { hold: async (group) => {
+      if ((upgrades += 1) === 1) await upgrade(events, views, { ...journeys, version: 'newer' });
+      return views.hold(group);
+    } });
+    const { result } = await replayed(events, upgraded, { to });
+    expect(result).toMatchObject({ kind: 'nothing', why: expect.stringContaining('of version newer, was promoted meanwhile') });
+    expect([(await liveView(views, 'journeys')).generation.version, await views.previous('journeys'), upgrades]).toEqual(['newer', old, 1]);
   });
 
   test('one that stands when another begins keeps it out; what it held for a promotion is given back', async () => {
