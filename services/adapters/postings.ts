@@ -200,9 +200,9 @@ type Decoded = Posting | Page | null;
 /** What an entry holds besides what was decoded. */
 const DECODED_BYTES = 200;
 
-/** Decoded postings and pages, each valid for one version of its segment; the ones not used for longest go first. */
-export class DecodedCache<K> {
-  readonly #entries = new Map<K, { readonly version: number; readonly value: Decoded; readonly bytes: number }>();
+/** What was decoded, postings and pages if nothing else is said, each valid for one version of its segment; the ones not used for longest go first. */
+export class DecodedCache<K, V = Decoded> {
+  readonly #entries = new Map<K, { readonly version: number; readonly value: V; readonly bytes: number }>();
   readonly #limit: number;
   #bytes = 0;
 
@@ -213,7 +213,7 @@ export class DecodedCache<K> {
     this.#bytes = 0;
   }
 
-  get(key: K, version: number): Decoded | undefined {
+  get(key: K, version: number): V | undefined {
     const entry = this.#entries.get(key);
     if (entry?.version !== version) return undefined;
     this.#entries.delete(key);
@@ -221,7 +221,7 @@ export class DecodedCache<K> {
     return entry.value;
   }
 
-  set(key: K, version: number, value: Decoded, size: number): void {
+  set(key: K, version: number, value: V, size: number): void {
     const bytes = size + DECODED_BYTES;
     this.#bytes += bytes - (this.#entries.get(key)?.bytes ?? 0);
     this.#entries.delete(key);

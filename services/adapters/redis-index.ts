@@ -14,7 +14,7 @@ import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted,
+  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, type Row, SEGMENT_SIZE, type StoredSegment, type Wanted,
 } from './postings.ts';
 import {
   damaged, EVERY, isDense, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
@@ -47,6 +47,8 @@ const DIRECTORIES_MAX = 64;
 const KEYED_ROWS_MAX = 25;
 /** Tries to read between two commits; after that, what is counted may be off by the commits under way. */
 const SEARCH_ATTEMPTS = 5;
+/** Of what a reader keeps, rows: some 350 bytes each, 24,000 of 8 MB. */
+const ROWS_SHARE = 1 / 4;
 
 export type Reply = null | number | string | Buffer | readonly Reply[];
 
@@ -890,6 +892,12 @@ class Directory {
   }
 }
 
+/** What a search needs and nothing in memory tells. */
+interface Missing {
+  readonly postings: readonly { readonly segment: StoredSegment; readonly term: string; readonly name: string }[];
+  readonly pages: readonly { readonly segment: StoredSegment; readonly page: number; readonly name: string }[];
+}
+
 /** One search while it is answered. */
 interface Reading {
   /** `together`: by the very script that reads their rows, for whoever cannot look again whether a commit came between. */
@@ -907,8 +915,10 @@ export class IndexReader {
   readonly #generation: Generation;
   readonly #ids: TermIds;
   readonly #cache: DecodedCache<string>;
+  /** By locator: of a row that is known only the document is read, and a page is one round trip. */
+  readonly #rows: DecodedCache<number, Row>;
   readonly #work: ViewWork;
-  /** The lineage that everything in the cache is of. */
+  /** The lineage that everything in the caches is of. */
   #lineage = '';
   readonly #directories = new Map<string, Directory>();
 
@@ -916,7 +926,8 @@ export class IndexReader {
     this.#shard = shard;
     this.#generation = generation;
     this.#ids = ids;
-    this.#cache = new DecodedCache(cacheBytes);
+    this.#cache = new DecodedCache(cacheBytes * (1 - ROWS_SHARE));
+    this.#rows = new DecodedCache(cacheBytes * ROWS_SHARE);
     this.#work = work;
   }
 
@@ -1003,6 +1014,7 @@ export class IndexReader {
     if (head.lineage !== this.#lineage) {
       // Versions of another lineage say nothing of what is stored now.
       this.#cache.clear();
+      this.#rows.clear();
       this.#lineage = head.lineage;
     }
     directory.refresh(head, entries as readonly Reply[]);
@@ -1067,21 +1079,29 @@ export class IndexReader {
     };
     const missing = { postings: postings.filter((each) => !known(each)), pages: pages.filter((each) => !known(each)) };
     this.#work.cacheHits += fetched.size;
-    const rows = await this.#read(missing, wanted.records, reading, fetched);
-    return {
-      postings: postings.map(({ name }) => fetched.get(name) as Posting | null),
-      pages: pages.map(({ name }) => fetched.get(name) as Page),
-      records: rows.map((row) => {
-        if (row === null) reading.torn = true;
-        else if (row.document !== null) reading.documents.found.set(row.key, row.document);
-        return row ?? { key: '', id: '', time: 0 };
-      }),
-    };
+    const records = await this.#records(missing, wanted.records, reading, fetched);
+    return { postings: postings.map(({ name }) => fetched.get(name) as Posting | null), pages: pages.map(({ name }) => fetched.get(name) as Page), records };
+  }
+
+  /** What is missing, and rows with their documents: together, or first the rows that are not known, then the documents of all. */
+  async #records(missing: Missing, wanted: Wanted<StoredSegment, string>['records'], reading: Reading, fetched: Map<string, Posting | Page | null>): Promise<Row[]> {
+    const { together } = reading.documents;
+    const rows = wanted.map(({ segment, ordinal }): Row | null => (together ? null : this.#rows.get(segment.id * SEGMENT_SIZE + ordinal, segment.version) ?? null));
+    const unknown = wanted.filter((_, at) => rows[at] === null);
+    const found = (await this.#read(missing, unknown, reading, fetched)).values();
+    for (const [at, { segment, ordinal }] of wanted.entries()) {
+      if (rows[at] !== null) continue;
+      const row = rows[at] = found.next().value ?? null;
+      if (row === null) reading.torn = true;
+      else if (!together && reading.lineage === this.#lineage) this.#rows.set(segment.id * SEGMENT_SIZE + ordinal, segment.version, row, row.key.length + row.id.length);
+    }
+    const whole = rows.map((row) => row ?? { key: '', id: '', time: 0 });
+    if (!together) await this.#documents(whole, reading);
+    return whole;
   }
 
   /** In as many calls as it takes, all on their way at once; the last one says where the view stands. */
-  async #read(missing: { readonly postings: readonly { segment: StoredSegment; term: string; name: string }[]; readonly pages: readonly { segment: StoredSegment; page: number; name: string }[] },
-    records: Wanted<StoredSegment, string>['records'], reading: Reading, fetched: Map<string, Posting | Page | null>): Promise<(SearchRow | null)[]> {
+  async #read(missing: Missing, records: Wanted<StoredSegment, string>['records'], reading: Reading, fetched: Map<string, Posting | Page | null>): Promise<(Row | null)[]> {
     const calls = Math.max(Math.ceil(missing.postings.length / FETCH_POSTINGS_MAX), Math.ceil(missing.pages.length / FETCH_PAGES_MAX), Math.ceil(records.length / FETCH_ROWS_MAX));
     const slices = await Promise.all(Array.from({ length: calls }, async (_, call) => {
       const postings = missing.postings.slice(call * FETCH_POSTINGS_MAX, (call + 1) * FETCH_POSTINGS_MAX);
@@ -1093,9 +1113,13 @@ export class IndexReader {
       const slab = new Slab([...foundPostings as readonly (Buffer | null)[], ...foundPages as readonly (Buffer | null)[]]);
       for (const { segment, name } of postings) this.#keep(fetched, name, segment, slab.next(readPosting), slab.size, reading.lineage);
       for (const { segment, name } of pages) this.#keep(fetched, name, segment, slab.next(readPage) ?? new Page(new Uint32Array(0)), slab.size, reading.lineage);
-      const found = new Array<SearchRow | null>(rows.length).fill(null);
+      const found = new Array<Row | null>(rows.length).fill(null);
       blocks.flatMap(({ places }) => places).forEach((place, at) => {
-        found[place] = readSearchRow((foundRows as readonly (Buffer | null)[])[at] ?? null, (documents as readonly (Buffer | null)[])[at] ?? null);
+        const row = (foundRows as readonly (Buffer | null)[])[at] ?? null;
+        if (row === null) return;
+        const { key } = found[place] = readRowHead(row);
+        const document = (documents as readonly (Buffer | null)[])[at] ?? null;
+        if (document !== null) reading.documents.found.set(key, document.toString('utf8'));
       });
       return { head, rows: found };
     }));
@@ -1103,20 +1127,18 @@ export class IndexReader {
     this.#work.rowsRead += records.length;
     const last = slices.at(-1);
     if (last !== undefined) reading.head = last.head;
-    const rows = slices.flatMap((slice) => slice.rows);
-    return reading.documents.together ? rows : this.#withDocuments(rows, reading);
+    return slices.flatMap((slice) => slice.rows);
   }
 
-  async #withDocuments(rows: readonly (SearchRow | null)[], reading: Reading): Promise<(SearchRow | null)[]> {
-    const { prefix } = reading.documents;
+  async #documents(rows: readonly Row[], reading: Reading): Promise<void> {
+    const { prefix, found } = reading.documents;
     const slices = await Promise.all(Array.from({ length: Math.ceil(rows.length / FETCH_ROWS_MAX) }, async (_, slice) => {
       const some = rows.slice(slice * FETCH_ROWS_MAX, (slice + 1) * FETCH_ROWS_MAX);
-      const { head, found } = await this.#shard.documents(some.map((row) => `${prefix}${row?.key ?? ''}`));
-      return { head, rows: some.map((row, i) => (row === null ? null : { ...row, document: found[i] ?? null })) };
+      const { head, found: texts } = await this.#shard.documents(some.map(({ key }) => `${prefix}${key}`));
+      texts.forEach((text, at) => { if (text !== null) found.set(some[at]!.key, text); });
+      return head;
     }));
-    const last = slices.at(-1);
-    if (last !== undefined) reading.head = last.head;
-    return slices.flatMap((slice) => slice.rows);
+    reading.head = slices.at(-1) ?? reading.head;
   }
 
   #keep(fetched: Map<string, Posting | Page | null>, name: string, segment: StoredSegment, value: Posting | Page | null, size: number, lineage: string): void {
