@@ -129,6 +129,10 @@ export interface InteractionState {
   id: InteractionId;
   medium: Medium | null;
   begun: boolean;
+  /** A leg of another interaction, in which nothing has been done for the customer: agents consult here, or it is about to begin. */
+  aside: boolean;
+  /** Its direction was not said: it follows from how it began, until one is said. */
+  guessed: boolean;
   /** Number of the transition of the present state, also after a provisional end, which a later fact takes back. */
   open: number | null;
   name: StateName | null;
@@ -149,7 +153,7 @@ export interface InteractionState {
   ringGroup: Place | null;
   /** Agents who have left the conversation, since when they wrap up, and the number of the transition that they left it in (null: of none); '' for one who is not known. */
   wrapping: [agent: string, since: Instant, left: number | null][];
-  /** Number of a TRANSFER that does not say where to: what follows does. */
+  /** Number of a TRANSFER that does not say where to: what follows does, here or in another interaction. */
   moving: number | null;
 }
 export type By = 'customer' | 'agent' | 'system';
@@ -473,14 +477,14 @@ function writeInteraction(state: InteractionState, to: Packer, platformId: strin
     to.text(state.id.slice(0, state.id.length - platformId.length - 1)), to.maybe(state.medium), state.begun ? true : null, state.open, to.maybe(state.name), state.assumed ? true : null,
     to.maybe(state.pending), to.maybe(state.end), state.left ? true : null, state.endedAt === null ? null : to.instant(state.endedAt), to.maybe(state.endedBy), to.maybe(state.endEvent),
     listed(state.talkers, (id) => to.text(id)), listed(state.held, (id) => to.text(id)), to.maybePlace(state.queue), to.maybePlace(state.ringGroup),
-    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]), state.moving,
+    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]), state.moving, state.aside ? true : null, state.guessed ? true : null,
   ]);
 }
 
 function readInteractionState(packed: Packed, from: Unpacker, platformId: string): InteractionState {
-  const [vocabulary, medium, begun, open, name, assumed, pending, end, left, endedAt, endedBy, endEvent, talkers, held, queue, ringGroup, wrapping, moving] = expand(packed, 18);
+  const [vocabulary, medium, begun, open, name, assumed, pending, end, left, endedAt, endedBy, endEvent, talkers, held, queue, ringGroup, wrapping, moving, aside, guessed] = expand(packed, 20);
   return {
-    id: `${from.text(vocabulary)}:${platformId}`, medium: from.maybe(medium), begun: begun === true, open: open as number | null, name: from.maybe(name) as StateName | null, assumed: assumed === true,
+    id: `${from.text(vocabulary)}:${platformId}`, medium: from.maybe(medium), begun: begun === true, aside: aside === true, guessed: guessed === true, open: open as number | null, name: from.maybe(name) as StateName | null, assumed: assumed === true,
     pending: from.maybe(pending) as InteractionState['pending'], end: from.maybe(end) as InteractionState['end'], left: left === true, endedAt: from.maybeInstant(endedAt),
     endedBy: from.maybe(endedBy) as By | null, endEvent: from.maybe(endEvent), talkers: unlisted(talkers, (id) => from.text(id)), held: unlisted(held, (id) => from.text(id)),
     queue: from.maybePlace(queue), ringGroup: from.maybePlace(ringGroup), wrapping: unlisted(wrapping, (one): [string, Instant, number | null] => {

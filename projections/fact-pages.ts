@@ -61,7 +61,7 @@ const SAID: { readonly [K in Kind]: Readonly<Record<MemberOf<K>, true>> } = {
   dialling: { agents: true, queue: true },
   script: { scripts: true, autoAttendant: true, scheduleHours: true, schedules: true },
   waiting: { queue: true, ringGroup: true, agents: true, arrival: true },
-  unqueued: {},
+  unqueued: { timeout: true },
   forwarded: { to: true, from: true },
   transferred: { to: true, from: true, open: true },
   talking: { agents: true, queue: true, taken: true },

@@ -876,7 +876,7 @@ class Forest {
 export function journeysWithin(limits: JourneyLimits): Projection {
   return {
     group: 'journeys',
-    version: '3',
+    version: '4',
     ordered: ['a', 'o'],
     recordSpace: 'j',
     fields: { ...Object.fromEntries(RECORD_NAMES), [IDENTITY]: 'keyed' },

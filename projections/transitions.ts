@@ -85,6 +85,11 @@ export function placeKey(place: Place | null | undefined): string | null {
   return place.name === null || place.name === undefined ? null : `=${place.name}`;
 }
 
+/** Whether both are one place: by their ids, where both have one, else by their names. Of neither is nothing said. */
+export function isPlace(a: Place, b: Place): boolean {
+  return a.id !== null && b.id !== null ? a.id === b.id : a.name !== null && a.name !== undefined && a.name === b.name;
+}
+
 function onlyPlace(said: Place | null | undefined): FullPlace | null {
   return said === null || said === undefined || placeKey(said) === null ? null : fullPlace(undefined, said);
 }
@@ -204,7 +209,9 @@ export class Timeline {
   finish(): TimelineChange {
     const interactions = this.#state.interactions;
     const over = interactions.some(({ end }) => end !== null) && interactions.every(({ begun, end, pending }) => !begun || (end !== null && pending === null));
-    const last = over ? interactions.reduce((latest, other) => ((other.endedAt ?? '') >= (latest.endedAt ?? '') ? other : latest)) : null;
+    // A line on which agents only talked among themselves may outlive the customer's.
+    const own = interactions.filter(({ aside }) => !aside);
+    const last = over ? (own.length > 0 ? own : interactions).reduce((latest, other) => ((other.endedAt ?? '') >= (latest.endedAt ?? '') ? other : latest)) : null;
     this.#finishRow(last);
     const count = this.#base + this.#tail.length;
     const chunks = this.#cut();
@@ -269,7 +276,7 @@ export class Timeline {
     if (found !== undefined) return found;
     const number = this.#state.interactions.length;
     this.#state.interactions.push({
-      id, medium: null, begun: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
+      id, medium: null, begun: false, aside: false, guessed: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
       talkers: [], held: [], queue: null, ringGroup: null, wrapping: [], moving: null,
     });
     this.#row.interactions.push({ id: platformId(id), direction: null, type: null });
@@ -295,6 +302,7 @@ export class Timeline {
     this.#tail.push(transition(fact.at, name, i.id, parts, duration, i.medium, fact.eventId));
     this.#subs.add(Math.floor(number / this.#size));
     i.begun = true;
+    i.aside = false;
     this.#count(i, parts, name);
     return number;
   }
@@ -371,6 +379,8 @@ export class Timeline {
     if (i.end === 'provisional' && i.open !== null && i.pending === null) this.#settle(i.open, null);
     // Whoever talked last has left: nothing goes on of that.
     if (i.end === 'provisional' && i.open === null) { i.talkers = []; i.held = []; }
+    // The customer had not, after all.
+    if (i.end === 'provisional') for (const participant of this.#own(i)) if (participant.role === 'customer' && participant.dropped === i.endedAt) participant.dropped = null;
     i.end = null;
     i.endedAt = null;
     i.endedBy = null;
@@ -395,7 +405,7 @@ export class Timeline {
     for (const name of ['queue', 'ringGroup', 'autoAttendant'] as const) {
       const place = places[name];
       // Another place than the one that is known would be another state.
-      if (place === null || place === undefined || (open[name] !== null && placeKey(open[name]) !== placeKey(place))) continue;
+      if (place === null || place === undefined || (open[name] !== null && !isPlace(open[name], place))) continue;
       terms ||= !samePlace(open[name], place);
       open[name] = place;
     }
@@ -411,7 +421,7 @@ export class Timeline {
     const row = this.#row;
     const entry = row.interactions[number];
     assert(entry !== undefined);
-    if (entry.direction === null && fact.direction !== undefined) entry.direction = fact.direction;
+    if ((entry.direction === null || i.guessed) && fact.direction !== undefined) { entry.direction = fact.direction; i.guessed = false; }
     if (entry.direction === 'Outbound' && i.assumed && i.name === 'IN_SCRIPT' && i.end === null && i.open !== null) this.#dialledAfterAll(i, i.open, fact);
     entry.type ??= fact.platform ?? null;
     this.#learnMedium(i, fact.medium);
@@ -419,8 +429,10 @@ export class Timeline {
     for (const pbx of [fact.pbx, fact.entryPoint?.pbx, fact.origin?.pbx]) if (typeof pbx === 'string') this.#addWord(row.pbxNames, pbx);
     for (const tenant of [fact.tenant, fact.entryPoint?.tenantId]) if (typeof tenant === 'string') this.#addWord(row.tenantIds, tenant);
     if (i.begun || !this.#goesOn(i, fact.kind)) return;
-    if (fact.leg === true) { i.begun = true; return; }
+    if (fact.leg === true) { i.begun = i.aside = true; return; }
     if (entry.direction !== 'Outbound') {
+      // Whoever is in a script has called.
+      if (entry.direction === null && fact.inScript === true) { entry.direction = 'Inbound'; i.guessed = true; }
       this.#push(i, 'STARTED', fact, {}, 0);
       if (fact.inScript === true) this.#enter(i, 'IN_SCRIPT', fact, {}, true);
       return;
@@ -431,10 +443,18 @@ export class Timeline {
     this.#enter(i, 'OUTBOUND_STARTED', fact, { agents: dialler }, true);
   }
 
-  /** It was taken for an inbound one until its direction was said: what stood for its script was the dial. */
-  #dialledAfterAll(i: InteractionState, number: number, fact: Said<'started'>): void {
-    const { at } = this.#at(number);
-    this.#replace(i, number, 'OUTBOUND_STARTED', { ...fact, at }, {});
+  /** It was taken for an inbound one until its direction was said: what stood for its script was the dial, and how it began. */
+  #dialledAfterAll(i: InteractionState, script: number, fact: Said<'started'>): void {
+    const { at } = this.#at(script);
+    const [before, last] = [this.#tail.at(-2), this.#base + this.#tail.length - 1];
+    // Where the two stand at the end, the script goes: nobody has counted on it yet.
+    const isLast = script === last && before?.name === 'STARTED' && before.interactionId === platformId(i.id);
+    if (isLast) {
+      this.#tail.pop();
+      this.#subs.add(Math.floor(last / this.#size));
+      i.open = script - 1;
+    }
+    this.#replace(i, isLast ? script - 1 : script, 'OUTBOUND_STARTED', { ...fact, at }, {});
     i.name = 'OUTBOUND_STARTED';
     if (this.#state.last?.interaction === this.#numberOf(i.id)) this.#state.last = { name: 'OUTBOUND_STARTED', interaction: this.#numberOf(i.id) };
   }
@@ -506,6 +526,7 @@ export class Timeline {
     if (open !== null && sameWait(open, queue, ringGroup)) this.#amend(i, fact, agents, { queue, ringGroup });
     else this.#enter(i, 'WAITING', fact, { agents, queue, ringGroup });
     this.#tellDestination(i, agents, queue);
+    this.#goesOnHere(i, fact, agents, queue);
     this.#placed(i, queue, ringGroup);
   }
 
@@ -515,11 +536,12 @@ export class Timeline {
    * customer, here or in the interaction that this one goes on with, they have transferred it.
    */
   #arrives(i: InteractionState, fact: Said<'waiting'>, arrival: 'queued' | 'offered'): boolean {
-    const talking = i.end === null && (i.name === 'TALKING' || i.name === 'HOLD');
+    const talking = i.end === null && (i.name === 'TALKING' || i.name === 'HOLD') && (i.talkers.length > 0 || i.open === null || this.#at(i.open).agents.length === 0);
     // An agent is found before a call out is dialled, and another one beside the one who talks: nobody waits for it.
-    if (i.name === 'OUTBOUND_STARTED' && arrival === 'offered') this.#dialler(i, fact);
-    if (i.name === 'OUTBOUND_STARTED' || (arrival === 'offered' && (talking || this.#consults(i)))) return false;
-    if (i.moving !== null) return true;
+    const dials = i.name === 'OUTBOUND_STARTED' || (arrival === 'offered' && i.moving === null && this.#rings(i));
+    if (dials && arrival === 'offered') this.#dialler(i, fact);
+    if (dials || (arrival === 'offered' && (talking || this.#consults(i)))) return false;
+    if (i.moving !== null || (i.name === null && this.#state.interactions.some(({ moving }) => moving !== null))) return true;
     const to = fact.queue === null || fact.queue === undefined ? { agents: fact.agents ?? [] } : { queue: fact.queue };
     if (i.name === 'IN_SCRIPT' || this.#leavesQueue(i, fact)) this.#moved(i, { ...fact, kind: 'forwarded', to }, 'FORWARD');
     else if (arrival === 'queued') this.#transferredFrom(i, fact, to);
@@ -539,8 +561,8 @@ export class Timeline {
   #leavesQueue(i: InteractionState, { queue }: Said<'waiting'>): boolean {
     const { last } = this.#state;
     const waited = i.name === 'WAITING' || (i.name === null && last?.name === 'WAITING' && last.interaction === this.#numberOf(i.id));
-    const key = placeKey(queue);
-    return waited && key !== null && i.queue !== null && placeKey(i.queue) !== key;
+    const to = this.#place(this.#row.queues, queue);
+    return waited && to !== null && i.queue !== null && !isPlace(i.queue, to);
   }
 
   #transferredFrom(i: InteractionState, fact: Said<'waiting'>, to: Destination): void {
@@ -548,8 +570,6 @@ export class Timeline {
     if (last === null || (last.name !== 'TALKING' && last.name !== 'HOLD')) return;
     const before = this.#state.interactions[last.interaction];
     if (before === undefined || (before !== i && i.name !== null)) return;
-    // That transfer has its marker already.
-    if (before !== i && before.moving !== null) { this.#tellDestination(before, [], this.#place(this.#row.queues, fact.queue)); return; }
     this.#moved(i, { ...fact, kind: 'transferred', to, from: { agents: before.talkers.map((id) => ({ id })), queue: before.queue, ringGroup: before.ringGroup } }, 'TRANSFER');
   }
 
@@ -558,21 +578,33 @@ export class Timeline {
     return i.name === null && i.talkers.length === 0 && this.#state.interactions.some((other) => other !== i && other.end === null && (other.name === 'TALKING' || other.name === 'HOLD'));
   }
 
-  /** Tells a transfer where it went, if nobody has yet. */
-  #tellDestination(i: InteractionState, agents: readonly FullAgent[], queue: FullPlace | null): void {
-    if (i.moving === null) return;
+  /** Tells a transfer where it went, if nobody has yet; whether this did. */
+  #tellDestination(i: InteractionState, agents: readonly FullAgent[], queue: FullPlace | null): boolean {
+    if (i.moving === null) return false;
     const marker = this.#at(i.moving);
     const others = agents.filter(({ id }) => !marker.previousAgents.some((one) => one.id === id));
-    if (others.length === 0 && queue === null) return;
+    if (others.length === 0 && queue === null) return false;
     marker.agents = queue === null ? others : [];
     marker.queue = queue;
     this.#touch(i.moving, true);
     this.#count(i, { queue }, 'TRANSFER');
     i.moving = null;
+    return true;
   }
 
+  /** Transfers out of other interactions, of which nobody knew where to, have come here, and whoever waited there waits no longer. */
+  #goesOnHere(i: InteractionState, fact: InteractionFact, agents: readonly FullAgent[], queue: FullPlace | null): void {
+    for (const other of this.#state.interactions) {
+      if (other === i || other.moving === null || !this.#tellDestination(other, agents, queue)) continue;
+      if (other.assumed && other.name === 'WAITING' && other.end === null) this.#close(other, fact.at);
+    }
+  }
+
+  /** Left without an agent, which is the customer's doing unless it took too long. */
   #unqueued(i: InteractionState, fact: Said<'unqueued'>): void {
-    if (i.name === 'WAITING' && i.end === null) this.#close(i, fact.at);
+    if (i.name !== 'WAITING' || i.end !== null) return;
+    this.#close(i, fact.at);
+    if (fact.timeout !== true) i.left = true;
   }
 
   #placed(i: InteractionState, queue: Place | null, ringGroup: Place | null): void {
@@ -643,14 +675,13 @@ export class Timeline {
 
   #talking(i: InteractionState, number: number, fact: Said<'talking'>): void {
     if (fact.taken !== undefined && this.#consults(i)) return;
-    if (fact.taken === 'ringing' && this.#row.interactions[number]?.direction === 'Outbound' && this.#rings(i)) {
+    if (fact.taken === 'ringing' && this.#rings(i)) {
       this.#dialler(i, fact);
       this.#dialling(i, { ...fact, kind: 'dialling' });
       return;
     }
     if (!this.#goesOn(i, fact.kind)) return;
-    // Where nobody is named who answers a customer that was dialled, it is whoever dialled.
-    const agents = this.#agents(fact.agents?.length ? fact.agents : this.#openAs(i, 'OUTBOUND_STARTED')?.agents);
+    const agents = this.#agents(fact.agents?.length ? fact.agents : this.#answering(i));
     const queue = this.#place(this.#row.queues, fact.queue);
     const fresh = agents.filter(({ id }) => !i.talkers.includes(id)).map(({ id }) => id);
     const open = this.#openAs(i, 'TALKING');
@@ -661,13 +692,27 @@ export class Timeline {
       this.#talk(i, fact, [...i.talkers, ...fresh], queue);
     }
     this.#tellDestination(i, agents, null);
+    this.#goesOnHere(i, fact, agents, null);
     if (queue !== null) this.#placed(i, queue, null);
     if (this.#row.interactions[number]?.direction === 'Outbound') this.#takeOver(i, fact);
   }
 
-  /** Whether a customer who is called is not there yet. */
+  /** Where nobody is named who has the customer now: whoever dialled; the one agent who was rung; in a transfer, those who were brought in on another line. */
+  #answering(i: InteractionState): readonly Agent[] {
+    const dialled = this.#openAs(i, 'OUTBOUND_STARTED');
+    if (dialled !== null) return dialled.agents;
+    const rung = this.#openAs(i, 'WAITING')?.agents ?? [];
+    if (rung.length === 1) return rung;
+    if (i.moving === null) return [];
+    const { previousAgents } = this.#at(i.moving);
+    const [own, there] = [platformId(i.id), this.#document.participants.filter(({ role, dropped }) => role === 'agent' && dropped === null)];
+    return there.flatMap(({ interactionId, agentId }) => (interactionId === own || agentId === null || previousAgents.some(({ id }) => id === agentId) ? [] : [{ id: agentId }]));
+  }
+
+  /** Whether a customer who is called, out of the blue or back, is not there yet. */
   #rings(i: InteractionState): boolean {
-    return i.talkers.length === 0 && (i.name === null || i.name === 'OUTBOUND_STARTED' || i.name === 'FOLLOWUP_PENDING');
+    const isCalled = i.pending === 'callback' || this.#row.interactions[this.#numberOf(i.id)]?.direction === 'Outbound';
+    return isCalled && i.talkers.length === 0 && (i.name === null || i.name === 'OUTBOUND_STARTED' || i.name === 'FOLLOWUP_PENDING');
   }
 
   #talk(i: InteractionState, fact: InteractionFact, talkers: string[], queue: Place | null = null): void {
@@ -686,8 +731,13 @@ export class Timeline {
     return { named, leg: named.length > 0 ? named : i.talkers };
   }
 
+  /** Said of a conversation that its last agent has left: times may be whole seconds, and that it is no longer held comes last. */
+  #isLate(i: InteractionState, { agents = [] }: Said<'held'> | Said<'resumed'>): boolean {
+    return i.end === 'provisional' && i.open === null && agents.every(({ id }) => i.talkers.includes(id));
+  }
+
   #held(i: InteractionState, fact: Said<'held'>): void {
-    if (!this.#goesOn(i, fact.kind)) return;
+    if (this.#isLate(i, fact) || !this.#goesOn(i, fact.kind)) return;
     const { named, leg } = this.#leg(i, fact);
     for (const participant of this.#legs(i, fact, leg)) {
       if (participant.held.at(-1)?.to === null) continue;
@@ -705,7 +755,7 @@ export class Timeline {
   }
 
   #resumed(i: InteractionState, fact: Said<'resumed'>): void {
-    if (!this.#goesOn(i, fact.kind)) return;
+    if (this.#isLate(i, fact) || !this.#goesOn(i, fact.kind)) return;
     const { named, leg } = this.#leg(i, fact);
     for (const participant of this.#legs(i, fact, leg)) closeHeld(participant, fact.at);
     const held = named.length === 0 ? [] : i.held.filter((id) => !named.includes(id));
@@ -735,7 +785,7 @@ export class Timeline {
     // A pending callback's queue has its id and no name (journey-apis-facts.md 1.9).
     const queue = callback ? onlyId(fact.queue) : this.#place(this.#row.queues, fact.queue);
     const open = this.#openAs(i, 'FOLLOWUP_PENDING');
-    if (open !== null && i.pending === fact.reason && (!callback || queue === null || placeKey(open.queue) === placeKey(queue))) { this.#amend(i, fact, []); return; }
+    if (open !== null && i.pending === fact.reason && (!callback || queue === null || open.queue === null || isPlace(open.queue, queue))) { this.#amend(i, fact, [], callback ? { queue } : {}); return; }
     this.#enter(i, 'FOLLOWUP_PENDING', fact, { queue });
     if (callback && !this.#state.callback) {
       this.#state.callback = true;
@@ -771,7 +821,8 @@ export class Timeline {
     if (i.end === 'closed' && (i.pending === null || !this.#endsFollowUp(i, number, fact))) return;
     const leg = fact.leg === true;
     const left = leg && i.end === 'provisional' && i.open === null;
-    if (left || (leg && i.name !== 'TALKING' && i.name !== 'HOLD')) this.#customerLeaves(i, left ? (i.endedAt ?? fact.at) : fact.at);
+    const byCustomer = this.#gaveUp(i, number, fact);
+    if (left || (leg && i.name !== 'TALKING' && i.name !== 'HOLD')) this.#leave(i, i.aside ? null : 'customer', left ? (i.endedAt ?? fact.at) : fact.at);
     if (left) { i.endedBy ??= fact.by ?? null; return; }
     if (i.end === 'provisional') this.#goesOn(i, fact.kind);
     const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
@@ -783,9 +834,18 @@ export class Timeline {
       if (i.open !== null) this.#settle(i.open, fact.at);
       i.pending = null;
     }
-    if (fact.final) for (const participant of this.#document.participants) if (participant.interactionId === platformId(i.id)) closeHeld(participant, fact.at);
+    if (fact.final) for (const participant of this.#own(i)) closeHeld(participant, fact.at);
     endBy(i, fact.final ? 'closed' : 'provisional', fact);
-    i.endedBy = fact.by ?? null;
+    i.endedBy = byCustomer ? 'customer' : fact.by ?? null;
+  }
+
+  /** Whether the customer has left while waiting, whoever then ended what was left of it. */
+  #gaveUp(i: InteractionState, number: number, fact: Said<'ended'>): boolean {
+    const { last } = this.#state;
+    if (i.end !== null || last?.name !== 'WAITING' || last.interaction !== number) return false;
+    if (i.name === null) return i.left;
+    const customers = this.#own(i).filter(({ role }) => role === 'customer');
+    return customers.length > 0 && customers.every(({ dropped }) => dropped !== null && dropped < fact.at);
   }
 
   /**
@@ -835,14 +895,33 @@ export class Timeline {
     this.#document.participants.push({ role: fact.role, id: fact.participantId, interactionId: platformId(i.id), name, joined: fact.at, held: [], dropped: null, agentId: agent?.id ?? null });
   }
 
+  /** Without an id: the one who has the customer. */
   #dropped(i: InteractionState, fact: Said<'dropped'>): void {
-    const participant = this.#present(i, fact.participantId);
+    const having = i.talkers.length > 0 ? i.talkers : (this.#openAs(i, 'OUTBOUND_STARTED')?.agents ?? []).map(({ id }) => id);
+    const id = fact.participantId !== '' ? fact.participantId : having.length === 1 ? having[0] ?? '' : '';
+    if (id === '' && having.length > 0) return;
+    const participant = this.#present(i, id);
     if (participant !== null) {
       closeHeld(participant, fact.at);
       participant.dropped = fact.at;
     }
-    const agent = participant === null ? fact.participantId : (participant.agentId ?? participant.id);
+    const agent = participant === null ? id : (participant.agentId ?? participant.id);
     if (i.talkers.includes(agent)) this.#leaves(i, fact, [agent], fact.last === true);
+    else if (fact.last === true && fact.role === 'agent') this.#wasThere(i, fact, agent);
+  }
+
+  /** The last agent leaves whom nobody said to have the customer: one who dialled, or one who took it unnamed. */
+  #wasThere(i: InteractionState, fact: Said<'dropped'>, agent: string): void {
+    const dialled = i.name === 'OUTBOUND_STARTED' && !i.assumed && i.open !== null && this.#at(i.open).agents.some(({ id }) => id === agent);
+    if (dialled) {
+      if (i.end === 'provisional') this.#goesOn(i, fact.kind);
+      leave(i, [agent], fact.at);
+      this.#over(i, fact);
+      return;
+    }
+    if (i.name !== 'TALKING' || i.talkers.length > 0) return;
+    if (agent !== '') this.#amend(i, fact, this.#byIds([agent]));
+    this.#leaves(i, fact, [agent], true);
   }
 
   /** Of those who talk, these leave. `last`: with the last of them the conversation is over, and provisionally the interaction. */
@@ -866,15 +945,21 @@ export class Timeline {
     this.#close(i, fact.at);
     endBy(i, 'provisional', fact);
     i.endedBy = null;
+    this.#leave(i, 'customer', fact.at);
   }
 
-  #customerLeaves(i: InteractionState, at: Instant): void {
-    const own = platformId(i.id);
-    for (const participant of this.#document.participants) {
-      if (participant.interactionId !== own || participant.role !== 'customer' || participant.dropped !== null) continue;
+  /** Those who are still there, of one role or all. */
+  #leave(i: InteractionState, role: Participant['role'] | null, at: Instant): void {
+    for (const participant of this.#own(i)) {
+      if ((role !== null && participant.role !== role) || participant.dropped !== null) continue;
       closeHeld(participant, at);
       participant.dropped = at;
     }
+  }
+
+  #own(i: InteractionState): Participant[] {
+    const own = platformId(i.id);
+    return this.#document.participants.filter(({ interactionId }) => interactionId === own);
   }
 
   #presence(i: InteractionState, fact: Said<'present'>): void {
@@ -882,7 +967,9 @@ export class Timeline {
     const ids = agents.map(({ id }) => id);
     this.#meet(i, fact, agents);
     const gone = i.talkers.filter((id) => !ids.includes(id));
-    if (fact.talking !== true) {
+    // Whoever a transfer is on its way to, and is there, has the customer.
+    const arrived = i.moving !== null && i.end === null && this.#at(i.moving).previousAgents.every(({ id }) => !ids.includes(id));
+    if (fact.talking !== true && !(arrived && ids.length > 0)) {
       if (gone.length > 0) this.#leaves(i, fact, gone, true);
       return;
     }
@@ -892,13 +979,14 @@ export class Timeline {
     const all = [...stay, ...ids.filter((id) => !stay.includes(id))];
     if (i.name === 'TALKING' && stay.length === all.length && stay.length === i.talkers.length) this.#amend(i, fact, []);
     else this.#talk(i, fact, all);
+    for (const participant of this.#own(i)) if (participant.agentId !== null && ids.includes(participant.agentId)) closeHeld(participant, fact.at);
     this.#tellDestination(i, agents, null);
+    this.#goesOnHere(i, fact, agents, null);
   }
 
   /** Agents who are there have joined, the others have left. */
   #meet(i: InteractionState, fact: Said<'present'>, agents: readonly FullAgent[]): void {
-    const own = platformId(i.id);
-    const here = this.#document.participants.filter(({ role, interactionId, dropped }) => role === 'agent' && interactionId === own && dropped === null);
+    const here = this.#own(i).filter(({ role, dropped }) => role === 'agent' && dropped === null);
     for (const participant of here) {
       if (agents.some(({ id }) => id === (participant.agentId ?? participant.id))) continue;
       closeHeld(participant, fact.at);
@@ -912,8 +1000,7 @@ export class Timeline {
 
   /** The participant of this id who is still there. */
   #present(i: InteractionState, participantId: string): Participant | null {
-    const own = platformId(i.id);
-    return this.#document.participants.findLast(({ id, interactionId, dropped }) => id === participantId && interactionId === own && dropped === null) ?? null;
+    return this.#own(i).findLast(({ id, dropped }) => id === participantId && dropped === null) ?? null;
   }
 
   #legs(i: InteractionState, fact: Said<'held'> | Said<'resumed'>, leg: readonly string[]): Participant[] {
@@ -921,8 +1008,7 @@ export class Timeline {
       const named = this.#present(i, fact.participantId);
       return named === null ? [] : [named];
     }
-    const own = platformId(i.id);
-    return this.#document.participants.filter(({ agentId, interactionId, dropped }) => agentId !== null && leg.includes(agentId) && interactionId === own && dropped === null);
+    return this.#own(i).filter(({ agentId, dropped }) => agentId !== null && leg.includes(agentId) && dropped === null);
   }
 
   // ---- what describes the journey ----
@@ -967,19 +1053,20 @@ export class Timeline {
   }
 
   #addPlace(list: Place[], place: Place): void {
-    const key = placeKey(place);
-    if (!list.some((one) => placeKey(one) === key)) this.#add(list, place);
+    if (!list.some((one) => isPlace(one, place))) this.#add(list, place);
   }
 
   /** A place in full, with what the row knows of it; what is newly said, the row knows from now on. */
   #place(list: Place[], said: Place | null | undefined): FullPlace | null {
-    const key = placeKey(said);
-    if (said === null || said === undefined || key === null) return null;
-    const number = list.findIndex((one) => placeKey(one) === key);
+    if (said === null || said === undefined || placeKey(said) === null) return null;
+    const exact = list.findIndex((one) => placeKey(one) === placeKey(said));
+    const number = exact >= 0 ? exact : list.findIndex((one) => isPlace(one, said));
     const known = list[number];
     const full = fullPlace(known, said);
     if (known === undefined || samePlace(known, full)) return full;
     list[number] = full;
+    // It was known by its name alone.
+    if (list === this.#row.queues && this.#state.lastQueue === placeKey(known)) this.#state.lastQueue = placeKey(full);
     this.#terms = true;
     return full;
   }
@@ -1049,7 +1136,8 @@ export function forwardKind({ queue, ringGroup, autoAttendant, scripts }: Pick<P
 function sameWait(open: Transition, queue: Place | null, ringGroup: Place | null): boolean {
   if (queue === null && ringGroup === null) return true;
   if (open.queue === null && open.ringGroup === null) return open.agents.length === 0;
-  return (queue === null || placeKey(open.queue) === placeKey(queue)) && (ringGroup === null || placeKey(open.ringGroup) === placeKey(ringGroup));
+  const same = (known: Place | null, said: Place | null): boolean => said === null || (known !== null && isPlace(known, said));
+  return same(open.queue, queue) && same(open.ringGroup, ringGroup);
 }
 
 function samePlace(a: Place | null, b: Place | null): boolean {

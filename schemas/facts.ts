@@ -79,8 +79,8 @@ export type InteractionFactBody =
   | { readonly kind: 'script'; readonly scripts?: readonly Script[]; readonly autoAttendant?: Place | null; readonly scheduleHours?: readonly string[]; readonly schedules?: readonly Schedule[] }
   /** `arrival`: it came to the queue, or was offered to the agents, and the platform does not say how: what was before tells a forward, a transfer or neither. */
   | { readonly kind: 'waiting'; readonly queue?: Place | null; readonly ringGroup?: Place | null; readonly agents?: readonly Agent[]; readonly arrival?: 'queued' | 'offered' }
-  /** It left its queue with nobody assigned; where it goes is told by what follows. */
-  | { readonly kind: 'unqueued' }
+  /** It left its queue with nobody assigned; where it goes is told by what follows. `timeout`: nobody came in time. Else the customer has left, if it ends so. */
+  | { readonly kind: 'unqueued'; readonly timeout?: true }
   | { readonly kind: 'forwarded'; readonly to: Destination; readonly from?: Origin }
   /** `open`: where to is told by what follows. */
   | { readonly kind: 'transferred'; readonly to: Destination; readonly from?: Origin; readonly open?: true }
@@ -94,7 +94,7 @@ export type InteractionFactBody =
   /** A voicemail or callback waits on a queue for somebody to follow it up. */
   | { readonly kind: 'followUp'; readonly reason: 'voicemail' | 'callback'; readonly queue?: Place | null }
   | { readonly kind: 'processing'; readonly agents?: readonly Agent[]; readonly queue?: Place | null }
-  /** `last`: when nobody else talks with the customer, the conversation is over with it, though it may yet go on. */
+  /** `last`: when nobody else talks with the customer, the conversation is over with it, though it may yet go on. Without an id (''), it is the one who has the customer. */
   | { readonly kind: 'dropped'; readonly role?: Role; readonly participantId: string; readonly last?: true }
   | { readonly kind: 'wrappedUp'; readonly agents?: readonly Agent[]; readonly wrapUpCodes?: readonly string[] }
   | { readonly kind: 'phoneCodes'; readonly codes: readonly PhoneCode[] }

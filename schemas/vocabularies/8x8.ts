@@ -120,13 +120,17 @@ const GUID = /^int-[0-9a-f]+-.+?-(phone|chat|email|vmail|callback)-[0-9]+-(.+)$/
 
 const DIRECTIONS: ReadonlyMap<string, Direction> = new Map([['in', 'Inbound'], ['inbound', 'Inbound'], ['out', 'Outbound'], ['outbound', 'Outbound']]);
 
+const NONE = /^(n\/a|null|none|unknown|undefined|false|true|0|-)?$/i;
+/** What stands where there is nothing to be said. */
+const isNothing = (value: string): boolean => NONE.test(value.trim());
+
 /** Null where the event gives no sign of it, as some do. */
 function directionOf(said: Told['said']): Direction | null {
   const direction = DIRECTIONS.get(said('direction')?.toLowerCase() ?? '');
   if (direction !== undefined) return direction;
   const outbound = said('isOutboundCall')?.toLowerCase();
   const channel = said('inboundChannelid')?.toLowerCase() ?? null;
-  if (outbound === 'true' || channel === 'n/a' || (said('outboundCampaignid') ?? '0') !== '0') return 'Outbound';
+  if (outbound === 'true' || channel === 'n/a' || !isNothing(said('outboundCampaignid') ?? '0')) return 'Outbound';
   return outbound === 'false' || channel !== null ? 'Inbound' : null;
 }
 
@@ -144,8 +148,9 @@ function mediumOf({ said, word }: Told): Medium | null {
   return word === 'phone' || word === 'vmail' || word === 'callback' ? 'Phone' : word === 'email' ? 'Email' : null;
 }
 
+/** By another id only where that is all there is. */
 function agentOf(said: Told['said']): Agent | null {
-  const id = said('agentId');
+  const id = said('agentId') ?? said('agentGUID');
   return id === null || id.length > MAX_ID_LENGTH ? null : { id };
 }
 
@@ -228,9 +233,11 @@ function contactOf(told: Told, own: readonly Identifier[]): Contact {
 function entryPointOf(told: Told): Endpoint | null {
   const { said, attached, direction, tenant } = told;
   const channel = attached('cha');
-  const id = said('inboundChannelid') ?? attached('channelId') ?? channel;
+  const id = [said('inboundChannelid'), attached('channelId'), channel].find((one) => one !== null && !isNothing(one)) ?? null;
   const name = attached('channelName');
-  if (direction !== 'Inbound' || (id === null && name === null) || (id?.length ?? 0) > MAX_ID_LENGTH) return null;
+  // Of what does not say its direction the fold may find it out; another leg's channel is not where the customer came in.
+  const isInbound = direction === 'Inbound' || (direction === null && told.origin === null);
+  if (!isInbound || (id === null && name === null) || (id?.length ?? 0) > MAX_ID_LENGTH) return null;
   const number = [channel, id].find((one) => one !== null && /^\+?[0-9]{7,15}$/.test(one));
   return {
     type: 'cc-channel', ...(id === null ? {} : { id }), ...(name === null ? {} : { name }),
@@ -284,7 +291,14 @@ function isConnected({ said }: Told): boolean {
   return /^(CS_)?CONNECTED$/i.test(said('callState') ?? '');
 }
 
-function accepted(told: Told): readonly InteractionFactBody[] {
+/** Where the event names nobody else, whoever is there alone has taken it. */
+function takerOf(told: Told): Told {
+  const there = participantsOf(told);
+  return told.agent === null && there?.length === 1 ? { ...told, agent: there[0] ?? null } : told;
+}
+
+function accepted(event: Told): readonly InteractionFactBody[] {
+  const told = takerOf(event);
   const connected = isConnected(told);
   const work = { ...byAgent(told), ...ofQueue(told) };
   if (told.followUp === 'voicemail') return [...joined(told), { kind: 'processing', ...work }];
@@ -324,6 +338,9 @@ function released({ agent }: Told): readonly InteractionFactBody[] {
   return agent === null ? [] : [{ kind: 'dropped', role: 'agent', participantId: agent.id, last: true }];
 }
 
+/** Of a wrap-up that names nobody: whoever has the customer begins it. What else comes after may be another's. */
+const wrapsUp: Says = (told) => (told.agent === null ? [{ kind: 'dropped', role: 'agent', participantId: '', last: true }] : released(told));
+
 /** What stands where no agent chose anything, even on a call that ended in its script. */
 const NO_CODE = '1000';
 
@@ -361,8 +378,8 @@ const EVENTS: ReadonlyMap<string, Says> = new Map<string, Says>([
   ['transferrequest', transferring], ['participantchange', participants], ['participantremovedbyhost', removed],
   // Only its link counts.
   ['joined', nothing],
-  ['unqueued', (): readonly InteractionFactBody[] => [{ kind: 'unqueued' }]], ['queuetimeout', (): readonly InteractionFactBody[] => [{ kind: 'unqueued' }]],
-  ['postprocess', released], ['endpostprocess', wrappedUp], ['deassigned', released], ['deleted', deleted],
+  ['unqueued', (): readonly InteractionFactBody[] => [{ kind: 'unqueued' }]], ['queuetimeout', (): readonly InteractionFactBody[] => [{ kind: 'unqueued', timeout: true }]],
+  ['postprocess', wrapsUp], ['endpostprocess', wrappedUp], ['deassigned', released], ['deleted', deleted],
   ['guestchatend', (): readonly InteractionFactBody[] => [{ kind: 'dropped', role: 'customer', participantId: CUSTOMER }]],
 ]);
 
@@ -383,7 +400,7 @@ function toldBy(event: RecordedCloudEvent, payload: Members, id: string): Told {
     event, said, attached, word, interaction: interactionId(NAME, id), tenant: guid?.[2] ?? attached('tenantName') ?? FROM_SOURCE.exec(event.event.source)?.[1] ?? null,
     direction: directionOf(said) ?? (callback ? 'Outbound' : null), agent: agentOf(said),
     followUp: callback ? 'callback' : word === 'vmail' || type === 'vmail' || type === 'voicemail' ? 'voicemail' : null,
-    origin: original === null || original === id || original.length > MAX_ID_LENGTH ? null : interactionId(NAME, original),
+    origin: original === null || original === id || isNothing(original) || original.length > MAX_ID_LENGTH ? null : interactionId(NAME, original),
   };
 }
 
@@ -398,6 +415,9 @@ function phoneCodes({ attached, direction }: Told): readonly InteractionFactBody
   return shortCode === null ? [] : [{ kind: 'phoneCodes', codes: [{ listName: null, name: null, shortCode }] }];
 }
 
+/** Of an event that does not say when it was published: after the others of its second, but for the first of all. */
+const LAST_MS = 4_102_444_800_000;
+
 function facts(event: RecordedCloudEvent): readonly FactBody[] {
   const payload = exactPayload(event);
   const name = eventName(payload, event.event.type);
@@ -408,7 +428,7 @@ function facts(event: RecordedCloudEvent): readonly FactBody[] {
   if (id === null || id.length > MAX_ID_LENGTH) return unreadable('interactionGUID: no id');
   const told = toldBy(event, payload, id);
   const own = customersOwn(told);
-  const tie = publishedAt(payload) ?? 0;
+  const tie = publishedAt(payload) ?? (say === created ? 0 : LAST_MS);
   const { interaction } = told;
   const linked: readonly InteractionFactBody[] = told.origin === null ? [] : [{ kind: 'linked', to: told.origin }];
   return [

@@ -188,12 +188,12 @@ function opened(task: Task): readonly InteractionFactBody[] {
 }
 
 function queued(task: Task): readonly InteractionFactBody[] {
-  return [task.callback ? { kind: 'followUp', reason: 'callback', ...inQueue(task) } : { kind: 'waiting', ...inQueue(task) }];
+  return [task.callback ? { kind: 'followUp', reason: 'callback', ...inQueue(task) } : { kind: 'waiting', ...inQueue(task), arrival: 'queued' }];
 }
 
-/** An agent is being offered the task. That is no dial: on a callback the customer is called once the agent has taken it. */
+/** An agent is being offered the task. That is no dial: on a callback the customer is called once the agent has taken it. An agent's own event says neither direction nor callback: the fold knows. */
 function offered(task: Task): readonly InteractionFactBody[] {
-  return task.callback || task.direction === 'Outbound' ? [] : [{ kind: 'waiting', ...inQueue(task), ...byAgent(task) }];
+  return task.callback || task.direction === 'Outbound' ? [] : [{ kind: 'waiting', ...inQueue(task), ...byAgent(task), arrival: 'offered' }];
 }
 
 /** Whoever was called is there from now on; whoever called was from the start. */
@@ -293,7 +293,9 @@ function left(task: Task): readonly InteractionFactBody[] {
 function connected(task: Task): readonly InteractionFactBody[] {
   const whoJoined = joined(task);
   // Whoever only listens in does not handle the customer.
-  return whoJoined.some((fact) => fact.kind === 'joined' && fact.role === 'supervisor') ? whoJoined : [...whoJoined, { kind: 'talking', ...byAgent(task), ...inQueue(task) }];
+  if (whoJoined.some((fact) => fact.kind === 'joined' && fact.role === 'supervisor')) return whoJoined;
+  // The agent's leg of a call: a customer who is called is there from `task:connected` on.
+  return [...whoJoined, { kind: 'talking', ...byAgent(task), ...inQueue(task), ...(task.medium === null || task.medium === 'Phone' ? { taken: 'ringing' } : {}) }];
 }
 
 function stateOf(task: Task): string {

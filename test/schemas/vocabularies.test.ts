@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
+import type { JourneyDocument } from '../../projections/documents.ts';
+import { journeys } from '../../projections/journeys.ts';
 import { decodeStructured } from '../../schemas/cloudevent.ts';
 import { compareFacts } from '../../schemas/facts.ts';
 import type { Instant } from '../../schemas/facts.ts';
@@ -7,9 +9,11 @@ import type { WorkspaceId } from '../../schemas/identity.ts';
 import { workspaceKeys } from '../../schemas/identity.ts';
 import type { RecordedCloudEvent } from '../../schemas/recorded.ts';
 import { readRecorded, toNewEvent } from '../../schemas/recorded.ts';
+import { msOf } from '../../schemas/time.ts';
 import { interpret, vocabularies } from '../../schemas/vocabularies/index.ts';
 import { PARTS, TYPES } from '../../schemas/vocabularies/throughline.ts';
 import { STORY_MARK, exampleDay, expectedJourneys, expectedLines, expectedPersons, instant, storyTables, who } from '../fixtures/example-day.story.ts';
+import { MemoryDocuments } from '../support/facts.ts';
 import { jsonSchemas, readme, renewed } from './readme.ts';
 
 const KEYS = workspaceKeys('shop' as WorkspaceId, new Uint8Array(32).fill(1));
@@ -138,9 +142,9 @@ describe('wxcc', () => {
     ['task:new', call, here(customerIn)],
     ['task:new', out, here({ kind: 'dialling' })],
     ['task:new', { ...out, outboundType: 'COURTESY_CALLBACK' }, here({ kind: 'followUp', reason: 'callback' })],
-    ['task:parked', { ...call, ...inQueue }, here({ kind: 'waiting', queue })],
+    ['task:parked', { ...call, ...inQueue }, here({ kind: 'waiting', queue, arrival: 'queued' })],
     ['task:parked', { ...out, ...inQueue, outboundType: 'COURTESY_CALLBACK' }, here({ kind: 'followUp', reason: 'callback', queue })],
-    ['task:connect', { ...call, ...inQueue }, here({ kind: 'waiting', queue })],
+    ['task:connect', { ...call, ...inQueue }, here({ kind: 'waiting', queue, arrival: 'offered' })],
     ['task:connect', { ...out, outboundType: 'COURTESY_CALLBACK' }, []],
     ['task:connected', { ...call, ...inQueue }, here({ kind: 'talking', queue })],
     ['task:connected', out, here(customerIn, { kind: 'talking' })],
@@ -164,10 +168,10 @@ describe('wxcc', () => {
     ['task-message:append-failed', call, []],
     ['capture:available', { taskId: 't-1' }, here({ kind: 'ended', final: true })],
     ['empath:data', { ...call, overallSentiment: 'Negative', aggAgentScore: 6.5, sentiment: [{ utterance: 'no' }] }, here({ kind: 'described', data: { overallSentiment: 'Negative', aggAgentScore: '6.5' } })],
-    ['agent:state_change', { taskId: 't-1', ...lia, ...inQueue, currentState: 'ringing' }, here({ kind: 'waiting', queue, agents: [agent] })],
-    ['agent:state_change', { taskId: 't-1', ...lia, currentState: 'connected' }, here({ kind: 'joined', role: 'agent', participantId: 'a-1', agent, name: 'Lia' }, { kind: 'talking', agents: [agent] })],
+    ['agent:state_change', { taskId: 't-1', ...lia, ...inQueue, currentState: 'ringing' }, here({ kind: 'waiting', queue, agents: [agent], arrival: 'offered' })],
+    ['agent:state_change', { taskId: 't-1', ...lia, currentState: 'connected' }, here({ kind: 'joined', role: 'agent', participantId: 'a-1', agent, name: 'Lia' }, { kind: 'talking', agents: [agent], taken: 'ringing' })],
     ['agent:channel_state_change', { taskId: 't-1', agentId: 'a-1', currentState: 'Connected' },
-      here({ kind: 'joined', role: 'agent', participantId: 'a-1', agent: { id: 'a-1', type: 'HUMAN' } }, { kind: 'talking', agents: [{ id: 'a-1', type: 'HUMAN' }] })],
+      here({ kind: 'joined', role: 'agent', participantId: 'a-1', agent: { id: 'a-1', type: 'HUMAN' } }, { kind: 'talking', agents: [{ id: 'a-1', type: 'HUMAN' }], taken: 'ringing' })],
     ['agent:state_change', { taskId: 't-1', ...lia, currentState: 'barged-in' }, here({ kind: 'joined', role: 'supervisor', participantId: 'a-1', agent, name: 'Lia' })],
     ['agent:state_change', { taskId: 't-1', ...lia, profileType: 'SUPERVISOR', currentState: 'connected' }, here({ kind: 'joined', role: 'supervisor', participantId: 'a-1', agent, name: 'Lia' })],
     ['agent:state_change', { taskId: 't-1', ...lia, currentState: 'on-hold' }, here({ kind: 'held', participantId: 'customer', agents: [agent] })],
@@ -180,7 +184,7 @@ describe('wxcc', () => {
       here({ kind: 'dropped', participantId: 'a-1' }, { kind: 'wrappedUp', agents: [agent], wrapUpCodes: ['Sold'] })],
     ['agent:state_change', { taskId: 't-1', ...lia, currentState: 'available' }, here({ kind: 'dropped', participantId: 'a-1' })],
     ['agent:state_change', { taskId: 't-1', ...lia, currentState: 'not-responding' }, []],
-    ['agent:routed', { taskId: 't-1', ...lia, ...inQueue }, here({ kind: 'waiting', queue, agents: [agent] })],
+    ['agent:routed', { taskId: 't-1', ...lia, ...inQueue }, here({ kind: 'waiting', queue, agents: [agent], arrival: 'offered' })],
     ['agent:state_change', { ...lia, currentState: 'idle', taskId: null }, []],
     ['agent:login', lia, []],
     ['agent:logout', lia, []],
@@ -215,7 +219,7 @@ describe('wxcc', () => {
       ...here({ kind: 'described', topics: ['Repair'], data: { csatScore: '5' } }, customerOut, { kind: 'ended', by: 'customer', final: true }),
     ]);
     expect(of('agent:state_change', { interactionId: 't-1', additionalFields: { agentId: 'a-1', queueId: 'q-1' }, currentState: 'ringing' }))
-      .toEqual(here({ kind: 'waiting', queue: { id: 'q-1' }, agents: [{ id: 'a-1', type: 'HUMAN' }] }));
+      .toEqual(here({ kind: 'waiting', queue: { id: 'q-1' }, agents: [{ id: 'a-1', type: 'HUMAN' }], arrival: 'offered' }));
   });
 
   test('without time it occurred when it was made, however that is written', () => {
@@ -308,6 +312,37 @@ describe('totality', () => {
       const keys = Object.keys(data);
       holds(event(same ? type : other, { ...data, [keys[nth % keys.length] ?? 'taskId']: value }));
     }), { numRuns: 1500 });
+  });
+});
+
+describe('whole tasks', () => {
+  const START_MS = Date.parse('2026-03-02T09:00:00Z');
+  const task = (direction: string, more: Data = {}): Data => ({ taskId: 't-1', direction, channelType: 'telephony', origin: '+12025550150', destination: '+12025550195', ...more });
+  /** An agent's event says neither direction nor callback (webex-cjds-facts.md 2.3). */
+  const agentIs = (currentState: string): Data => ({ taskId: 't-1', agentId: 'a-1', queueId: 'q-1', channelType: 'telephony', currentState });
+  const STATE = 'agent:channel_state_change';
+  type Said = readonly [second: number, type: string, data: Data];
+  const OUT = task('OUTBOUND');
+  const BACK = task('OUTBOUND', { outboundType: 'COURTESY_CALLBACK' });
+  const IN = task('INBOUND', { queueId: 'q-1' });
+  const agentTakes: readonly Said[] = [[1, 'task:connect', OUT], [1, STATE, agentIs('ringing')], [3, STATE, agentIs('connected')]];
+
+  test.each<[string, readonly Said[], readonly (readonly [number, string, number | null])[], object]>([
+    ['a call out is dialled until the customer is there, whatever its agent\'s leg does', [[0, 'task:new', OUT], ...agentTakes, [15, 'task:connected', OUT], [40, 'task:ended', { ...OUT, terminatingParty: 'Customer' }]],
+      [[0, 'OUTBOUND_STARTED', 15], [15, 'TALKING', 25], [40, 'FINISHED', 0]], { outcome: 'Handled', waitingDuration: 0 }],
+    ['one that nobody answers was not handled', [[0, 'task:new', OUT], ...agentTakes, [30, 'task:ended', { ...OUT, terminatingParty: 'Agent' }]],
+      [[0, 'OUTBOUND_STARTED', 30], [30, 'FINISHED', 0]], { outcome: 'Other', agents: [] }],
+    ['a courtesy callback waits once, and is dialled once an agent has taken it', [[0, 'task:new', BACK], [1, 'task:parked', { ...BACK, queueId: 'q-1' }], [20, 'task:connect', BACK], [20, STATE, agentIs('ringing')], [22, STATE, agentIs('connected')], [50, 'task:failed', BACK]],
+      [[0, 'FOLLOWUP_PENDING', 22], [22, 'OUTBOUND_STARTED', 28], [50, 'FINISHED', 0]], { outcome: 'CallbackNoAnswer', agents: [] }],
+    ['what an agent parks in another queue was transferred', [[0, 'task:new', IN], [5, 'task:parked', IN], [8, STATE, agentIs('ringing')], [10, STATE, agentIs('connected')], [40, 'task:parked', task('INBOUND', { queueId: 'q-2' })]],
+      [[0, 'STARTED', 0], [5, 'WAITING', 5], [10, 'TALKING', 30], [40, 'TRANSFER', 0], [40, 'WAITING', null]], { transfersCompleted: 1 }],
+  ])('%s', (_, told, transitions, row) => {
+    const view = new MemoryDocuments(journeys);
+    view.fold(told.map(([second, type, data], i) => interpret(recorded(event(type, data, { id: `e-${String(i)}`, time: new Date(START_MS + second * 1000).toISOString() }))).interpreted));
+    const [key] = view.keys('j');
+    const document = view.read(key ?? '') as JourneyDocument;
+    expect(document.transitions.map(({ at, name, duration }) => [(msOf(at) - START_MS) / 1000, name, duration === null ? null : duration / 1000])).toEqual(transitions);
+    expect(document.row).toMatchObject(row);
   });
 });
 

@@ -144,9 +144,9 @@ describe('what each event of the stream says (8x8-event-stream-facts.md 2 and 5)
     ['InteractionParticipantRemovedByHost', { participatingAgents: 'agMara' }, {}, [{ kind: 'present', agents: [agent] }]],
     ['InteractionJoined', mara, link, [linked]],
     ['InteractionUnqueued', {}, {}, [{ kind: 'unqueued' }]],
-    ['InteractionQueueTimeout', {}, {}, [{ kind: 'unqueued' }]],
+    ['InteractionQueueTimeout', {}, {}, [{ kind: 'unqueued', timeout: true }]],
     ['InteractionPostProcess', mara, {}, [dropped]],
-    ['InteractionPostProcess', {}, {}, []],
+    ['InteractionPostProcess', {}, {}, [{ kind: 'dropped', role: 'agent', participantId: '', last: true }]],
     ['InteractionEndPostProcess', { ...mara, dispositionCode: 12 }, { tclSelectedItems: '5|12,6|45' }, [dropped, { kind: 'described', data: { tclSelectedItems: '5|12,6|45' } }, { kind: 'wrappedUp', agents: [agent], wrapUpCodes: ['12'] }]],
     ['InteractionDeassigned', mara, {}, [dropped]],
     ['InteractionDeAssigned', mara, {}, [dropped]],
@@ -387,7 +387,7 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
 
   test('where the direction is said only later, what was taken for the script was the dial', () => {
     const { transitions, document } = journeyOf([0, 'InteractionCreated'], [1, 'InteractionAssigned', { ...OUT, ...mara }], [2, 'InteractionAccepted', { ...mara, ...IN_PROGRESS }], [9, 'InteractionCustomerAccepted']);
-    expect(lines(transitions)).toEqual([[0, 'STARTED', 0], [0, 'OUTBOUND_STARTED', 9], [9, 'TALKING', null]]);
+    expect(lines(transitions)).toEqual([[0, 'OUTBOUND_STARTED', 9], [9, 'TALKING', null]]);
     expect(document.row).toMatchObject({ direction: 'Outbound' });
   });
 
@@ -431,6 +431,77 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
     expect(journey.document.participants.map(({ id, joined, held, dropped: left }) => [id, seconds(joined), held.map(({ from, to }) => [seconds(from), seconds(to)]), seconds(left)])).toEqual([
       ['customer', 0, [], 80], ['agMara', 10, [], 60], ['agDan', 30, [[40, 45]], 80],
     ]);
+  });
+
+  // Times are whole seconds, payloads are mostly unpublished, events are lost: what they still say, said as it is.
+  const hold = (at: number, status: boolean): Line => [at, 'LineHoldStatus', { ...mara, status }];
+  const away = (at: number): readonly Line[] => [[at, 'InteractionPostProcess'], [at + 10, 'InteractionEndPostProcess'], [at + 10, 'InteractionDeassigned']];
+  const TALKED: readonly (readonly [number, string, number | null])[] = [...WAITED, [10, 'TALKING', 30], [40, 'FINISHED', 0]];
+  const HELD: typeof TALKED = [...WAITED, [10, 'TALKING', 10], [20, 'HOLD', 20], [40, 'FINISHED', 0]];
+  const DIALLED: typeof TALKED = [[0, 'OUTBOUND_STARTED', 30], [30, 'FINISHED', 0]];
+  test.each<[string, readonly Line[], typeof TALKED, object]>([
+    ['a hold that is told to be over when the call is', [...BEGIN, hold(20, true), ...leaves(40, 'agMara'), gone(51), hold(52, false)], HELD, { holdDuration: 20_000 }],
+    ['the same between wrap-up and the end', [...BEGIN, hold(20, true), [40, 'InteractionPostProcess', mara], hold(41, false), [50, 'InteractionEndPostProcess', mara], gone(51)], HELD, { wrapUpDuration: 10_000 }],
+    ['a hold that is told after the end', [...BEGIN, ...leaves(40, 'agMara'), gone(51), hold(52, true)], TALKED, { holdDuration: 0 }],
+    ['a wrap-up that names nobody', [...BEGIN, ...away(40), gone(51)], TALKED, { wrapUpDuration: 10_000, agents: [agent] }],
+    ['an answer that names nobody, after one agent was rung', [...BEGIN.slice(0, 3), [10, 'InteractionAccepted', CONNECTED], ...leaves(40, 'agMara'), gone(51)], TALKED, { agents: [agent] }],
+    ['an answer that names only who is there', [...BEGIN.slice(0, 2), [10, 'InteractionAccepted', { ...CONNECTED, participatingAgents: 'agMara' }], ...leaves(40, 'agMara')], TALKED, { agents: [agent] }],
+    ['an answer that names nobody, and nobody was rung: whoever wraps up', [...BEGIN.slice(0, 2), [10, 'InteractionAccepted', CONNECTED], ...leaves(40, 'agMara')], TALKED, { agents: [agent] }],
+    ['a dial that its agent gives up: wrap-up is no dial', [[0, 'InteractionCreated', OUT], [1, 'InteractionAssigned', { ...OUT, ...mara }], [2, 'InteractionAccepted', { ...OUT, ...mara, ...IN_PROGRESS }], ...leaves(30, 'agMara'), gone(41, 'SYSTEM')], DIALLED, { outcome: 'Other', wrapUpDuration: 10_000 }],
+    ['a customer who left the queue, whoever ended the rest', [...BEGIN.slice(0, 2), [40, 'InteractionUnqueued'], gone(41, 'SYSTEM')], [...WAITED.slice(0, 3), [5, 'WAITING', 35], [41, 'FINISHED', 0]], { outcome: 'Abandoned' }],
+    ['a guest who left, whoever ended the rest', [...BEGIN.slice(0, 2), [39, 'GuestChatEnd'], gone(41, 'SYSTEM')], [...WAITED.slice(0, 3), [5, 'WAITING', 36], [41, 'FINISHED', 0]], { outcome: 'Abandoned' }],
+    ['a queue that took too long is not the customer\'s doing', [...BEGIN.slice(0, 2), [40, 'InteractionQueueTimeout'], gone(41, 'SYSTEM')], [...WAITED.slice(0, 3), [5, 'WAITING', 35], [41, 'FINISHED', 0]], { outcome: 'Other' }],
+    ['one queue, by its name and then by its id', [BEGIN[0] as Line, [5, 'InteractionQueued', IN, inSupport], [8, 'InteractionAssigned', { ...mara, queueId: 101 }, inSupport], BEGIN[3] as Line, ...leaves(40, 'agMara')], TALKED, { forwardedToQueue: 1, queues: [{ id: '101', name: 'Support' }] }],
+    ['one queue, by its id and then by its name', [...BEGIN.slice(0, 2), [6, 'InteractionQueued', IN, inSupport], ...BEGIN.slice(2), ...leaves(40, 'agMara')], TALKED, { forwardedToQueue: 1, queues: [{ id: '101', name: 'Support' }] }],
+    ['a call that says no direction has come in, by its channel', [[0, 'InteractionCreated', {}, { cha: '15550001111', channelName: 'Main' }], gone(12)], [[0, 'STARTED', 0], [0, 'IN_SCRIPT', 12], [12, 'FINISHED', 0]], { direction: 'Inbound', interactions: [{ direction: 'Inbound' }], entryPoint: { name: 'Main', phoneNumber: '15550001111' } }],
+    ['a channel that is none', [[0, 'InteractionCreated', { ...IN, inboundChannelid: 'N/A' }, { channelName: 'Main' }], gone(12)], [[0, 'STARTED', 0], [0, 'IN_SCRIPT', 12], [12, 'FINISHED', 0]], { entryPoint: { id: null, name: 'Main' } }],
+    ...['0', 'null', 'N/A', 'none', 'unknown', 'false', ''].map((nothing): [string, readonly Line[], typeof TALKED, object] => [`a link to nothing (${nothing})`, [[0, 'InteractionCreated', IN, { originalInteractionGuid: nothing }], gone(12)], [[0, 'STARTED', 0], [0, 'IN_SCRIPT', 12], [12, 'FINISHED', 0]], { outcome: 'EndedInScript' }]),
+  ])('%s', (_, told, transitions, row) => {
+    const journey = journeyOf(...told);
+    expect(lines(journey.transitions)).toEqual(transitions);
+    expect(journey.document.row).toMatchObject(row);
+  });
+
+  test('what says nothing of when it was published comes last in its second, but for what is created', () => {
+    const bare = (at: number, event: string, fields: Data = {}): string => envelope({ Interaction: { event, interactionGUID: CALL, interactionEventTS: START_S + at, ...fields } }, { id: `${event}-${String(at)}`, time: undefined });
+    const journey = folded([...asEvents(one([0.9, 'InteractionQueued', { ...IN, queueId: 101 }], [10.9, 'InteractionAccepted', { ...mara, ...CONNECTED }])), interpreted(bare(0, 'InteractionCreated', IN)), interpreted(bare(10, 'LineHoldStatus', { ...mara, status: true }))]);
+    expect(lines(journey.transitions)).toEqual([[0, 'STARTED', 0], [0, 'IN_SCRIPT', 0], [0, 'FORWARD', 0], [0, 'WAITING', 10], [10, 'TALKING', 0], [10, 'HOLD', null]]);
+  });
+
+  const OTHER = guid('two');
+  const onward = (at: number, event: string, fields: Data = {}): readonly [string, Line] => [OTHER, [at, event, fields, { originalInteractionGuid: CALL }]];
+  const transferred = (...then: readonly (readonly [string, Line])[]): Folded => folded(asEvents([...one(...BEGIN, [40, 'InteractionTransferRequest', mara], [41, 'InteractionPostProcess', mara]), ...then]));
+  test.each<[string, readonly (readonly [string, Line])[], object, typeof TALKED]>([
+    ['a queue', [onward(42, 'InteractionCreated', IN), onward(43, 'InteractionQueued', { ...IN, queueId: 102 }), [CALL, gone(46, 'AGENT')]], { queue: { id: '102' }, agents: [] }, [[40, 'WAITING', 3], [43, 'WAITING', null]]],
+    ['an agent', [onward(30, 'InteractionCreated', OUT), onward(33, 'InteractionAccepted', { ...OUT, ...by('agDan'), ...CONNECTED }), onward(43, 'InteractionParticipantChange', { ...CONNECTED, participatingAgents: 'agDan' }), [CALL, gone(46, 'SYSTEM')]], { agents: [{ id: 'agDan' }] }, [[40, 'WAITING', 3], [43, 'TALKING', null]]],
+  ])('a transfer that goes on under another id, to %s, has its destination, and the customer waits once', (_, then, destination, after) => {
+    const journey = transferred(...then);
+    expect(lines(journey.transitions)).toEqual([...WAITED, [10, 'TALKING', 30], [40, 'TRANSFER', 0], ...after]);
+    expect(named(journey, 'TRANSFER')).toMatchObject({ previousAgents: [{ id: 'agMara' }], previousQueue: { id: '101' }, ...destination });
+  });
+
+  test.each([
+    ['who is there, though the change is of a line', { callState: 'CS_DISCONNECTED', participatingAgents: 'agDan' }],
+    ['nobody: whoever was brought in on the other line', CONNECTED],
+  ])('a change of participants after a transfer that names %s', (_, change) => {
+    const journey = transferred(onward(30, 'InteractionCreated', OUT), onward(33, 'InteractionAccepted', { ...OUT, ...by('agDan'), ...CONNECTED }), [CALL, [43, 'InteractionParticipantChange', change]],
+      [OTHER, gone(47, 'SYSTEM')], ...leaves(80, 'agDan').map((line) => [CALL, line] as const), [CALL, gone(91)]);
+    expect(lines(journey.transitions)).toEqual([...WAITED, [10, 'TALKING', 30], [40, 'TRANSFER', 0], [40, 'WAITING', 3], [43, 'TALKING', 37], [80, 'FINISHED', 0]]);
+    expect(ids(named(journey, 'TRANSFER').agents)).toEqual(['agDan']);
+    // With the line on which agents only talked among themselves they have left it, and it does not hold up the end.
+    expect(journey.document.participants.every(({ dropped: left }) => left !== null)).toBe(true);
+  });
+
+  test('with the last agent the customer leaves, unless the call goes on', () => {
+    const over = journeyOf(...BEGIN, ...leaves(40, 'agMara'));
+    expect(over.document.participants.map(({ id, dropped: left }) => [id, left === null ? null : msOf(left) / 1000 - START_S])).toEqual([['customer', 40], ['agMara', 40]]);
+    const on = journeyOf(...BEGIN, ...leaves(40, 'agMara'), [60, 'InteractionParticipantChange', { ...CONNECTED, participatingAgents: 'agDan' }]);
+    expect(on.document.participants.map(({ id, dropped: left }) => [id, left === null])).toEqual([['customer', true], ['agMara', false], ['agDan', true]]);
+  });
+
+  test('whoever is there and talks is not on hold any more', () => {
+    const { document } = journeyOf(...BEGIN, hold(29, true), [40, 'InteractionParticipantChange', { ...CONNECTED, participatingAgents: 'agMara,agDan' }]);
+    expect(document.participants.flatMap(({ held }) => held.map(({ from, to }) => [msOf(from) / 1000 - START_S, to === null ? null : msOf(to) / 1000 - START_S]))).toEqual([[29, 40]]);
   });
 
   test('a participant who is no longer named has left, and so has one whom the host removed', () => {

@@ -169,7 +169,7 @@ export const arbitraryBody: fc.Arbitrary<InteractionFactBody> = fc.oneof(
   kind('waiting', spread(agents, spread(queue, ringGroup))),
   kind('waiting', spread(agents, queue)),
   kind('waiting', spread(spread(agents, queue), fc.record({ arrival: fc.constantFrom('queued', 'offered') }))),
-  kind('unqueued', fc.constant({})),
+  kind('unqueued', fc.constantFrom({}, { timeout: true as const })),
   kind('forwarded', fc.record({ to: destination })),
   kind('transferred', spread(fc.record({ to: destination }), optional('from', agents))),
   kind('talking', spread(agents, queue)),
