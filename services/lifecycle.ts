@@ -27,6 +27,19 @@ export function isAborted(signal: AbortSignal): boolean { return signal.aborted;
 /** Names this process where several hold leases: unlike any other there is or was. */
 export function holderOf(random: RandomBytes): string { return `${hostname()}-${String(process.pid)}-${Buffer.from(random(4)).toString('hex')}`; }
 
+/** Whether the process of this machine that named itself so is no more. Of another machine's nothing is known. */
+export function hasEnded(holder: string): boolean {
+  const own = `${hostname()}-`;
+  const pid = holder.startsWith(own) ? /^(\d+)-[0-9a-f]+$/.exec(holder.slice(own.length))?.[1] : undefined;
+  if (pid === undefined) return false;
+  try {
+    process.kill(Number(pid), 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+}
+
 /** For how long something has taken: it only ever goes forward, however the machine's clock is set. Its instants mean nothing elsewhere. */
 export const steady: Clock = { now: () => performance.now() };
 

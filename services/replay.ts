@@ -4,7 +4,7 @@ import type { Json, Projection } from '../projections/projection.ts';
 import { nameOf } from './backends.ts';
 import type { Options } from './config.ts';
 import { PROJECTIONS } from './generations.ts';
-import { holderOf } from './lifecycle.ts';
+import { hasEnded, holderOf } from './lifecycle.ts';
 import { openStores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
 import type { ViewStore } from './ports.ts';
@@ -24,6 +24,7 @@ export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> 
   return orExplain('replay', io, async () => {
     const stores = await openStores(options, 'read', io);
     try {
+      await releaseEnded(stores.views, replayLease(group));
       if (forget) return await forgotten(group, stores.views, json, io);
       const masterKey = await masterKeyOf(options.events, stores.events, { given: options.masterKey, mayMake: false, random: io.random });
       const shown = new Shown(group, io);
@@ -40,6 +41,11 @@ export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> 
       await stores.close();
     }
   });
+}
+
+/** A replay of this machine that was killed is over at once; another machine's when its lease has run out. */
+async function releaseEnded(views: ViewStore, name: string): Promise<void> {
+  for (const { holder } of await views.leases(name)) if (hasEnded(holder)) await views.release(name, holder);
 }
 
 async function forgotten(group: string, views: ViewStore, json: boolean, io: Io): Promise<number> {
@@ -108,13 +114,13 @@ function described(group: string, result: ReplayResult, { events, seconds }: Sho
   switch (result.kind) {
     case 'promoted': {
       const { from, to, compared, heldMs } = result;
-      const standing = compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? 'Equal to the one before' : 'It differs from the one before';
+      const standing = compared === null && to.version === projection.version ? 'It stood further than the one before, which another version had folded, and goes on' : compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? 'Equal to the one before' : 'It differs from the one before';
       return `${group}: generation ${String(to.id)} answers now, ${String(from.id)} is kept for --rollback. ${standing}; ${folded}, commits held for ${String(heldMs)} ms.\n${compared === null ? '' : comparedOf(compared, projection, from.id, to.id)}`;
     }
     case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); a replay goes on from it, --forget drops it.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
     case 'refused': return `${group}: generation ${String(result.built.id)} differs from the live one, ${String(result.live.id)}, and was not promoted; ${folded}. Look at the differences; --accept promotes it, --anew folds it once more, --forget drops it.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
     case 'stopped': return `${group}: interrupted; ${folded}. The live generation answers as before; the next replay goes on from here.\n`;
-    case 'busy': return `${group}: another replay is under way (${result.holder}). One that was killed is over in 15 s.\n`;
+    case 'busy': return `${group}: another replay is under way (${result.holder}). One that was killed on another machine is over in 15 s.\n`;
     case 'noRoom': return `${group}: a second generation takes some ${bytes(result.needed)}, and ${place} has ${bytes(result.free)} left: make room (replay ${group} --forget drops the generation kept for --rollback), then try again.\n`;
     case 'nothing': return `${group}: ${result.why}\n`;
   }

@@ -1,5 +1,6 @@
 // A generation that is built beside the live one, compared with it: digests at one position of each shard, and documents
 // where those differ.
+import { OperatingError } from '../errors.ts';
 import type { Generation, Position, View, ViewStore } from '../ports.ts';
 import { positionsOf } from '../generations.ts';
 import type { Builder } from './builder.ts';
@@ -30,8 +31,9 @@ export interface CompareOptions {
 /** Documents looked at together, and how many that differ are told. */
 const PAGE = 256;
 const TOLD_MAX = 20;
-/** Documents that differ while both move: looked at again where they stand at one position. */
-const SUSPECTS_MAX = 200;
+/** Documents that seem to differ while one of the two moves, looked at again together. */
+const SUSPECTS_MAX = 256;
+/** Looks at what is committed to all the time. */
 const TRIES_MAX = 50;
 const AGAIN_MS = 100;
 
@@ -61,11 +63,34 @@ async function foldShard({ views, live, foldTo }: CompareOptions, shard: number,
   await foldTo((await positionsOf(views, live)).map((stands, one) => (one === shard ? position : stands)));
 }
 
-/** The live one moves on meanwhile: what seems to differ is looked at again where both stand at one position. */
+/**
+ * The live one moves on meanwhile, so that by and by what changed since seems to differ: it is looked at again, some at a
+ * time, where both stand at one position, and the walk goes on to the end, or until there is more than is told.
+ */
 async function differencesOf(options: CompareOptions, view: View): Promise<readonly Difference[]> {
+  const built = options.builder.view(view.shard);
+  const [found, seen] = [new Map<string, Difference>(), new Set<string>()];
+  let suspects: string[] = [];
+  const settle = async (): Promise<void> => {
+    for (const one of suspects.length === 0 ? [] : await settled(options, view, suspects)) found.set(one.key, one);
+    suspects = [];
+  };
+  for (const [from, to] of [[view, built], [built, view]] as const) {
+    for await (const key of differing(from, to)) {
+      if (options.signal.aborted || found.size > TOLD_MAX) return [...found.values()];
+      // Equal at one position is folded rightly, however it seems to the second walk.
+      if (seen.has(key)) continue;
+      seen.add(key);
+      if (suspects.push(key) === SUSPECTS_MAX) await settle();
+    }
+  }
+  await settle();
+  return [...found.values()];
+}
+
+/** Those of them that differ where both stand at one position. Throws where the live one never stood still for a look, since nobody could tell then. */
+async function settled(options: CompareOptions, view: View, suspects: readonly string[]): Promise<readonly Difference[]> {
   const { builder, wait, signal } = options;
-  const suspects = await suspectsOf(view, builder.view(view.shard));
-  if (suspects.length === 0) return [];
   for (let tries = 0; tries < TRIES_MAX && !signal.aborted; tries += 1) {
     const position = await view.position();
     const texts = await view.load(suspects);
@@ -78,7 +103,8 @@ async function differencesOf(options: CompareOptions, view: View): Promise<reado
     const ours = await builder.view(view.shard).load(suspects);
     return suspects.map((key, i): Difference => ({ key, live: texts[i] ?? null, built: ours[i] ?? null })).filter((one) => one.live !== one.built);
   }
-  return [];
+  if (signal.aborted) return [];
+  throw new OperatingError('storeBusy', 'the live generation is committed to so often that it could not be compared: try again when less comes in');
 }
 
 /** Position and digest of one commit. */
@@ -90,17 +116,13 @@ async function standing(view: View): Promise<{ readonly position: Position | nul
   }
 }
 
-/** Keys of documents that are not the same in both, some of them. */
-async function suspectsOf(one: View, other: View): Promise<string[]> {
-  const suspects = new Set<string>();
-  for (const [from, to] of [[one, other], [other, one]] as const) {
-    let next: string | null = null;
-    do {
-      const page = await from.walk(next, PAGE);
-      const texts = await to.load(page.documents.map(({ key }) => key));
-      page.documents.forEach(({ key, value }, i) => { if (texts[i] !== value) suspects.add(key); });
-      next = page.next;
-    } while (next !== null && suspects.size < SUSPECTS_MAX);
-  }
-  return [...suspects];
+/** Keys of documents of the one that the other has otherwise, or not at all, as each stands when it is looked at. */
+async function* differing(one: View, other: View): AsyncGenerator<string> {
+  let next: string | null = null;
+  do {
+    const page = await one.walk(next, PAGE);
+    const texts = await other.load(page.documents.map(({ key }) => key));
+    for (const [i, { key, value }] of page.documents.entries()) if (texts[i] !== value) yield key;
+    next = page.next;
+  } while (next !== null);
 }

@@ -6,7 +6,7 @@
 import type { Projection } from '../../projections/projection.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { OperatingError } from '../errors.ts';
-import { foreignStore, liveOf, make, positionsOf, sizeOf, sweep } from '../generations.ts';
+import { foreignStore, liveOf, make, positionsOf, promoteOver, sizeOf, sweep } from '../generations.ts';
 import { isAborted } from '../lifecycle.ts';
 import { type Clock, type EventStore, type Generation, HOLD_MS, type Position, type ViewStore } from '../ports.ts';
 import { highestOf, isBefore, lowestOf, shareOf } from '../positions.ts';
@@ -215,11 +215,21 @@ class Replay {
         await hold.release();
       }
     }
+    if (live.version !== before.version && await this.#isAhead(live, before)) return this.#goForward(live, before);
     return this.#building(live, before, async (builder) => {
       await this.#catchUp(builder, live, before);
       if (dryRun) return { kind: 'compared', live, built: before, compared: await this.#compare(builder, live, before) };
       return this.#promote(builder, live, before, false);
     });
+  }
+
+  /** After an upgrade and a rollback: what stands still now, of another version, was passed by the one that comes back, which whoever folds it takes further. */
+  async #goForward(live: Generation, before: Generation): Promise<ReplayResult> {
+    const { views, clock, dryRun } = this.#options;
+    if (dryRun) return { kind: 'nothing', why: `generation ${String(before.id)} is of this version and stands further than the live one, which is not: there is no position at which to compare them` };
+    const startedMs = clock.now();
+    if (!(await promoteOver(views, live, before))) throw new Left('moved');
+    return { kind: 'promoted', from: live, to: before, compared: null, heldMs: clock.now() - startedMs };
   }
 
   async #building(live: Generation, generation: Generation, work: (builder: Builder) => Promise<ReplayResult>): Promise<ReplayResult> {
@@ -306,10 +316,11 @@ class Replay {
 
   // ---- comparing -----------------------------------------------------------------------------------------------------------
 
+  /** Every document before another takes the place of all: a text that was changed where it lies moved no digest. A rollback is asked for whatever the difference, and is not to wait for it. */
   #compare(builder: Builder, live: Generation, built: Generation): Promise<Compared> {
-    const { views, wait, signal } = this.#options;
+    const { views, wait, signal, to } = this.#options;
     this.#tell('comparing', built, 1);
-    return compare({ views, live, builder, wait, signal, foldTo: (positions) => this.#foldTo(builder, positions, live, built) });
+    return compare({ views, live, builder, wait, signal, everyDocument: to === 'next', foldTo: (positions) => this.#foldTo(builder, positions, live, built) });
   }
 
   // ---- promotion -----------------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ import { persons } from '../../projections/persons.ts';
 import type { Projection } from '../../projections/projection.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { openRedisViewStore } from '../../services/adapters/redis.ts';
-import type { EventStore, ViewStore } from '../../services/ports.ts';
+import type { EventStore, Generation, View, ViewStore } from '../../services/ports.ts';
+import type { Builder } from '../../services/projector/builder.ts';
+import { compare, type CompareOptions } from '../../services/projector/compare.ts';
 import { addHash, digestText, DocumentHasher, parseDigest, removeHash } from '../../services/projector/digest.ts';
 import { replay, replayLease, type ReplayOptions, type ReplayProgress, type ReplayResult } from '../../services/projector/replay.ts';
 import { fieldsOf } from '../../services/replay.ts';
 import { shardOf } from '../../services/shards.ts';
-import { ADAPTERS, freshFold, keysOf, liveView, MANY, type Opened, project, recorded, ROOM } from '../support/folds.ts';
+import { ADAPTERS, freshFold, keysOf, liveView, MANY, type Opened, position, project, recorded, ROOM } from '../support/folds.ts';
 import { describeOn } from '../support/local-server.ts';
 import { redisPlace, type RedisServer, startRedis } from '../support/redis-server.ts';
 import { through, throughStore } from '../support/views.ts';
@@ -118,6 +120,14 @@ function replaysOver(open: () => Promise<Opened>): void {
     await expectLive(events, views, 2);
   });
 
+  test('G5: a document that was changed where it lies, and moved no digest, is found too', async () => {
+    const views = await folded(60);
+    const key = await plant(views, otherwise, false);
+    const { result } = await replayed(events, views);
+    expect(result).toMatchObject({ kind: 'refused', compared: { equal: false, differences: [{ key }] } });
+    expect(await views.live('journeys')).toBe(1);
+  });
+
   test('a digest that was moved wrongly is a difference too, with no document to show', async () => {
     const views = await folded(40);
     const view = await liveView(views, 'journeys');
@@ -202,6 +212,18 @@ function replaysOver(open: () => Promise<Opened>): void {
     const { result } = await replayed(events, upgraded, { to });
     expect(result).toMatchObject({ kind: 'nothing', why: expect.stringContaining('of version newer, was promoted meanwhile') });
     expect([(await liveView(views, 'journeys')).generation.version, await views.previous('journeys'), upgrades]).toEqual(['newer', old, 1]);
+  });
+
+  test('after an upgrade and a rollback the newer one comes back, though it stands further than what nobody folds', async () => {
+    const views = await folded(40);
+    const newer: Projection = { ...journeys, version: 'newer' };
+    await upgrade(events, views, newer);
+    await recorded(41, 30, MANY, events);
+    await project(events, views, { projections: [newer] });
+    expect((await replayed(events, views, { to: 'back', projection: newer })).result).toMatchObject({ kind: 'promoted', from: { id: 2 }, to: { id: 1 }, compared: null });
+    expect((await replayed(events, views, { to: 'back', projection: newer, dryRun: true })).result).toMatchObject({ kind: 'nothing' });
+    expect((await replayed(events, views, { to: 'back', projection: newer })).result).toMatchObject({ kind: 'promoted', from: { id: 1 }, to: { id: 2, version: 'newer' }, compared: null });
+    expect([await views.live('journeys'), await views.previous('journeys')]).toEqual([2, 1]);
   });
 
   test('one that stands when another begins keeps it out; what it held for a promotion is given back', async () => {
@@ -317,6 +339,45 @@ describe('a replay', () => {
     } });
     expect((await replayed(events, late)).result).toMatchObject({ kind: 'refused', compared: { equal: false } });
     expect(await views.live('journeys')).toBe(1);
+  });
+
+  /** A live view to which something is committed with every look at a page of it, and one built beside it that is folded to where it stands. */
+  const beside = (options: { readonly stands: boolean }): CompareOptions => {
+    const keys = Array.from({ length: 1000 }, (_, i) => `acme/j/${String(i).padStart(4, '0')}`);
+    const [live, built] = [new Map(keys.map((key) => [key, '0'])), new Map(keys.map((key) => [key, '0']))];
+    live.set('acme/j/0700', 'changed where it lies');
+    let [commits, looks] = [0, 0];
+    const viewOf = (documents: Map<string, string>, onWalk: () => void): View => ({
+      shard: 0, position: async () => position(options.stands ? commits : (looks += 1)), digest: async () => 'the same', load: async (some: readonly string[]) => some.map((key) => documents.get(key) ?? null),
+      walk: async (from: string | null, limit: number) => {
+        const start = Number(from ?? 0);
+        const page = keys.slice(start, start + limit).map((key) => ({ key, value: documents.get(key) ?? '' }));
+        onWalk();
+        return { documents: page, next: start + limit < keys.length ? String(start + limit) : null };
+      },
+    }) as unknown as View;
+    const commit = (): void => {
+      commits += 1;
+      for (const [i, key] of keys.entries()) if (i !== 700) live.set(key, String(commits));
+    };
+    const [one, other] = [viewOf(live, commit), viewOf(built, () => undefined)];
+    return {
+      views: { view: async () => one } as unknown as ViewStore, live: { group: 'journeys', id: 1, shards: 1 } as Generation, builder: { view: () => other } as unknown as Builder, everyDocument: true, wait,
+      signal: new AbortController().signal, foldTo: async () => { for (const [i, key] of keys.entries()) if (i !== 700) built.set(key, String(commits)); },
+    };
+  };
+
+  test('G5: a document that differs is found among any number that change while they are compared', async () => {
+    expect(await compare(beside({ stands: true }))).toEqual({ equal: false, differences: [{ key: 'acme/j/0700', live: 'changed where it lies', built: '0' }], more: false });
+  });
+
+  test('G5: what never stands still for a look is not called equal', async () => {
+    const moving = beside({ stands: false });
+    // Where it stood for its digest is known: what comes after that is what moves.
+    const view = await moving.views.view('journeys', 1, 0);
+    let standing = 3;
+    const looked = through(view, { position: async () => (standing-- > 0 ? position(1) : view.position()) });
+    await expect(compare({ ...moving, views: { ...moving.views, view: async () => looked } })).rejects.toMatchObject({ code: 'storeBusy' });
   });
 
   test('tells documents apart field by field, also one that is missing', () => {
