@@ -37,12 +37,16 @@ export function foreignStore({ group, storeId }: Pick<Generation, 'group' | 'sto
 export interface ToFold { readonly generation: Generation; readonly role: 'live' | 'build' | 'none'; /** The one that was live when this was found. */ readonly live: number }
 
 /**
- * What a program with this projection has to fold. Versions have no order: whether a program is newer than the views, or
- * older, is told by what was live before. If that is a generation of this program's own version, somebody has gone on from
- * it, or back from it, and a program that promoted its own again would take turns with another for ever.
+ * What a program with this projection has to fold. Versions have no order of their own: whether a program is newer than the
+ * views, or older, is told by what was live before. If that is a generation of this program's own version, somebody has gone
+ * on from it, or back from it, and a program that promoted its own again would take turns with another for ever. Else by
+ * which version was seen first: a program that is started once more after a newer one (a machine that was forgotten) would
+ * take the views back from all others, which would then stand by. Whoever wants that says so, by a replay.
  */
 export async function toFold(views: ViewStore, events: EventStore, projection: Projection, shards: number): Promise<ToFold> {
   const { group, version } = projection;
+  // First of all, so that whoever comes later knows that this was before.
+  await views.seen(group, version);
   for (;;) {
     const live = await views.live(group);
     const generations = await views.generations(group);
@@ -57,7 +61,9 @@ export async function toFold(views: ViewStore, events: EventStore, projection: P
     }
     const previous = await views.previous(group);
     const ours = generations.filter((one) => one.version === version && one.storeId === events.storeId);
-    if (ours.some(({ id }) => id === previous)) return { generation: current, role: 'none', live: current.id };
+    const seen = await views.seen(group, version);
+    const isOlder = seen.indexOf(version) < seen.indexOf(current.version);
+    if (isOlder || ours.some(({ id }) => id === previous)) return { generation: current, role: 'none', live: current.id };
     const begun = ours.find(({ id }) => id > current.id);
     if (begun !== undefined) return { generation: begun, role: 'build', live: current.id };
     const made = await make(views, events, projection, shards);

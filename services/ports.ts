@@ -272,6 +272,11 @@ export interface ViewStore {
   createGeneration(generation: Omit<Generation, 'id' | 'createdAt'>): Promise<Generation>;
   /** The generation that was live before the one that is; null while there was none, and when it is dropped. */
   previous(group: string): Promise<number | null>;
+  /**
+   * Versions of the group's projection in the order in which they were first seen: those of the generations that stand, the
+   * one given, which is noted with this, and all that were noted before. They are never forgotten.
+   */
+  seen(group: string, version: string): Promise<readonly string[]>;
   /** Flips the pointer if it stands at `from`, and, with a hold, only while that stands; answers whether it did. */
   promote(group: string, from: number | null, to: number, hold?: Hold): Promise<boolean>;
   /**

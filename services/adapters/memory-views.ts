@@ -11,6 +11,7 @@ interface Group {
   readonly generations: Map<number, { readonly generation: Generation; readonly views: readonly MemoryView[] }>;
   live: number | null;
   previous: number | null;
+  readonly seen: Set<string>;
   /** Whether commits to the live generation are held now. */
   isHeld(): boolean;
   /** Ids given so far: an id is never given twice, also after its generation was dropped. */
@@ -48,6 +49,12 @@ export class MemoryViewStore implements ViewStore {
   async previous(group: string): Promise<number | null> {
     const { previous, generations } = this.#group(group);
     return previous !== null && generations.has(previous) ? previous : null;
+  }
+
+  async seen(group: string, version: string): Promise<readonly string[]> {
+    const { seen, generations } = this.#group(group);
+    for (const { generation } of generations.values()) seen.add(generation.version);
+    return [...seen.add(version)];
   }
 
   async promote(group: string, from: number | null, to: number, hold?: Hold): Promise<boolean> {
@@ -125,7 +132,7 @@ export class MemoryViewStore implements ViewStore {
   }
 
   #group(name: string): Group {
-    const group = this.#groups.get(name) ?? { generations: new Map(), live: null, previous: null, made: 0, isHeld: () => this.#isHeld(name) };
+    const group = this.#groups.get(name) ?? { generations: new Map(), live: null, previous: null, seen: new Set(), made: 0, isHeld: () => this.#isHeld(name) };
     this.#groups.set(name, group);
     return group;
   }

@@ -306,6 +306,20 @@ local id = redis.call('HINCRBY', KEYS[1], 'made', 1)
 redis.call('HSET', KEYS[1], 'g:' .. id, ARGV[2], 'i:' .. ARGV[1], id)
 return id`);
 
+/** Versions, those that are not noted yet in this order: all that are, each followed by its number. */
+export const NOTE_VERSIONS = script(false, `
+for _, version in ipairs(ARGV) do
+  if redis.call('HEXISTS', KEYS[1], 'v:' .. version) == 0 then redis.call('HSET', KEYS[1], 'v:' .. version, redis.call('HINCRBY', KEYS[1], 'seen', 1)) end
+end
+local all, out = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  if string.sub(all[i], 1, 2) == 'v:' then
+    out[#out + 1] = string.sub(all[i], 3)
+    out[#out + 1] = all[i + 1]
+  end
+end
+return out`);
+
 /** from, to: the epoch of this promotion; 0 when another is live, -1 when there is no such generation. */
 export const BEGIN_PROMOTION = script(false, `
 if redis.call('HEXISTS', KEYS[1], 'g:' .. ARGV[2]) == 0 then return -1 end

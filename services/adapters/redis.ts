@@ -20,7 +20,7 @@ import { type Clock, type Finding, type Generation, type Hold, HOLD_MS, type Ran
 import { compareText, mergeTally } from './postings.ts';
 import type { Reply } from './redis-index.ts';
 import {
-  BEGIN_DROP, BEGIN_PROMOTION, CLAIM, CREATE_GENERATION, DEMOTE, ENLIVEN, EXPIRE_SLICE, FLIP, HIT, HOLD, LEASE, LEASES, MAKE_SHARD, MARK_GONE, RELEASE, type Script, TALLY, UNHOLD,
+  BEGIN_DROP, BEGIN_PROMOTION, CLAIM, CREATE_GENERATION, DEMOTE, ENLIVEN, EXPIRE_SLICE, FLIP, HIT, HOLD, LEASE, LEASES, MAKE_SHARD, MARK_GONE, NOTE_VERSIONS, RELEASE, type Script, TALLY, UNHOLD,
 } from './redis-scripts.ts';
 import { type Link, RedisView } from './redis-view.ts';
 
@@ -294,6 +294,12 @@ export class RedisViewStore implements ViewStore {
   async previous(group: string): Promise<number | null> {
     const [previous] = await this.#reading.call('HMGET', [this.#group(group), 'previous']) as readonly (Buffer | null)[];
     return previous == null || previous.length === 0 || !(await this.#stored(group, 'g:')).has(Number(previous)) ? null : Number(previous);
+  }
+
+  async seen(group: string, version: string): Promise<readonly string[]> {
+    const standing = (await this.generations(group)).map((generation) => generation.version);
+    const found = (await this.#writing.run(NOTE_VERSIONS, [this.#group(group)], [...standing, version]) as readonly Buffer[]).map(String);
+    return [...pairs(found)].sort(([, a], [, b]) => Number(a) - Number(b)).map(([one]) => one);
   }
 
   /** Each shard has its hold in a key of its own; those that were taken go when one is another's. */

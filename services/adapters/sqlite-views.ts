@@ -40,6 +40,7 @@ const CHECKPOINT_PAGES = 4_000;
 const CONTROL_SCHEMA = `
   CREATE TABLE IF NOT EXISTS groups (name TEXT PRIMARY KEY, live INTEGER, made INTEGER NOT NULL, previous INTEGER) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS generations (name TEXT NOT NULL, id INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (name, id)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS versions (number INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, UNIQUE (name, version)) STRICT;
   CREATE TABLE IF NOT EXISTS tallies (workspace TEXT NOT NULL, source TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (workspace, source)) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, ends INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   PRAGMA user_version = ${FORMAT};`;
@@ -65,14 +66,15 @@ export async function openSqliteViewStore(options: SqliteViewOptions): Promise<S
     db.exec(`PRAGMA page_size = ${PAGE_SIZE}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL`);
     const control = new Connection(db);
     const { user_version: format } = control.get<{ user_version: number }>('PRAGMA user_version')!;
-    // Two processes may come first: the second finds the tables made. Folders made before there were leases lack that table,
-    // and later ones the column of what was live before; the versions that made them mind neither, so the format's number stays.
+    // Two processes may come first: the second finds the tables made. Folders made before there were leases lack that table, later
+    // ones the column of what was live before, or the table of versions; those that made them mind none, so the format's number stays.
     const lacks = (sql: string): boolean => control.get(sql) === undefined;
-    const isOld = (): boolean => lacks("SELECT 1 FROM sqlite_schema WHERE name = 'leases'") || lacks("SELECT 1 FROM pragma_table_info('groups') WHERE name = 'previous'");
+    const lacksPrevious = (): boolean => lacks("SELECT 1 FROM pragma_table_info('groups') WHERE name = 'previous'");
+    const isOld = (): boolean => lacks("SELECT 1 FROM sqlite_schema WHERE name = 'leases'") || lacksPrevious() || lacks("SELECT 1 FROM sqlite_schema WHERE name = 'versions'");
     if (format === 0 || (format === FORMAT && isOld())) {
       control.transaction('BEGIN IMMEDIATE', () => {
         db.exec(CONTROL_SCHEMA);
-        if (isOld()) db.exec('ALTER TABLE groups ADD COLUMN previous INTEGER');
+        if (lacksPrevious()) db.exec('ALTER TABLE groups ADD COLUMN previous INTEGER');
       });
     }
     checkFormat(file, db);
@@ -120,6 +122,21 @@ export class SqliteViewStore implements ViewStore {
   async previous(group: string): Promise<number | null> {
     return guarded(this.#file, () => this.#control.get<{ previous: number }>(
       'SELECT previous FROM groups JOIN generations ON generations.name = groups.name AND id = previous WHERE groups.name = ?', group)?.previous ?? null);
+  }
+
+  async seen(group: string, version: string): Promise<readonly string[]> {
+    const known = (): readonly string[] => this.#control.all<{ version: string }>('SELECT version FROM versions WHERE name = ? ORDER BY number', group).map((one) => one.version);
+    const before = guarded(this.#file, known);
+    if (before.includes(version)) return before;
+    return this.#change(() => {
+      for (const { body } of this.#control.all<{ body: string }>('SELECT body FROM generations WHERE name = ? ORDER BY id', group)) this.#note(group, (JSON.parse(body) as Generation).version);
+      this.#note(group, version);
+      return known();
+    });
+  }
+
+  #note(group: string, version: string): void {
+    this.#control.run('INSERT INTO versions (name, version) VALUES (?, ?) ON CONFLICT DO NOTHING', group, version);
   }
 
   /** A hold is the write lock of the live files: while it stands no commit to them can be under way, and none be made before the pointer has moved. */

@@ -156,6 +156,16 @@ function generationsContract(store: () => ViewStore): void {
       expect(await store().previous('persons')).toBeNull();
     });
 
+    test('versions are remembered in the order in which they were first seen, those of generations that stand before', async () => {
+      await store().createGeneration({ ...SHAPE, version: 'a' });
+      const second = await store().createGeneration({ ...SHAPE, version: 'b' });
+      expect(await store().seen('journeys', 'c')).toEqual(['a', 'b', 'c']);
+      expect(await store().seen('journeys', 'a')).toEqual(['a', 'b', 'c']);
+      await store().dropGeneration('journeys', second.id);
+      expect(await Promise.all(['b', 'd'].map((version) => store().seen('journeys', version))).then((all) => all[1])).toEqual(['a', 'b', 'c', 'd']);
+      expect(await store().seen('persons', 'c')).toEqual(['c']);
+    });
+
     test('a reader that holds a dropped one finishes, a writer is told', async () => {
       const old = await live(store());
       await old.write({ documents: { 'acme/j/a': '1' }, records: { acme: [record('a', MONDAY)] } });

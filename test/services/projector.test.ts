@@ -69,6 +69,7 @@ class Mishaps {
     return {
       generations: (group) => this.call(() => inner.generations(group)), live: (group) => this.call(() => inner.live(group)),
       previous: (group) => this.call(() => inner.previous(group)),
+      seen: (group, version) => this.call(() => inner.seen(group, version)),
       createGeneration: (generation) => this.call(() => inner.createGeneration(generation)), promote: (group, from, to, hold) => this.call(() => inner.promote(group, from, to, hold)),
       hold: (group) => this.call(() => inner.hold(group)), free: () => inner.free(),
       dropGeneration: (group, id) => inner.dropGeneration(group, id), view: (group, generation, shard) => this.call(async () => this.#view(await inner.view(group, generation, shard))),
@@ -283,6 +284,19 @@ describe('the supervisor', () => {
       await runs(events, views, next, { live: 2 });
       await runs(events, views, persons, { looks: 20 });
       expect([await views.live('persons'), (await views.generations('persons')).length]).toEqual([2, 2]);
+    });
+
+    test('a program of an older version that is started once more, long after, does not take the views back', async () => {
+      const events = await recorded(9, 20);
+      const views = new MemoryViewStore();
+      await project(events, views);
+      await runs(events, views, next, { live: 2 });
+      // A replay left nothing of what was before the upgrade.
+      const again = await views.createGeneration({ ...(await liveView(views, 'persons')).generation });
+      await views.promote('persons', 2, again.id);
+      await views.dropGeneration('persons', 1);
+      await runs(events, views, persons, { looks: 20 });
+      expect([await views.live('persons'), (await views.generations('persons')).map(({ version }) => version)]).toEqual([3, [next.version, next.version]]);
     });
 
     test('one that was rolled back is not undone by the program that promoted it', async () => {
@@ -521,7 +535,7 @@ function exchanged(first: ViewStore, second: ViewStore, at: number): { readonly 
     calls: () => calls,
     store: {
       ...plain, view, generations: (group) => inner().generations(group), live: (group) => inner().live(group), createGeneration: (generation) => inner().createGeneration(generation),
-      promote: (...args) => inner().promote(...args), previous: (group) => inner().previous(group), dropGeneration: (group, id) => inner().dropGeneration(group, id),
+      promote: (...args) => inner().promote(...args), previous: (group) => inner().previous(group), seen: (group, version) => inner().seen(group, version), dropGeneration: (group, id) => inner().dropGeneration(group, id),
     },
   };
 }

@@ -94,7 +94,7 @@ class Pages implements AsyncIterable<SubscriptionBatch>, AsyncIterator<Subscript
 
 const VIEW_OPS: Readonly<Record<string, Op>> = { position: 'position', digest: 'digest' };
 /** Answered by a task of their own, since others may act between what they did and who hears of it. */
-const CHANGING: ReadonlySet<string> = new Set(['createGeneration', 'promote', 'dropGeneration', 'lease', 'release', 'hold', 'addTallies']);
+const CHANGING: ReadonlySet<string> = new Set(['createGeneration', 'seen', 'promote', 'dropGeneration', 'lease', 'release', 'hold', 'addTallies']);
 
 export function viewsOf(world: World, process: Process, inner: ViewStore, witness: Witness, commitMax: CommitSize | null): ViewStore {
   const gate: Gate = (name, perform) => world.call(process, name.endsWith('allies') ? 'tally' : 'views', CHANGING.has(name), perform);

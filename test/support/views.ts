@@ -37,7 +37,7 @@ export function through(view: View, more: Partial<View>): View {
 /** The same store, but for some of what it does. */
 export function throughStore(store: ViewStore, more: Partial<ViewStore>): ViewStore {
   return {
-    generations: (group) => store.generations(group), live: (group) => store.live(group), previous: (group) => store.previous(group), createGeneration: (generation) => store.createGeneration(generation),
+    generations: (group) => store.generations(group), live: (group) => store.live(group), previous: (group) => store.previous(group), seen: (group, version) => store.seen(group, version), createGeneration: (generation) => store.createGeneration(generation),
     promote: (group, from, to, hold) => store.promote(group, from, to, hold), hold: (group) => store.hold(group), dropGeneration: (group, id) => store.dropGeneration(group, id),
     lease: (name, holder, ms) => store.lease(name, holder, ms), release: (name, holder) => store.release(name, holder), leases: (prefix) => store.leases(prefix),
     view: (group, generation, shard) => store.view(group, generation, shard), addTallies: (tallies) => store.addTallies(tallies), tallies: (workspace) => store.tallies(workspace),
