@@ -6,7 +6,7 @@ import type { AdmissionCounts } from './admission.ts';
 import type { DoorCounts } from './door.ts';
 
 /** Per group, over the shards that this process folds. */
-export interface GroupState { readonly group: string; readonly generation: number; readonly gap: number | null; readonly lagSeconds: number | null; readonly commits: number; readonly events: number; readonly shards: number }
+export interface GroupState { readonly group: string; readonly generation: number; readonly gap: number | null; readonly lagSeconds: number | null; readonly commits: number; readonly events: number; readonly unreadable: number; readonly shards: number }
 /** What came from a topic and what became of it. */
 export interface IngestState {
   readonly received: number;
@@ -166,6 +166,7 @@ function watchGroups(registry: Registry, read: () => Promise<readonly GroupState
   gauge('generation', 'The generation that is folded: the one that answers, or after an upgrade the one that will', (state) => state.generation);
   gauge('commits', 'Commits since the projector started', (state) => state.commits);
   gauge('events', 'Events folded since the projector started', (state) => state.events);
+  gauge('unreadable', 'Of them, events whose type a vocabulary knows and whose data it cannot read: recorded, and part of no journey', (state) => state.unreadable);
   gauge('shards', 'Shards that this process folds now', (state) => state.shards);
 }
 

@@ -382,8 +382,8 @@ class Running {
   async #lookAtGroups(): Promise<readonly GroupState[]> {
     const events = this.#events;
     if (events === null) return [];
-    return Promise.all((this.#projector?.progress() ?? []).map(async ({ group, generation, through, commits, events: folded, shards }) => (
-      { group, generation, gap: await gapOf(events, through), lagSeconds: await lagOf(events, through, this.#io), commits, events: folded, shards: shards.length }
+    return Promise.all((this.#projector?.progress() ?? []).map(async ({ group, generation, through, commits, events: folded, unreadable, shards }) => (
+      { group, generation, gap: await gapOf(events, through), lagSeconds: await lagOf(events, through, this.#io), commits, events: folded, unreadable, shards: shards.length }
     )));
   }
 

@@ -68,6 +68,7 @@ class Shown {
   readonly #bar: ProgressBar;
   readonly startedMs: number;
   events = 0;
+  unreadable = 0;
   #tenth = 0;
   #phase = '';
 
@@ -80,8 +81,9 @@ class Shown {
 
   get seconds(): number { return Math.max(0.001, (this.#io.clock.now() - this.startedMs) / 1000); }
 
-  progress({ phase, generation, events, share }: ReplayProgress): void {
+  progress({ phase, generation, events, unreadable, share }: ReplayProgress): void {
     this.events = events;
+    this.unreadable = unreadable;
     const what = phase === 'building' ? `${this.#group}, generation ${String(generation)}` : PHASES[phase];
     this.#bar.show(share, events, what);
     if (this.#io.isTty) return;
@@ -99,9 +101,9 @@ const PHASES = { paused: 'paused, the live generation falls behind', comparing: 
 
 // ---- what is told --------------------------------------------------------------------------------------------------------
 
-function toldOf(result: ReplayResult, { events, seconds }: Shown): object {
+function toldOf(result: ReplayResult, { events, unreadable, seconds }: Shown): object {
   const { kind } = result;
-  const work = { events, seconds };
+  const work = { events, unreadable, seconds };
   switch (kind) {
     case 'promoted': return { kind, from: result.from.id, to: result.to.id, compared: result.compared, heldMs: result.heldMs, ...work };
     case 'compared': case 'refused': return { kind, live: result.live.id, built: result.built.id, compared: result.compared, ...work };
@@ -109,8 +111,8 @@ function toldOf(result: ReplayResult, { events, seconds }: Shown): object {
   }
 }
 
-function described(group: string, result: ReplayResult, { events, seconds }: Shown, projection: Projection, place: string): string {
-  const folded = `${count(events)} events folded in ${duration(seconds)} (${count(Math.round(events / seconds))}/s)`;
+function described(group: string, result: ReplayResult, { events, unreadable, seconds }: Shown, projection: Projection, place: string): string {
+  const folded = `${count(events)} events folded${unreadable === 0 ? '' : `, ${count(unreadable)} of them unreadable,`} in ${duration(seconds)} (${count(Math.round(events / seconds))}/s)`;
   switch (result.kind) {
     case 'promoted': {
       const { from, to, compared, heldMs } = result;

@@ -19,7 +19,7 @@ async function shown(): Promise<ReadonlySet<string>> {
   const metrics = createMetrics({
     door: () => door,
     admission: () => ({ publish: { underWay: 1, bytes: 1, bytesMost: 1, shed: { requests: 1, bytes: 1, time: 1 } } }),
-    groups: () => Promise.resolve([{ group: 'journeys', generation: 1, gap: 1, lagSeconds: 1, commits: 1, events: 1, shards: 1 }]),
+    groups: () => Promise.resolve([{ group: 'journeys', generation: 1, gap: 1, lagSeconds: 1, commits: 1, events: 1, unreadable: 1, shards: 1 }]),
     ingest: () => ({ received: 1, recorded: 1, duplicates: 1, returned: 1, keyless: 1, rejected: { notJson: 1 }, partitions: [{ partition: 0, paused: true }] }),
     stale: () => Promise.resolve([{ group: 'journeys', stale: true }]),
     audit: () => ({ checked: 1, unknown: 1, documents: 1 }),

@@ -58,6 +58,8 @@ export class Builder {
 
   /** Of each shard, as it was committed. */
   positions(): readonly (Position | null)[] { return this.#crew.slots.map(({ target }) => target.position); }
+  /** Events folded here that a vocabulary knew and could not read. */
+  get unreadable(): number { return this.#crew.slots.reduce((sum, { target }) => sum + target.work.unreadable, 0); }
   view(shard: number): View { return this.#slot(shard).target.view; }
 
   async close(): Promise<void> { await this.#tail.close(); }

@@ -55,6 +55,8 @@ export interface ShardProgress {
   /** Everything up to here that is this shard's stands in the view: past `position` while nothing happens to it. */
   readonly through: Position | null;
   readonly events: number;
+  /** Of them, those that a vocabulary knew and could not read. */
+  readonly unreadable: number;
   readonly commits: number;
   readonly documents: number;
 }
@@ -265,12 +267,12 @@ function progressOf(crew: Crew, caughtUp: boolean): GroupProgress[] {
   const groups = new Map<string, GroupProgress>();
   for (const { target: { view, work, position }, through } of crew.slots) {
     const { shard, generation: { group, id } } = view;
-    const its = { position, through, events: work.events, commits: work.commits, documents: work.documents };
+    const its = { position, through, events: work.events, unreadable: work.unreadable, commits: work.commits, documents: work.documents };
     const one: ShardProgress = { shard, ...its };
     const sum = groups.get(group);
     groups.set(group, sum === undefined ? { ...its, group, generation: id, caughtUp, shards: [one] } : {
       group, generation: id, caughtUp, shards: [...sum.shards, one], position: lowestOf([sum.position, position]), through: lowestOf([sum.through, through]),
-      events: sum.events + work.events, commits: sum.commits + work.commits, documents: sum.documents + work.documents,
+      events: sum.events + work.events, unreadable: sum.unreadable + work.unreadable, commits: sum.commits + work.commits, documents: sum.documents + work.documents,
     });
   }
   return [...groups.values()];

@@ -41,7 +41,7 @@ export interface ReplayOptions {
 
 export type ReplayPhase = 'building' | 'paused' | 'comparing' | 'promoting';
 /** `share` of the log as it was when the replay began: 0 to 1. */
-export interface ReplayProgress { readonly phase: ReplayPhase; readonly generation: number; readonly events: number; readonly share: number }
+export interface ReplayProgress { readonly phase: ReplayPhase; readonly generation: number; readonly events: number; /** Of them, those that a vocabulary knew and could not read. */ readonly unreadable: number; readonly share: number }
 
 export type ReplayResult =
   | { readonly kind: 'promoted'; readonly from: Generation; readonly to: Generation; readonly compared: Compared | null; readonly heldMs: number }
@@ -121,6 +121,7 @@ class Replay {
   readonly #options: ReplayOptions;
   readonly #group: string;
   #folded = 0;
+  #unreadable = 0;
   readonly #startedMs: number;
   /** The head of the log when it began: what is 1 of the way. */
   #head: Position | null = null;
@@ -269,10 +270,12 @@ class Replay {
 
   async #foldTo(builder: Builder, positions: readonly (Position | null)[], live: Generation, built: Generation): Promise<void> {
     const last = highestOf(positions);
+    const before = this.#unreadable - builder.unreadable;
     const tell = (phase: ReplayPhase, through: Position | null): void => this.#tell(phase, built, shareOf(through, isBefore(last, this.#head) ? this.#head : last));
     tell('building', lowestOf(builder.positions()));
     const came = await builder.foldTo(positions, async (step) => {
       this.#folded += step.events;
+      this.#unreadable = before + builder.unreadable;
       tell('building', step.through);
       await this.#keepToRate();
       await this.#giveWay(live, (phase) => tell(phase, step.through));
@@ -312,7 +315,7 @@ class Replay {
     return lagMs > LAG_MS && lagMs > before.lagMs && isBefore(before.stood, stands);
   }
 
-  #tell(phase: ReplayPhase, { id }: Generation, share: number): void { this.#options.onProgress({ phase, generation: id, events: this.#folded, share }); }
+  #tell(phase: ReplayPhase, { id }: Generation, share: number): void { this.#options.onProgress({ phase, generation: id, events: this.#folded, unreadable: this.#unreadable, share }); }
 
   // ---- comparing -----------------------------------------------------------------------------------------------------------
 

@@ -175,8 +175,8 @@ export class Target {
   #digest: Digest = EMPTY_DIGEST;
   readonly #hasher = new DocumentHasher();
   readonly #packer = new Packer();
-  /** Documents written and events folded since the start: for metrics, and for tests that count work. */
-  readonly work = { events: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
+  /** Documents written and events folded since the start, and of those how many a vocabulary knew and could not read: for metrics, and for tests that count work. */
+  readonly work = { events: 0, unreadable: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
 
   constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; indexed?: boolean; cache: CacheRoom; stepBytesMax?: number; foldEvents?: number }) {
     this.projection = options.projection;
@@ -281,7 +281,7 @@ export class Target {
       this.#cache.clear();
       return { kind: 'stopped' };
     }
-    const { records, digest, came } = made;
+    const { records, digest, came, unreadable } = made;
     const documents = this.#documents;
     const result = await this.view.commit({ expected: from, position, role: this.role, documents, records: this.#indexed ? records : NO_RECORDS, digest: digestText(digest) });
     // As after a throw, and the position may be another.
@@ -294,6 +294,7 @@ export class Target {
     this.#cacheRoom.fit(this.#cache);
     if (wanted.length > 0) this.#portions.came(wanted.length, came);
     this.work.events += wanted.length;
+    this.work.unreadable += unreadable;
     this.work.documents += documents.size;
     this.work.bytes += came.bytes;
     this.work.commits += 1;
@@ -301,10 +302,10 @@ export class Target {
   }
 
   /** What a commit of these will hold; its documents are in `#documents`. Null when that is too much. */
-  async #foldParts(wanted: readonly Arrival[], bounds: Bounds, { keysOf, signal }: By): Promise<{ readonly records: ReadonlyMap<string, readonly RecordChange[]>; readonly digest: Digest; readonly came: Bounds } | 'stopped' | null> {
+  async #foldParts(wanted: readonly Arrival[], bounds: Bounds, { keysOf, signal }: By): Promise<{ readonly records: ReadonlyMap<string, readonly RecordChange[]>; readonly digest: Digest; readonly came: Bounds; readonly unreadable: number } | 'stopped' | null> {
     const records = new Map<string, readonly RecordChange[]>();
     const isBounded = wanted.length > 1;
-    let [digest, changes, bytes, read] = [this.#digest, 0, 0, 0];
+    let [digest, changes, bytes, read, unreadable] = [this.#digest, 0, 0, 0, 0];
     this.#documents = new Map();
     this.#stepMost = isBounded ? bounds.read : Infinity;
     for (const [workspace, events] of byWorkspace(wanted)) {
@@ -313,7 +314,9 @@ export class Target {
       for (const part of parts) {
         if (signal?.aborted === true) return 'stopped';
         this.#stepBytes = bytes / WRITTEN_SHARE;
-        const folded = await this.#fold(workspace, part.map(({ interpreted }) => interpreted), await keysOf(workspace));
+        const said = part.map(({ interpreted }) => interpreted);
+        unreadable += said.reduce((sum, { customerFacts }) => sum + (customerFacts.some(({ kind }) => kind === 'unreadable') ? 1 : 0), 0);
+        const folded = await this.#fold(workspace, said, await keysOf(workspace));
         const moved = folded === null ? null : await this.#put(workspace, folded, digest);
         if (folded === null || moved === null || !merged.add(folded.records)) return null;
         digest = moved.digest;
@@ -325,7 +328,7 @@ export class Target {
       changes += merged.size;
       if (merged.size > 0) records.set(workspace, merged.all());
     }
-    return { records, digest, came: { read, changes: this.#documents.size + changes, bytes } };
+    return { records, digest, came: { read, changes: this.#documents.size + changes, bytes }, unreadable };
   }
 
   /** Null when it asks for more than a step may hold; its work so far is void then. */

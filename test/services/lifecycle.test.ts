@@ -185,7 +185,7 @@ test('a fault that ended the thread of the projector is told with its code, its 
 test('metrics show what the door and the groups say when they are asked, and requests by their pattern', async () => {
   const counts = { recorded: 3, duplicates: 2, reusedIds: 1, rejected: { notJson: 4 }, failed: 0, conflicts: 0, faults: 0, inFlightEvents: 7, inFlightBytes: 70, streams: 5, remembered: 9 };
   const ingest = { received: 20, recorded: 9, duplicates: 8, returned: 2, keyless: 1, rejected: { notJson: 1 }, partitions: [{ partition: 0, paused: true }, { partition: 1, paused: false }] };
-  const metrics = createMetrics({ door: () => counts, groups: async () => [{ group: 'journeys', generation: 2, gap: 11, lagSeconds: null, commits: 1, events: 1, shards: 4 }], ingest: () => ingest, topicGaps: async () => [{ partition: 0, gap: 6 }] });
+  const metrics = createMetrics({ door: () => counts, groups: async () => [{ group: 'journeys', generation: 2, gap: 11, lagSeconds: null, commits: 1, events: 1, unreadable: 3, shards: 4 }], ingest: () => ingest, topicGaps: async () => [{ partition: 0, gap: 6 }] });
   metrics.notice('views');
   metrics.append(0.004, 10);
   metrics.request('GET', '/journeys/{id}', 200, 0.01);

@@ -776,8 +776,8 @@ describe('as events grow, the work of each stays what it was', () => {
       await target.step(arrivals, position(from + arrivals.length), keysOf);
       cached = Math.max(cached, target.cached);
       if ((from + arrivals.length) * 5 < count * (fifths.length + 1)) continue;
-      const { events, documents, bytes, loaded, commits } = target.work;
-      fifths.push({ events: events - before.events, documents: documents - before.documents, bytes: bytes - before.bytes, loaded: loaded - before.loaded, commits: commits - before.commits });
+      const { events, unreadable, documents, bytes, loaded, commits } = target.work;
+      fifths.push({ events: events - before.events, unreadable: unreadable - before.unreadable, documents: documents - before.documents, bytes: bytes - before.bytes, loaded: loaded - before.loaded, commits: commits - before.commits });
       before = { ...target.work };
     }
     return { fifths, cached, target };

@@ -3,8 +3,10 @@ import { setImmediate, setTimeout as pause } from 'node:timers/promises';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
 import type { Projection } from '../../projections/projection.ts';
+import { decodeStructured } from '../../schemas/cloudevent.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { openRedisViewStore } from '../../services/adapters/redis.ts';
+import { Door } from '../../services/door.ts';
 import type { EventStore, Generation, View, ViewStore } from '../../services/ports.ts';
 import type { Builder } from '../../services/projector/builder.ts';
 import { compare, type CompareOptions } from '../../services/projector/compare.ts';
@@ -224,6 +226,17 @@ function replaysOver(open: () => Promise<Opened>): void {
     expect((await replayed(events, views, { to: 'back', projection: newer, dryRun: true })).result).toMatchObject({ kind: 'nothing' });
     expect((await replayed(events, views, { to: 'back', projection: newer })).result).toMatchObject({ kind: 'promoted', from: { id: 1 }, to: { id: 2, version: 'newer' }, compared: null });
     expect([await views.live('journeys'), await views.previous('journeys')]).toEqual([2, 1]);
+  });
+
+  test('what a vocabulary knows and cannot read is counted, live and in a replay alike', async () => {
+    const views = await folded(20);
+    const door = new Door({ store: events, clock: Date, random: (size) => new Uint8Array(size), sleep: async () => undefined, tallies: views });
+    const unreadable = ['text', '{"interactionId":null}', '{"interactionId":"i1"}'].map((data, n) => JSON.stringify({ specversion: '1.0', id: `u-${String(n)}`, source: 's', type: 'org.throughline.interaction.ended', identity: 'c0@example.com', identitytype: 'email', data: n === 0 ? data : JSON.parse(data) as unknown }));
+    await door.receive(await keysOf('acme'), unreadable.map((text) => decodeStructured(Buffer.from(text), { maxEventBytes: 4096 })));
+    const { told } = await project(events, views);
+    expect(told.at(-1)?.map((group) => [group.group, group.unreadable])).toEqual([['journeys', 2], ['persons', 2]]);
+    const again = await replayed(events, views);
+    expect([again.result.kind, again.told.at(-1)?.events, again.told.at(-1)?.unreadable]).toEqual(['promoted', 23, 2]);
   });
 
   test('one that stands when another begins keeps it out; what it held for a promotion is given back', async () => {
