@@ -15,6 +15,9 @@ export interface CursorScope {
 /** The last row of a page: its time (milliseconds, or an instant's text) and id; and the total that the first page counted. */
 export interface Keyset { readonly time: number | string; readonly id: string; readonly total: number | null }
 
+/** Of a request that is wrong in part: null is what cannot be read of it. */
+export interface ReadableScope { readonly endpoint: string; readonly sort: string | null; readonly query: readonly unknown[] | null }
+
 export type CursorRead = { readonly kind: 'keyset'; readonly keyset: Keyset } | { readonly kind: 'refused'; readonly code: 'invalidCursor' | 'cursorAndSortMismatch' };
 
 const MAC_BYTES = 16;
@@ -22,24 +25,22 @@ const QUERY_BYTES = 12;
 
 /** Base64url of HMAC ‖ JSON. Nothing of it is kept here: it is good for ever, across restarts and replays. */
 export function writeCursor(key: Uint8Array, scope: CursorScope, keyset: Keyset): string {
-  const payload = Buffer.from(JSON.stringify([scope.endpoint, scope.sort, fingerprint(key, scope), keyset.time, keyset.id, keyset.total]));
+  const payload = Buffer.from(JSON.stringify([scope.endpoint, scope.sort, fingerprint(key, scope.query), keyset.time, keyset.id, keyset.total]));
   return Buffer.concat([mac(key, payload), payload]).toString('base64url');
 }
 
-export function readCursor(key: Uint8Array, scope: CursorScope, cursor: string): CursorRead {
+/** What cannot be read of the request is not compared. */
+export function readCursor(key: Uint8Array, scope: ReadableScope, cursor: string): CursorRead {
   const invalid: CursorRead = { kind: 'refused', code: 'invalidCursor' };
   const payload = signedPayload(key, cursor);
   if (payload === null) return invalid;
   // Signed by us, so it is what `writeCursor` wrote.
   const [endpoint, sort, query, time, id, total] = JSON.parse(payload.toString()) as [string, string, string, number | string, string, number | null];
   if (endpoint !== scope.endpoint) return invalid;
-  if (sort !== scope.sort) return { kind: 'refused', code: 'cursorAndSortMismatch' };
-  if (query !== fingerprint(key, scope)) return invalid;
+  if (scope.sort !== null && sort !== scope.sort) return { kind: 'refused', code: 'cursorAndSortMismatch' };
+  if (scope.query !== null && query !== fingerprint(key, scope.query)) return invalid;
   return { kind: 'keyset', keyset: { time, id, total } };
 }
-
-/** Whether it was given here, whatever for. */
-export function isCursor(key: Uint8Array, cursor: string): boolean { return signedPayload(key, cursor) !== null; }
 
 function signedPayload(key: Uint8Array, cursor: string): Buffer | null {
   const bytes = Buffer.from(cursor, 'base64url');
@@ -54,8 +55,8 @@ function mac(key: Uint8Array, payload: Uint8Array): Buffer {
 }
 
 /** Keyed, so that a cursor gives no customer's value away to whoever guesses it. */
-function fingerprint(key: Uint8Array, scope: CursorScope): string {
-  return createHmac('sha256', key).update('query\0').update(JSON.stringify(scope.query)).digest().subarray(0, QUERY_BYTES).toString('base64url');
+function fingerprint(key: Uint8Array, query: CursorScope['query']): string {
+  return createHmac('sha256', key).update('query\0').update(JSON.stringify(query)).digest().subarray(0, QUERY_BYTES).toString('base64url');
 }
 
 // ---- forms -----------------------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ import { createZones } from './zones.ts';
 /** Binds an endpoint to its handler, with the types that the endpoint's schemas parse to. */
 function bind<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
   endpoint: Endpoint<P, Q, B>, handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Outcome | Promise<Outcome>,
-  /** What is wrong beside what the schemas tell; asked in any case, so that everything is told at once. */
-  beside?: (raw: RawCall, keys: WorkspaceKeys) => Promise<readonly Problem[]>,
+  /** What is wrong beside what the schemas tell; asked in any case, so that everything is told at once. `wrong` names the body's fields that the schema refuses. */
+  beside?: (endpoint: string, raw: RawCall, keys: WorkspaceKeys, wrong: ReadonlySet<unknown>) => Promise<readonly Problem[]>,
 ): Route {
   const run: Route['run'] = async (raw, keys) => {
     if (keys === null) throw new Error('assertion: who asks this endpoint has shown a key');
@@ -35,7 +35,7 @@ function bind<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
     const query = endpoint.query.safeParse(raw.query);
     const body = endpoint.body.kind === 'json' ? endpoint.body.schema.safeParse(raw.body) : null;
     const problems: Problem[] = [params, query, body].flatMap((parsed) => (parsed === null || parsed.success ? [] : endpoint.dialect.problemsOf(parsed.error)));
-    if (beside !== undefined) problems.push(...await beside(raw, keys));
+    if (beside !== undefined) problems.push(...await beside(endpoint.name, raw, keys, new Set(body?.error?.issues.map(({ path: [field] }) => field))));
     const [first] = problems;
     if (first !== undefined) return { kind: 'refused', code: first.code, problems };
     return handle({ ...raw, keys, params: params.data as z.output<P>, query: query.data as z.output<Q>, body: body?.data as z.output<B> });
@@ -60,12 +60,12 @@ export function createRoutes(deps: ApiDeps, views: Views): readonly Route[] {
   const searches = new Searches({ zones, revision: deps.revision, workspaces: deps.workspaces });
   const customers = new Customers({ histories: new Histories(deps.events), searches, zones, storeId: deps.events.storeId });
   const e = apiEndpoints({ revision: deps.revision, maxRangeDays: maxDays });
-  const account = (raw: RawCall, keys: WorkspaceKeys): Promise<readonly Problem[]> => searches.problemsOf(raw, keys);
+  const problemsOf: Searches['problemsOf'] = (...asked) => searches.problemsOf(...asked);
   const page = docsPage();
   const routes: readonly Route[] = [
     bind(e.publishEvents, (call) => publish(deps, views, call, call.query.dryRun === 'true')),
-    bind(e.searchJourneys, (call) => searches.journeys(call), account),
-    bind(e.searchTransitions, (call) => searches.transitions(call), account),
+    bind(e.searchJourneys, (call) => searches.journeys(call), problemsOf),
+    bind(e.searchTransitions, (call) => searches.transitions(call), problemsOf),
     bind(e.getJourney, (call) => searches.journey(call)),
     bind(e.listJourneys, (call) => customers.journeys(call)),
     bind(e.getHistory, (call) => customers.history(call)),

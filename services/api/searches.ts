@@ -2,13 +2,14 @@
 // line of the projection's own tables, so that what is asked for and what is indexed cannot differ.
 import { eightByEightProblem, outcomesOfFilter, parseRangeDate, type Revision, type SearchRequest } from '../../schemas/apis/eightbyeight.ts';
 import type { Problem } from '../../schemas/apis/openapi.ts';
+import type { Instant } from '../../schemas/facts.ts';
 import { nodeKey, type WorkspaceKeys } from '../../schemas/identity.ts';
 import { msOf } from '../../schemas/time.ts';
 import { type AccountKind, type JourneyDocument, type JourneyRow, type Transition, unpackJourney, unpackJourneyOf, unpackRow, unpackTransitions } from '../../projections/documents.ts';
 import { accountKey, type Filter, JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import type { Clause, SearchQuery, SearchResult, SearchRow, View } from '../ports.ts';
 import { journeyDetailOf, journeyOf, searchedJourneyOf, transitionOf } from './answers.ts';
-import { type CursorScope, isCursor, type ListRow, type Page, readCursor, writeCursor } from './pages.ts';
+import { type CursorScope, type ListRow, type Page, readCursor, writeCursor } from './pages.ts';
 import type { ApiDeps, Call, Outcome, RawCall } from './call.ts';
 import { type Refused, refuse } from './views.ts';
 import type { Zone, Zones } from './zones.ts';
@@ -54,12 +55,21 @@ export class Searches {
     return page(found, rows);
   }
 
-  /** What a body says wrong that its form does not show, whatever else is wrong with it: a cursor that is none of ours, PBXes and tenants that are none of the account's. */
-  async problemsOf({ body, view }: Pick<RawCall, 'body' | 'view'>, keys: WorkspaceKeys): Promise<readonly Problem[]> {
+  /**
+   * What a body says wrong that its form does not show, whatever else is wrong with it: a cursor that was not given for this,
+   * PBXes and tenants that are none of the account's. `wrong` names the fields that have not passed the schema.
+   */
+  async problemsOf(endpoint: string, { body, view }: Pick<RawCall, 'body' | 'view'>, keys: WorkspaceKeys, wrong: ReadonlySet<unknown>): Promise<readonly Problem[]> {
     if (typeof body !== 'object' || body === null) return [];
     const { nextPageCursor, filters } = body as { readonly nextPageCursor?: unknown; readonly filters?: unknown };
     const problems: Problem[] = [];
-    if (typeof nextPageCursor === 'string' && !isCursor(keys.cursorKey, nextPageCursor)) problems.push(eightByEightProblem('invalidCursor', ['nextPageCursor']));
+    if (typeof nextPageCursor === 'string') {
+      // Nothing is looked at but fields that have passed.
+      const given = body as SearchRequest;
+      const scope = { endpoint, sort: wrong.has('sortDirection') ? null : sortOf(given), query: wrong.has('dateRange') || wrong.has('filters') ? null : askedOf(given) };
+      const read = readCursor(keys.cursorKey, scope, nextPageCursor);
+      if (read.kind === 'refused') problems.push(eightByEightProblem(read.code, ['nextPageCursor']));
+    }
     if (this.#options.revision === 'latest' || !Array.isArray(filters)) return problems;
     // A generation of an earlier version, which answers for a while after an upgrade, does not know what the account has.
     if (!view('journeys').generation.ordered.includes('a')) return problems;
@@ -114,16 +124,27 @@ export class Searches {
 
   /** A request that has passed its schema, as the view is asked. */
   #listing(endpoint: string, body: SearchRequest, keys: WorkspaceKeys, table: FilterTable): Listing {
-    const from = parseRangeDate(body.dateRange.start);
-    const to = parseRangeDate(body.dateRange.end);
-    if (from === null || to === null) throw new Error('assertion: the range has been checked');
-    const direction = body.sortDirection?.toLowerCase() === 'desc' ? 'desc' : 'asc';
-    const filters = body.filters ?? [];
+    const { from, to } = rangeOf(body);
     return {
-      scope: { endpoint, sort: `TIME ${direction}`, query: [from, to, canonical(filters)] }, cursor: body.nextPageCursor ?? undefined,
-      query: { from: msOf(from), to: msOf(to), ...clausesOf(filters, table, keys, this.#options.revision), direction, limit: body.limit ?? LIMIT },
+      scope: { endpoint, sort: sortOf(body), query: askedOf(body) }, cursor: body.nextPageCursor ?? undefined,
+      query: { from: msOf(from), to: msOf(to), ...clausesOf(body.filters ?? [], table, keys, this.#options.revision), direction: directionOf(body), limit: body.limit ?? LIMIT },
     };
   }
+}
+
+function directionOf({ sortDirection }: Pick<SearchRequest, 'sortDirection'>): 'asc' | 'desc' { return sortDirection?.toLowerCase() === 'desc' ? 'desc' : 'asc'; }
+function sortOf(body: Pick<SearchRequest, 'sortDirection'>): CursorScope['sort'] { return `TIME ${directionOf(body)}`; }
+
+function rangeOf({ dateRange }: Pick<SearchRequest, 'dateRange'>): { readonly from: Instant; readonly to: Instant } {
+  const [from, to] = [parseRangeDate(dateRange.start), parseRangeDate(dateRange.end)];
+  if (from === null || to === null) throw new Error('assertion: the range has been checked');
+  return { from, to };
+}
+
+/** What the rows depend on, beside their order. */
+function askedOf(body: Pick<SearchRequest, 'dateRange' | 'filters'>): CursorScope['query'] {
+  const { from, to } = rangeOf(body);
+  return [from, to, canonical(body.filters ?? [])];
 }
 
 function isAccountFilter(one: unknown): one is { readonly name: AccountFilter; readonly values: readonly string[] } {

@@ -571,6 +571,24 @@ describeOnStores((open) => {
       }
     });
 
+    test('a cursor is told with everything else that is wrong, as far as the request can be read', async () => {
+      for (const [address, other] of [BOTH, [...BOTH].reverse()] as [string, string][]) {
+        const nextPageCursor = await first(address);
+        const told = async (more: object, to = address): Promise<string[]> => codesOf(await server.post(to, { ...page, nextPageCursor, ...more })).sort();
+        expect(await told({ sortDirection: 'DESC', limit: 0, sortField: 'X' })).toEqual(['cursorAndSortMismatch', 'invalidLimit', 'invalidSortField']);
+        expect(await told({ limit: 0 }, other)).toEqual(['invalidCursor', 'invalidLimit']);
+        expect(await told({ limit: 0, filters: null })).toEqual(['invalidCursor', 'invalidLimit']);
+        expect(await told({ displayTimezone: 'Mars/Olympus', dateRange: { ...WEEK.dateRange, start: '2026-03-01T00:00:00.001Z' } })).toEqual(['invalidCursor', 'invalidTimezone']);
+        // What it goes by cannot be read, and nothing is said against the rest of it.
+        expect(await told({ limit: 0 })).toEqual(['invalidLimit']);
+        expect(await told({ sortDirection: 'up' })).toEqual(['invalidSortDirection']);
+        expect(await told({ dateRange: {} })).toEqual(['endRangeNotNull', 'startRangeNotNull']);
+        expect(await told({ filters: [] })).toEqual(['filtersNotEmpty']);
+        expect(await told({ filters: 1, sortDirection: 'DESC' })).toEqual(['cursorAndSortMismatch', 'malformedRequest']);
+        expect(await told({ nextPageCursor: 'forged', dateRange: null, sortDirection: 1 })).toEqual(['badRequest', 'dateRangeNotNull', 'invalidCursor']);
+      }
+    });
+
     test('the last page has none, also when it is exactly full', async () => {
       for (const address of BOTH) {
         for (const limit of [1, 2, 4]) expect((await server.walk(address, { ...page, limit })).pages).toEqual(Array.from({ length: 4 / limit }, () => limit));
