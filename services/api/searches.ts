@@ -82,10 +82,11 @@ export class Searches {
   }
 
   /** The account has what its operators said and what its events named; of any other account's nothing is looked at. */
-  async #accountProblem(view: View, keys: WorkspaceKeys, name: AccountFilter, values: readonly string[], path: readonly PropertyKey[]): Promise<Problem | null> {
+  async #accountProblem(view: View, keys: WorkspaceKeys, name: AccountFilter, values: readonly unknown[], path: readonly PropertyKey[]): Promise<Problem | null> {
     const { kind, code } = ACCOUNT_FILTERS[name];
     const set = this.#options.workspaces.settings(keys.id)[name];
-    const unset = values.filter((value) => !set.includes(value));
+    // The schema tells of a value that is no text.
+    const unset = values.filter((value) => typeof value === 'string').filter((value) => !set.includes(value));
     const found = unset.length === 0 ? [] : await view.load(unset.map((value) => `${keys.id}/${accountKey(keys, kind, value)}`));
     const wrong = found.indexOf(null);
     if (wrong < 0) return null;
@@ -147,9 +148,9 @@ function askedOf(body: Pick<SearchRequest, 'dateRange' | 'filters'>): CursorScop
   return [from, to, canonical(body.filters ?? [])];
 }
 
-function isAccountFilter(one: unknown): one is { readonly name: AccountFilter; readonly values: readonly string[] } {
+function isAccountFilter(one: unknown): one is { readonly name: AccountFilter; readonly values: readonly unknown[] } {
   if (typeof one !== 'object' || one === null || !('name' in one) || !('values' in one)) return false;
-  return typeof one.name === 'string' && Object.hasOwn(ACCOUNT_FILTERS, one.name) && Array.isArray(one.values) && one.values.every((value) => typeof value === 'string');
+  return typeof one.name === 'string' && Object.hasOwn(ACCOUNT_FILTERS, one.name) && Array.isArray(one.values);
 }
 
 /** Filters in one form, whatever their order. */

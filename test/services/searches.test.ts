@@ -419,6 +419,15 @@ describeOnStores((open) => {
       ]]);
     });
 
+    test('a PBX or tenant that is none is told beside values that are no text, each with its own index', async () => {
+      for (const address of BOTH) {
+        const refused = await server.post(address, { ...WEEK, filters: [{ name: 'pbxNames', values: ['nope', 5] }, { name: 'tenantIds', values: [null, 'tenant-1', 'nope', 'nope'] }] });
+        expect(refused.body.errors.map(({ errorCode, message }: Record<string, string>) => `${errorCode} ${/\((.*)\)/.exec(message!)?.[1] ?? ''}`).sort()).toEqual([
+          'badRequest filters.0.values.1', 'badRequest filters.1.values.0', 'invalidPbx filters.0.values.0', 'invalidTenant filters.1.values.2',
+        ]);
+      }
+    });
+
     test.each(['{"dateRange":', '', 'null', '[]', '"x"', '{"filters":[}', '\u{0}'])('a body that is no JSON object (%j) is told once, and nothing else', async (text) => {
       for (const address of BOTH) expect(codesOf(await server.post(address, text))).toEqual(['malformedRequest']);
     });
