@@ -5,6 +5,7 @@
 // Data, not code: which filters there are is handed in by the projection that indexes them.
 import { z } from 'zod';
 import { type Dialect, type Endpoint, endpoint, type Problem } from './openapi.ts';
+import { isTimezone } from './timezones.ts';
 import { parseInstant, msOf } from '../time.ts';
 import type { Instant } from '../facts.ts';
 
@@ -112,25 +113,6 @@ const dateRangeOf = (maxRangeDays: number) => z.object({ start: date('startRange
   if (from > to) context.addIssue({ code: 'custom', message: 'endDateBeforeStartDate' });
   else if (msOf(to) - msOf(from) > maxRangeDays * DAY_MS) context.addIssue({ code: 'custom', message: 'maxInterval', params: { days: maxRangeDays } });
 }).meta({ description: `Journeys that start inside it, both ends included; at most ${String(maxRangeDays)} days.` });
-
-/** The canonical names, and the shape of the aliases that `Intl` resolves silently (1.10 no. 16). */
-const CANONICAL_ZONES: ReadonlySet<string> = new Set(Intl.supportedValuesOf('timeZone'));
-const FOLDED_ZONES: ReadonlySet<string> = new Set([...CANONICAL_ZONES].map((zone) => zone.toLowerCase()));
-const ZONE_ALIAS = /^(?:[A-Z][A-Za-z]+\/)?[A-Z][A-Za-z0-9_]*(?:[-+/][A-Za-z0-9_]+)*$/;
-
-/** Whether this names an IANA timezone, spelt as there: not an offset, which `Intl` takes too, and not in another case. */
-export function isTimezone(name: string): boolean {
-  if (CANONICAL_ZONES.has(name)) return true;
-  if (FOLDED_ZONES.has(name.toLowerCase()) || !ZONE_ALIAS.test(name)) return false;
-  const region = name.split('/')[0];
-  if (region !== name && region !== undefined && /^[A-Z]{3,}$/.test(region)) return false;
-  try {
-    new Intl.DateTimeFormat('en', { timeZone: name });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 function filterOf(names: readonly string[]) {
   const known: ReadonlySet<string> = new Set(names);

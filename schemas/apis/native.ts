@@ -1,8 +1,9 @@
 // Our own endpoints: publish, journeys of a customer, history, outcomes, sources, persons, and what operators' tools read.
 // Codes, requests and answers as data; the handlers are in services/api/.
 import { z } from 'zod';
-import { isTimezone, journeyAnswer, OUTCOMES, pageOf, TRANSITION_NAMES, transitionAnswer } from './eightbyeight.ts';
+import { journeyAnswer, OUTCOMES, pageOf, TRANSITION_NAMES, transitionAnswer } from './eightbyeight.ts';
 import { type Dialect, endpoint, type Problem } from './openapi.ts';
+import { isTimezone } from './timezones.ts';
 import { parseInstant } from '../time.ts';
 
 interface CodeText { readonly status: number; readonly message: string }
