@@ -39,8 +39,17 @@ export function journeyOf(row: JourneyRow, zone: Zone): JourneyAnswer {
 /** As a search answers in one revision of the 8x8 API. */
 export function searchedJourneyOf(row: JourneyRow, zone: Zone, revision: Revision): JourneyAnswer {
   const answer = journeyOf(row, zone);
-  return revision === 'seed' ? { ...answer, outcome: seedOutcome(answer.outcome) } : answer;
+  return { ...answer, entryPoint: searchedEntryPoint(answer.entryPoint), outcome: revision === 'seed' ? seedOutcome(answer.outcome) : answer.outcome };
 }
+
+/** 8x8 tells whose an entry point is of users alone, and a site only of what has one there (journey-apis-facts.md 1.8). */
+function searchedEntryPoint(entryPoint: JourneyAnswer['entryPoint']): JourneyAnswer['entryPoint'] {
+  if (entryPoint === null) return null;
+  const ofUser = entryPoint.type === 'user' ? {} : { email: null, loginId: null, department: null };
+  return { ...entryPoint, ...ofUser, site: SITED.has(entryPoint.type) ? entryPoint.site : null };
+}
+
+const SITED: ReadonlySet<string> = new Set<Endpoint['type']>(['call-queue', 'ring-group', 'auto-attendant']);
 
 export function transitionOf(transition: Transition, zone: Zone): TransitionAnswer {
   return {

@@ -73,14 +73,14 @@ function eventsOf(told: readonly Told[]): Interpreted[] {
 // ---- the plain filter ----------------------------------------------------------------------------------------------------
 
 interface Filter { readonly name: string; readonly values: readonly string[] }
-/** A journey as three answers show it, and the further ids that it answers to. */
-interface Row { readonly ms: number; readonly id: string; readonly ids: readonly string[]; readonly journey: { readonly outcome: string }; readonly timeline: { readonly transitions: readonly object[] }; readonly duration: { readonly outcome: string } }
+/** A journey as four answers show it, and the further ids that it answers to. */
+interface Row { readonly ms: number; readonly id: string; readonly ids: readonly string[]; readonly journey: { readonly outcome: string }; /** As our own endpoint shows it: the searches leave things out that they find it by. */ readonly entryPoint: unknown; readonly timeline: { readonly transitions: readonly object[] }; readonly duration: { readonly outcome: string } }
 /** Who is asked: the search in one revision, or an endpoint of our own; outcomes differ. */
 type Asked = 'seed' | 'latest' | 'own';
 
 function valuesOf(row: Row, name: string, asked: Asked): readonly string[] {
   if (name === 'journeyId') return row.ids;
-  if (name !== 'outcome') return shown(row.journey, name.split('.'));
+  if (name !== 'outcome') return shown({ ...row.journey, entryPoint: row.entryPoint }, name.split('.'));
   return asked === 'seed' ? [row.journey.outcome, row.duration.outcome] : [row.duration.outcome];
 }
 
@@ -105,11 +105,12 @@ async function rowsOf(server: SearchServer, workspace: string, told: readonly To
   const [key, keys] = [`key of ${workspace}`, workspaceNamed(workspace)];
   const [journeys, timelines] = [await server.walk(JOURNEYS_SEARCH, { dateRange: EVER, displayTimezone: 'UTC', limit }, key), await server.walk(TRANSITIONS_SEARCH, { dateRange: EVER, displayTimezone: 'America/New_York', limit }, key)];
   const { body: durations } = await server.ask(`/durations?${String(new URLSearchParams({ from: EVER.start, to: EVER.end, limit: '1000' }))}`, {}, key);
-  const rows = journeys.rows.map((journey, i): Row => {
+  const rows = await Promise.all(journeys.rows.map(async (journey, i): Promise<Row> => {
+    const { body: detail } = await server.ask(`/journeys/${encodeURIComponent(journey.journeyId)}`, {}, key);
     const interactions: readonly string[] = journey.interactions.map(({ id }: { id: string }) => id);
     const explicit = interactions.flatMap((id) => told[Number(id.slice(1))]?.explicit ?? []);
-    return { ms: Date.parse(journey.time), id: journey.journeyId, ids: [...new Set([journey.journeyId, ...explicit, ...interactions.map((id) => nodeKey(keys, `x:${id}`))])], journey, timeline: timelines.rows[i], duration: durations.data[i] };
-  });
+    return { ms: Date.parse(journey.time), id: journey.journeyId, ids: [...new Set([journey.journeyId, ...explicit, ...interactions.map((id) => nodeKey(keys, `x:${id}`))])], journey, entryPoint: detail.entryPoint, timeline: timelines.rows[i], duration: durations.data[i] };
+  }));
   expect([timelines.rows, durations.data].map((some: { journeyId: string }[]) => some.map(({ journeyId }) => journeyId))).toEqual([rows.map(({ id }) => id), rows.map(({ id }) => id)]);
   expect(rows.map(({ id }) => id)).toEqual([...rows].sort(order).map(({ id }) => id));
   // Each interaction stands in one journey.

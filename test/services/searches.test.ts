@@ -7,7 +7,7 @@ import type { Agent, Endpoint, InteractionFactBody, Interpreted, Place } from '.
 import { nodeKey } from '../../schemas/identity.ts';
 import { MemoryViewStore } from '../../services/adapters/memory-views.ts';
 import { START_MS, story } from '../support/facts.ts';
-import { describeOnStores, JOURNEYS_SEARCH, type SearchAnswer, type SearchServer, SearchWorld, shown, TRANSITIONS_SEARCH, workspaceNamed } from '../support/searches.ts';
+import { type Answered, describeOnStores, JOURNEYS_SEARCH, type SearchAnswer, type SearchServer, SearchWorld, shown, TRANSITIONS_SEARCH, workspaceNamed } from '../support/searches.ts';
 
 const WEEK = { dateRange: { start: '2026-03-01T00:00:00Z', end: '2026-03-08T00:00:00Z' }, displayTimezone: 'UTC' };
 const BOTH = [JOURNEYS_SEARCH, TRANSITIONS_SEARCH] as const;
@@ -34,7 +34,7 @@ const contact = (n: number) => ({ name: `Contact ${n}`, phoneNumber: `+155501001
 
 function inbound(n: number, medium: string, second: Agent): Interpreted[] {
   const lines: Line[] = [
-    [0, { kind: 'started', direction: 'Inbound', medium, contact: contact(n), entryPoint: endpoint(n === 1 ? 'call-queue' : 'cc-channel', n), platform: 'Contact Center' }, { kind: 'journey', journeyId: `J-${n}` }],
+    [0, { kind: 'started', direction: 'Inbound', medium, contact: contact(n), entryPoint: { ...endpoint(n === 1 ? 'call-queue' : 'user', n), tenantId: `tenant-${n}` }, platform: 'Contact Center' }, { kind: 'journey', journeyId: `J-${n}` }],
     [1, { kind: 'script', autoAttendant: place('attendant', n), scripts: [{ id: 's-1', name: 'Main' }], scheduleHours: ['Open'], schedules: [{ id: 'h-1', tag: 'hours', tenantId: 't-1', result: 'open' }] }],
     [2, { kind: 'waiting', queue: place('queue', n) }],
     [3, { kind: 'talking', agents: [agent(n)] }],
@@ -83,7 +83,7 @@ const JOURNEY_CASES: Readonly<Record<string, readonly (readonly [value: string, 
   'entryPoint.id': [['end-1', 1], ['end-2', 2]],
   'entryPoint.name': [['End 1', 1], ['End 2', 2]],
   'entryPoint.phoneNumber': [['+15550199001', 1], ['+15550199002', 2]],
-  'entryPoint.type': [['call-queue', 1], ['cc-channel', 2]],
+  'entryPoint.type': [['call-queue', 1], ['user', 2]],
   'entryPoint.department': [['End Department 1', 1], ['End Department 2', 2]],
   'entryPoint.email': [['end1@shop.example', 1], ['end2@shop.example', 2]],
   'entryPoint.site.id': [['end-site-1', 1], ['end-site-2', 2]],
@@ -310,6 +310,21 @@ describeOnStores((open) => {
       expect(await on(['transitions.name', 'TALKING'], ['transitions.agents.type', 'AI'], ['pbxNames', 'pbx-2'])).toEqual([]);
       const { body } = await server.post(TRANSITIONS_SEARCH, only(['transitions.name', 'TRANSFER'], ['journeyId', 'J-1']));
       expect(body.data[0].transitions.map(({ name }: { name: string }) => name)).toEqual(['STARTED', 'IN_SCRIPT', 'WAITING', 'TALKING', 'TRANSFER', 'WAITING', 'TALKING', 'FORWARD', 'WAITING', 'TALKING', 'FINISHED']);
+    });
+
+    test('an entry point is shown with whose it is for users alone, with its site only where it has one; it is found by all that was recorded, which our own endpoints show', async () => {
+      const types = ['cc-channel', 'call-queue', 'ring-group', 'auto-attendant', 'user', 'ai-studio'] as const;
+      await world.fold('entries', types.flatMap((type, n) => story(`x:by-${type}`, [[n, { kind: 'started', direction: 'Inbound', entryPoint: endpoint(type, 1) }, { kind: 'journey', journeyId: type }]])));
+      const detailsOf = ({ entryPoint }: Answered): unknown[] => [entryPoint.type, entryPoint.email, entryPoint.loginId, entryPoint.department, entryPoint.site?.id];
+      const whose = ['end1@shop.example', 'end-login1', 'End Department 1'];
+      const nobodys = [null, null, null];
+      for (const from of [server, latest]) {
+        const { body } = await from.post(JOURNEYS_SEARCH, only(['entryPoint.email', 'end1@shop.example'], ['entryPoint.site.id', 'end-site-1']), 'key of entries');
+        expect(body.data.map(detailsOf)).toEqual([
+          ['cc-channel', ...nobodys, undefined], ['call-queue', ...nobodys, 'end-site-1'], ['ring-group', ...nobodys, 'end-site-1'], ['auto-attendant', ...nobodys, 'end-site-1'], ['user', ...whose, undefined], ['ai-studio', ...nobodys, undefined],
+        ]);
+      }
+      for (const type of types) expect(detailsOf((await server.ask(`/journeys/${type}`, {}, 'key of entries')).body)).toEqual([type, ...whose, 'end-site-1']);
     });
 
     test('journeyId answers to every id that the journey ever had, and shows the one that it has', async () => {
