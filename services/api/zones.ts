@@ -12,7 +12,7 @@ const REMEMBERED_MAX = 4096;
 export type Period = 'quarter' | 'hour' | 'day';
 
 export interface Zone {
-  /** ISO 8601 with the offset valid then (`Z` for none); fraction in groups of three digits, left out when zero. */
+  /** ISO 8601 with the offset valid then (`Z` for none); milliseconds, left out when zero: a journey's own times have no more, and one instant is printed alike everywhere. */
   print(instant: Instant): string;
   printMs(ms: number): string;
   /** Milliseconds from UTC at an instant. */
@@ -46,14 +46,14 @@ function createZone(name: string): Zone {
     days.set(day, start);
     return start;
   };
-  const print = (ms: number, fraction: string): string => {
+  const printMs = (ms: number): string => {
     const minutes = Math.round(offset(ms) / 60_000);
-    return `${new Date(ms + minutes * 60_000).toISOString().slice(0, -5)}${fraction}${offsetText(minutes)}`;
+    return `${new Date(ms + minutes * 60_000).toISOString().replace(/(?:\.000)?Z$/, '')}${offsetText(minutes)}`;
   };
   return {
     offset,
-    print: (instant) => print(msOf(instant), fractionOf(instant)),
-    printMs: (ms) => print(ms, ms % 1000 === 0 ? '' : `.${String(((ms % 1000) + 1000) % 1000).padStart(3, '0')}`),
+    print: (instant) => printMs(msOf(instant)),
+    printMs,
     period: (by, ms) => {
       if (by === 'day') {
         const day = Math.floor((ms + offset(ms)) / DAY_MS);
@@ -104,12 +104,6 @@ function startOfDay(midnight: number, offset: (ms: number) => number): number {
   const after = midnight - offset(guess + 6 * HOUR_MS);
   const valid = [before, after].filter((ms) => ms + offset(ms) === midnight);
   return valid.length === 0 ? before : Math.min(...valid);
-}
-
-function fractionOf(instant: Instant): string {
-  if (instant.startsWith('000000000', 20)) return '';
-  if (instant.startsWith('000000', 23)) return instant.slice(19, 23);
-  return instant.startsWith('000', 26) ? instant.slice(19, 26) : instant.slice(19, 29);
 }
 
 function offsetText(minutes: number): string {
