@@ -97,8 +97,9 @@ export interface SearchOptions {
 }
 const DAY_MS = 86_400_000;
 
-/** Reading 3: `Z` or `±hh:mm`; seconds may be missing, as ISO 8601 and the platform's own parser have it. */
+/** Reading 3: `Z` or `±hh:mm`; seconds may be missing, as ISO 8601 and the platform's own parser have it, which knows no leap second and no more than nine digits of fraction. */
 export function parseRangeDate(text: string): Instant | null {
+  if (/:60|\.\d{10}/.test(text)) return null;
   return parseInstant(text.replace(/^(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:\d\d)$/, '$1:00$2'));
 }
 

@@ -43,6 +43,8 @@ describe('an 8x8 search request', () => {
     ['a date alone', range('2026-03-02', '2026-03-03'), ['iso8061WithTzFormat', 'iso8061WithTzFormat']],
     ['30 February', range('2026-02-30T00:00:00Z', '2026-03-03T00:00:00Z'), ['iso8061WithTzFormat']],
     ['a basic offset', range('2026-03-02T00:00:00+0200', '2026-03-03T00:00:00Z'), ['iso8061WithTzFormat']],
+    ['a leap second', range('2016-12-31T23:59:60Z', '2017-01-01T01:59:60.5+02:00'), ['iso8061WithTzFormat', 'iso8061WithTzFormat']],
+    ['ten digits of fraction', range('2026-03-02T00:00:00.1234567890Z', '2026-03-03T00:00:00.0000000000+02:00'), ['iso8061WithTzFormat', 'iso8061WithTzFormat']],
     ['end before start', range('2026-03-03T00:00:00Z', '2026-03-02T00:00:00Z'), ['endDateBeforeStartDate']],
     ['end before start by their offsets alone', range('2026-03-02T00:00:00+01:00', '2026-03-02T00:00:00+02:00'), ['endDateBeforeStartDate']],
     ['an empty timezone', { ...valid, displayTimezone: '' }, ['invalidTimezone']],
