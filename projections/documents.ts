@@ -98,6 +98,9 @@ export interface JourneyRow {
   truncated: boolean;
 }
 
+/** Those that are shown and found: codes are chosen for a call out, and what is said before the direction is known may be of another. */
+export function phoneCodesOf({ direction, outboundPhoneCodes }: JourneyRow): readonly PhoneCode[] { return direction === 'Outbound' ? outboundPhoneCodes : []; }
+
 /** Document `j/<journey key>`. Closed transitions past the newest 64 stand in `t/<journey key>/<chunk>` (each a Transition[] of 64). */
 export interface JourneyDocument {
   row: JourneyRow;

@@ -8,7 +8,7 @@ import assert from 'node:assert';
 import type { Agent, Endpoint, Instant, InteractionFact, InteractionId, Interpreted, Place } from '../schemas/facts.ts';
 import { nodeKey } from '../schemas/identity.ts';
 import { msOf } from '../schemas/time.ts';
-import { type AccountKind, type AccountValue, type First, type JourneyDocument, type Named, type NodeDocument, type OutcomeCell, packDocument, type Transition, unpackDocument } from './documents.ts';
+import { type AccountKind, type AccountValue, type First, type JourneyDocument, type Named, type NodeDocument, type OutcomeCell, packDocument, phoneCodesOf, type Transition, unpackDocument } from './documents.ts';
 import { comparePlaced, FactPage, Placed } from './fact-pages.ts';
 import type { Contribution } from './outcomes.ts';
 import { contributionOf, OutcomeDelta } from './outcomes.ts';
@@ -103,7 +103,7 @@ const RECORD_FIELDS: readonly FieldGroup<JourneyDocument>[] = [
   fields(({ state }) => state.ids, [['journeyId', 'keyed', itself]]),
   fields(({ row }) => row.mediaTypes, [['mediaTypes', 'dense', itself]]),
   fields(({ row }) => one(row.origin), endpointFields('origin')),
-  fields(({ row }) => row.outboundPhoneCodes, [
+  fields(({ row }) => phoneCodesOf(row), [
     ['outboundPhoneCodes.listName', 'sparse', (code) => code.listName], ['outboundPhoneCodes.name', 'sparse', (code) => code.name], ['outboundPhoneCodes.shortCode', 'sparse', (code) => code.shortCode],
   ]),
   fields(({ row }) => row.pbxNames, [['pbxNames', 'dense', itself]]),

@@ -3,7 +3,7 @@ import type { JourneyDetail } from '../../schemas/apis/native.ts';
 import { type JourneyAnswer, type Revision, seedOutcome, type TransitionAnswer } from '../../schemas/apis/eightbyeight.ts';
 import type { Agent, Endpoint, Place, Site } from '../../schemas/facts.ts';
 import type { Zone } from './zones.ts';
-import type { JourneyDocument, JourneyRow, Participant, Transition } from '../../projections/documents.ts';
+import { type JourneyDocument, type JourneyRow, type Participant, phoneCodesOf, type Transition } from '../../projections/documents.ts';
 
 export function journeyOf(row: JourneyRow, zone: Zone): JourneyAnswer {
   const { contact } = row;
@@ -31,7 +31,7 @@ export function journeyOf(row: JourneyRow, zone: Zone): JourneyAnswer {
     schedules: row.schedules.map(({ id, tag, tenantId, result }) => ({ id, tag, tenantId, result })),
     tenantIds: row.tenantIds,
     wrapUpCodes: row.wrapUpCodes,
-    outboundPhoneCodes: row.outboundPhoneCodes.map(({ listName, name, shortCode }) => ({ listName, name, shortCode })),
+    outboundPhoneCodes: phoneCodesOf(row).map(({ listName, name, shortCode }) => ({ listName, name, shortCode })),
     ...(row.aiAgentInformation === null ? {} : { aiAgentInformation: row.aiAgentInformation }),
   };
 }

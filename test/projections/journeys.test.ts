@@ -328,7 +328,7 @@ describe('filters and index terms', () => {
   };
 
   test.each([...new Map([...Object.entries(JOURNEY_FILTERS), ...Object.entries(TRANSITION_FILTERS)])])('%s finds a journey that has its value, by the term that the API asks for', (name, filter) => {
-    const view = folded(STORY(name.startsWith('origin.') ? 'Outbound' : 'Inbound'));
+    const view = folded(STORY(/^(?:origin|outboundPhoneCodes)\./.test(name) ? 'Outbound' : 'Inbound'));
     const value = EXPECTED[name];
     if (value === undefined) throw new Error(`no value for ${name}`);
     const [record] = [...view.records.values()];

@@ -327,6 +327,13 @@ describeOnStores((open) => {
       for (const type of types) expect(detailsOf((await server.ask(`/journeys/${type}`, {}, 'key of entries')).body)).toEqual([type, ...whose, 'end-site-1']);
     });
 
+    test('codes of a call out are shown and found of journeys that go out alone', async () => {
+      await world.fold('codes', (['Inbound', 'Outbound', 'Internal'] as const).flatMap((direction, n) => story(`x:${direction}`, [[n, { kind: 'started', direction }, { kind: 'journey', journeyId: direction }, { kind: 'phoneCodes', codes: [{ listName: 'List', name: 'Menu', shortCode: 'C' }] }]])));
+      const { body } = await server.post(JOURNEYS_SEARCH, WEEK, 'key of codes');
+      expect(body.data.map(({ direction, outboundPhoneCodes }: Answered) => [direction, outboundPhoneCodes.length])).toEqual([['Inbound', 0], ['Outbound', 1], ['Internal', 0]]);
+      for (const filter of [['outboundPhoneCodes.listName', 'List'], ['outboundPhoneCodes.name', 'Menu'], ['outboundPhoneCodes.shortCode', 'C']] as const) expect(idsOf(await server.post(JOURNEYS_SEARCH, only(filter), 'key of codes'))).toEqual(['Outbound']);
+    });
+
     test('journeyId answers to every id that the journey ever had, and shows the one that it has', async () => {
       for (const address of BOTH) {
         for (const id of ['J-1', nodeKey(workspaceNamed('acme'), 'x:in-1')]) expect(idsOf(await server.post(address, only(['journeyId', id])))).toEqual(['J-1']);
