@@ -63,13 +63,15 @@ export function createApi(deps: ApiDeps): Express {
     send(outcome, route, request, response);
   };
   for (const [path, methods] of byPath(routes)) {
-    const allow = [...methods.keys()].flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).concat('OPTIONS').join(', ');
+    const allow = [...methods.keys()].flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])).join(', ');
     for (const [method, route] of methods) app[method === 'GET' ? 'get' : 'post'](path, serve(route));
     app.all(path, (request, response) => {
       const trace = traceOf(request);
       trace.route = path.replace(/:(\w+)/g, '{$1}');
-      response.setHeader('Allow', allow);
-      if (request.method === 'OPTIONS') response.status(204).end();
+      const asks = request.method === 'OPTIONS';
+      // A refusal names what is documented; OPTIONS, which any path takes, says so itself.
+      response.setHeader('Allow', asks ? `${allow}, OPTIONS` : allow);
+      if (asks) response.status(204).end();
       else sendRefusal(refuse('methodNotAllowed'), trace.dialect, response);
     });
   }
