@@ -17,7 +17,7 @@ export interface Zone {
   printMs(ms: number): string;
   /** Milliseconds from UTC at an instant. */
   offset(ms: number): number;
-  /** Where the period begins that this instant lies in, and where the next one begins; milliseconds. */
+  /** Where the period begins that this instant lies in, and where the next one begins; milliseconds. Periods never overlap, and leave nothing out. */
   period(by: Period, ms: number): { readonly from: number; readonly to: number };
 }
 
@@ -59,10 +59,16 @@ function createZone(name: string): Zone {
         const day = Math.floor((ms + offset(ms)) / DAY_MS);
         return { from: dayStart(day), to: dayStart(day + 1) };
       }
-      // Every offset in use is a whole number of quarters; an hour begins where the zone's own clock says so (India: half past in UTC).
+      // Every offset in use is a whole number of quarters; an hour begins where the zone's own clock says so (India: half past
+      // in UTC), and is cut where the clocks change inside it (Lord Howe: by half an hour).
       const length = by === 'hour' ? HOUR_MS : QUARTER_MS;
-      const from = ms - modulo(ms + offset(ms), length);
-      return { from, to: from + length };
+      const here = offset(ms);
+      const start = ms - modulo(ms + here, length);
+      let from = Math.floor(ms / QUARTER_MS) * QUARTER_MS;
+      while (from > start && offset(from - 1) === here) from -= QUARTER_MS;
+      let to = from + QUARTER_MS;
+      while (to < start + length && offset(to) === here) to += QUARTER_MS;
+      return { from: Math.max(from, start), to: Math.min(to, start + length) };
     },
   };
 }

@@ -979,6 +979,31 @@ describe('timezones', () => {
     const hours = ['2026-10-25T00:30:00Z', '2026-10-25T01:30:00Z'].map((text) => bucharest.printMs(bucharest.period('hour', Date.parse(text)).from));
     expect(hours).toEqual(['2026-10-25T03:00:00+03:00', '2026-10-25T03:00:00+02:00']);
   });
+
+  test('where the clocks change by half an hour, the hour around it is two, of half an hour each', () => {
+    const zone = zones('Australia/Lord_Howe');
+    const shown = (...texts: string[]): string[][] => texts.map((text) => {
+      const { from, to } = zone.period('hour', Date.parse(text));
+      return [zone.printMs(from), zone.printMs(to)];
+    });
+    expect(shown('2026-04-04T14:45:00Z', '2026-04-04T15:00:00Z', '2026-04-04T15:30:00Z')).toEqual([
+      ['2026-04-05T01:00:00+11:00', '2026-04-05T01:30:00+10:30'], ['2026-04-05T01:30:00+10:30', '2026-04-05T02:00:00+10:30'], ['2026-04-05T02:00:00+10:30', '2026-04-05T03:00:00+10:30'],
+    ]);
+    expect(shown('2026-10-03T15:29:59Z', '2026-10-03T15:30:00Z')).toEqual([['2026-10-04T01:00:00+10:30', '2026-10-04T02:30:00+11:00'], ['2026-10-04T02:30:00+11:00', '2026-10-04T03:00:00+11:00']]);
+  });
+
+  test('hours and quarters of any zone follow each other without a gap or an overlap', () => {
+    // Changes by an hour, by half of one, by two, of a whole day, a minute past midnight, and offsets of odd minutes and seconds.
+    const names = ['UTC', 'Europe/Bucharest', 'Australia/Lord_Howe', 'America/St_Johns', 'Antarctica/Troll', 'Asia/Kathmandu', 'Pacific/Apia', 'Pacific/Chatham', 'America/Caracas', 'Asia/Pyongyang', 'Africa/Monrovia', 'Europe/Amsterdam'];
+    const changes = ['1921-06-30T22:00:00Z', '1937-06-30T23:40:00Z', '1972-01-07T00:44:30Z', '2007-12-09T07:00:00Z', '2007-11-04T02:31:00Z', '2011-12-30T10:00:00Z', '2015-08-14T15:00:00Z', '2026-03-29T01:00:00Z', '2026-04-04T15:00:00Z', '2026-10-03T15:30:00Z', '2026-10-25T01:00:00Z'].map((text) => Date.parse(text));
+    fc.assert(fc.property(fc.constantFrom(...names), fc.constantFrom('hour' as const, 'quarter' as const), fc.constantFrom(...changes), fc.integer({ min: -10_800_000, max: 10_800_000 }), (name, by, change, off) => {
+      const { period } = zones(name);
+      const found = period(by, change + off);
+      expect(found.from <= change + off && change + off < found.to && found.to - found.from <= (by === 'hour' ? 3_600_000 : 900_000)).toBe(true);
+      expect([period(by, found.from), period(by, found.to - 1)]).toEqual([found, found]);
+      expect([period(by, found.from - 1).to, period(by, found.to).from]).toEqual([found.from, found.to]);
+    }), { numRuns: 2000 });
+  });
 });
 
 describe('small things', () => {
