@@ -1019,7 +1019,8 @@ export class Timeline {
 
   #aiAgent({ creditConsumption, tools }: Said<'aiAgent'>): void {
     const information = this.#row.aiAgentInformation ?? { creditConsumption: 0, toolsUsedSuccessfully: [] };
-    information.creditConsumption += creditConsumption ?? 0;
+    // Decimal fractions add up to others (0.1 + 0.2): six places are more than credits have.
+    information.creditConsumption = Number((information.creditConsumption + (creditConsumption ?? 0)).toFixed(6));
     for (const { name, success } of tools ?? []) this.#addDistinct<AiTool>(information.toolsUsedSuccessfully, { name, success }, sameTool);
     this.#row.aiAgentInformation = information;
   }

@@ -397,6 +397,11 @@ describe('the row', () => {
     expect(transitions[0]?.agents[0]?.name).toBeNull();
   });
 
+  test('adds credits up as decimal fractions', () => {
+    const { document } = told(...[0.1, 0.2, 1e-6, 0.7, 2].map((creditConsumption, n) => [n, { kind: 'aiAgent', creditConsumption }] as const));
+    expect(document.row.aiAgentInformation?.creditConsumption).toBe(3.000001);
+  });
+
   test('collects what describes the conversation, also under names that objects have', () => {
     const data = JSON.parse('{"__proto__":"x","mood":"good"}') as Record<string, string>;
     const { document } = told(
