@@ -126,7 +126,8 @@ function filterOf(names: readonly string[]) {
 /** A search's body. Unknown fields are ignored (reading 18); null means left out. */
 export function searchRequest(filterNames: readonly string[], { revision, maxRangeDays }: SearchOptions) {
   const filters = z.array(filterOf(filterNames), { error: 'malformedRequest' });
-  const [directions, isDirection] = revision === 'latest' ? [['ASC', 'DESC'], /^(?:ASC|DESC)$/] : [['ASC', 'DESC', 'asc', 'desc'], /^(?:asc|desc)$/i];
+  // Spelt out, because a pattern of JSON Schema has no flag for it.
+  const isDirection = revision === 'latest' ? /^(?:ASC|DESC)$/ : /^(?:[Aa][Ss][Cc]|[Dd][Ee][Ss][Cc])$/;
   return z.object({
     dateRange: dateRangeOf(maxRangeDays),
     displayTimezone: z.string(coded('timezoneNotNull')).refine(isTimezone, 'invalidTimezone').meta({ description: 'IANA name; changes how times are printed and nothing else.', examples: ['Europe/Bucharest'] }),
@@ -137,7 +138,7 @@ export function searchRequest(filterNames: readonly string[], { revision, maxRan
     nextPageCursor: z.string(coded('badRequest')).nullish().meta({ description: 'As the previous page gave it; send it with an otherwise unchanged request (limit and displayTimezone may change).' }),
     sortField: z.string(coded('badRequest')).refine((field) => field === 'TIME', 'invalidSortField').meta({ enum: ['TIME'] }).nullish(),
     // Reading 6: case-insensitive, as the published error text has it; the newest revision takes upper case alone.
-    sortDirection: z.string(coded('badRequest')).refine((direction) => isDirection.test(direction), 'invalidSortDirection').meta({ enum: [...directions] }).nullish(),
+    sortDirection: z.string(coded('badRequest')).refine((direction) => isDirection.test(direction), 'invalidSortDirection').meta({ ...(revision === 'latest' ? { enum: ['ASC', 'DESC'] } : { pattern: isDirection.source }), description: 'ASC when left out.', examples: ['DESC'] }).nullish(),
   }, { error: 'malformedRequest' });
 }
 export type SearchRequest = z.output<ReturnType<typeof searchRequest>>;

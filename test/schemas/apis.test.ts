@@ -1,6 +1,6 @@
 import { EIGHT_BY_EIGHT_ERRORS, eightByEight, eightByEightEndpoints, parseRangeDate, searchRequest } from '../../schemas/apis/eightbyeight.ts';
 import { NATIVE_CODES, native, nativeEndpoints } from '../../schemas/apis/native.ts';
-import { columnsOf, type Endpoint, type JsonSchema, openApi, refusalsOf } from '../../schemas/apis/openapi.ts';
+import { columnsOf, type Endpoint, type JsonSchema, jsonSchemaOf, openApi, refusalsOf } from '../../schemas/apis/openapi.ts';
 import { isTimezone } from '../../schemas/apis/timezones.ts';
 
 const SEED = { revision: 'seed', maxRangeDays: 60 } as const;
@@ -23,6 +23,7 @@ describe('an 8x8 search request', () => {
     ['null for what may be left out', { ...valid, filters: null, limit: null, sortField: null, sortDirection: null, nextPageCursor: null }, []],
     ['unknown fields, which are ignored (reading 18)', { ...valid, colour: 'red' }, []],
     ['sort directions in any case (reading 6)', { ...valid, sortDirection: 'desc' }, []],
+    ['sort directions in mixed case', { ...valid, sortDirection: 'Asc' }, []],
     ['start = end (reading 4)', range('2026-03-02T00:00:00Z', '2026-03-02T00:00:00Z'), []],
     ['exactly sixty days (reading 2)', range('2026-01-01T00:00:00Z', '2026-03-02T00:00:00Z'), []],
     ['a millisecond more', range('2026-01-01T00:00:00Z', '2026-03-02T00:00:00.001Z'), ['maxInterval']],
@@ -154,6 +155,18 @@ describe('the OpenAPI document', () => {
     expect(JSON.stringify(request.properties['filters'])).toContain('"enum":["mediaTypes","agents.name"]');
     expect(JSON.stringify(request.properties['limit'])).toContain('"maximum":1000');
     expect(JSON.stringify(document)).not.toContain('$schema');
+  });
+
+  test('says of sortDirection what each revision takes: the seed either case, the latest upper case', () => {
+    const documented = (revision: 'seed' | 'latest'): { readonly enum?: readonly string[]; readonly pattern?: string } => {
+      const { body } = eightByEightEndpoints({ journeys: ['a'], transitions: ['b'] }, { ...SEED, revision }).searchJourneys;
+      const { anyOf } = (body.kind === 'json' ? jsonSchemaOf(body.schema, 'input') as { properties: Record<string, { anyOf: readonly object[] }> } : null)?.properties['sortDirection'] ?? {};
+      return anyOf?.[0] ?? {};
+    };
+    expect(documented('latest').enum).toEqual(['ASC', 'DESC']);
+    expect(documented('seed').enum).toBeUndefined();
+    const pattern = new RegExp(documented('seed').pattern ?? 'none');
+    expect(['ASC', 'desc', 'Asc', 'dESC', 'ascending', 'up', '', 'ASC DESC'].map((text) => pattern.test(text))).toEqual([true, true, true, true, false, false, false, false]);
   });
 
   test.each(['seed', 'latest'] as const)('the example request and answer of each search are of its own schemas (%s)', (revision) => {
