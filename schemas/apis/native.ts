@@ -2,7 +2,8 @@
 // Codes, requests and answers as data; the handlers are in services/api/.
 import { z } from 'zod';
 import { journeyAnswer, OUTCOMES, pageOf, TRANSITION_NAMES, transitionAnswer } from './eightbyeight.ts';
-import { type Dialect, endpoint, type Problem } from './openapi.ts';
+import { REJECTION_CODES } from '../cloudevent.ts';
+import { type Dialect, endpoint, type Problem, WRITE_REFUSALS } from './openapi.ts';
 import { isTimezone } from './timezones.ts';
 import { parseInstant } from '../time.ts';
 
@@ -224,7 +225,7 @@ export function nativeEndpoints({ filters, maxRangeDays }: NativeOptions) {
       name: 'publishEvents', method: 'POST', path: '/events', tag: 'Publish', summary: 'Publish CloudEvents',
       description: 'Answers when the events are durable. A single event that is rejected is answered with 400; a batch is answered element by element, and one bad element fails no other. With dryRun=true nothing is stored: the answer says which facts would come out and why none.',
       dialect: native, access: 'key', reads: [], params: none, query: z.strictObject({ dryRun: flag }), body: { kind: 'cloudevents' },
-      answer: { schema: publishAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'unknownParameter', 'publishUnavailable', 'missingIdentity'], requestExample: example,
+      answer: { schema: publishAnswer, mediaType: json }, list: null, refusals: ['badRequest', 'unknownParameter', 'publishUnavailable', 'streamDeleted', ...WRITE_REFUSALS, ...Object.keys(REJECTION_CODES)], requestExample: example,
     }),
     getJourney: endpoint({
       name: 'getJourney', method: 'GET', path: '/journeys/{id}', tag: 'Journeys', summary: 'One journey with its timeline and participants',

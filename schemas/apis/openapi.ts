@@ -84,13 +84,16 @@ export const MEDIA_TYPES: Readonly<Record<Format, string>> = { json: 'applicatio
 /** Every list endpoint takes it, whatever else it takes. */
 export const formatParameter = z.enum(FORMATS).optional().meta({ description: 'The form of the answer; the Accept header does the same.' });
 
-const ANY_REFUSALS = ['unauthorized', 'malformedUrl', 'internal', 'starting'] as const;
-const VIEW_REFUSALS = ['building', 'notYet', 'badPosition', 'foreignPosition', 'positionPastHead', 'viewsUnavailable'] as const;
+/** Whoever asks with a key asks a store: what it answers may be that it cannot (services/errors.ts has these codes). */
+const ANY_REFUSALS = ['unauthorized', 'malformedUrl', 'internal', 'starting', 'overloaded', 'storeUnavailable', 'storeBusy', 'storeClosed', 'storeCorrupt', 'storeUnfit'] as const;
+const VIEW_REFUSALS = ['building', 'notYet', 'badPosition', 'foreignPosition', 'positionPastHead', 'viewsUnavailable', 'viewMissing'] as const;
+/** Of a store that is written to; a request that counts against a limit is. */
+export const WRITE_REFUSALS = ['storeFull', 'storeReadOnly'] as const;
 const BODY_REFUSALS = ['bodyTooLarge', 'unsupportedMediaType', 'malformedJson'] as const;
 
 /** Every code that this endpoint may refuse with, in its dialect's names. */
 export function refusalsOf(one: Endpoint): readonly string[] {
-  const codes = [...(one.access === 'key' ? ANY_REFUSALS : ['internal']), ...(one.limited === true ? ['rateLimited'] : []), ...(one.reads.length > 0 ? VIEW_REFUSALS : []), ...(one.body.kind === 'none' ? [] : BODY_REFUSALS), ...one.refusals];
+  const codes = [...(one.access === 'key' ? ANY_REFUSALS : ['internal']), ...(one.limited === true ? ['rateLimited', ...WRITE_REFUSALS] : []), ...(one.reads.length > 0 ? VIEW_REFUSALS : []), ...(one.body.kind === 'none' ? [] : BODY_REFUSALS), ...one.refusals];
   return [...new Set(codes.map((code) => one.dialect.renamed[code] ?? code))];
 }
 

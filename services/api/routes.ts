@@ -110,12 +110,16 @@ export function statusOf(code: string): number {
 /** What a code says where it is told as an example. */
 function problemOf(code: string): Problem {
   if (isNativeCode(code)) return nativeProblem(code);
+  if (Object.hasOwn(ERROR_CODES, code)) return operatingProblem(code as ErrorCode);
   return { code, message: Object.hasOwn(REJECTION_CODES, code) ? REJECTION_CODES[code as keyof typeof REJECTION_CODES] : 'Not told by this API.' };
+}
+
+function operatingProblem(code: ErrorCode): Problem {
+  return { code, message: ERROR_CODES[code] ? 'The store cannot answer now; try again.' : 'The store cannot answer; the operator has been told.' };
 }
 
 /** What an operating error becomes: its code and whether to try again, never its message (that is the operator's, and in the log). */
 export function refusedBy(code: ErrorCode): Refused {
   if (code === 'eventTooLarge') return refuse('bodyTooLarge');
-  const message = ERROR_CODES[code] ? 'The store cannot answer now; try again.' : 'The store cannot answer; the operator has been told.';
-  return { kind: 'refused', code, problems: [{ code, message }], ...(ERROR_CODES[code] ? { headers: { 'Retry-After': '1' } } : {}) };
+  return { kind: 'refused', code, problems: [operatingProblem(code)], ...(ERROR_CODES[code] ? { headers: { 'Retry-After': '1' } } : {}) };
 }

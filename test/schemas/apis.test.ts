@@ -1,6 +1,8 @@
 import { EIGHT_BY_EIGHT_ERRORS, eightByEight, eightByEightEndpoints, parseRangeDate, searchRequest } from '../../schemas/apis/eightbyeight.ts';
 import { NATIVE_CODES, native, nativeEndpoints } from '../../schemas/apis/native.ts';
 import { columnsOf, type Endpoint, type JsonSchema, jsonSchemaOf, openApi, refusalsOf } from '../../schemas/apis/openapi.ts';
+import { REJECTION_CODES } from '../../schemas/cloudevent.ts';
+import { ERROR_CODES } from '../../services/errors.ts';
 import { isTimezone } from '../../schemas/apis/timezones.ts';
 
 const SEED = { revision: 'seed', maxRangeDays: 60 } as const;
@@ -205,8 +207,16 @@ describe('the OpenAPI document', () => {
     expect(codes('seed').filter((code) => !codes('latest').includes(code)).sort()).toEqual(['filtersNotEmpty', 'invalidPbx', 'invalidTenant', 'missingPbxForCustomer']);
   });
 
+  test('whoever asks with a key may be told that there is no room, or that a store cannot answer; who writes to one, that it is full', () => {
+    const named = (...codes: string[]): string[] => all.filter((one) => codes.every((code) => refusalsOf(one).includes(code))).map(({ name }) => name).sort();
+    expect(named('overloaded', 'storeUnavailable', 'storeBusy', 'storeCorrupt')).toEqual(all.filter(({ access }) => access === 'key').map(({ name }) => name).sort());
+    expect(named('storeFull', 'storeReadOnly')).toEqual(['publishEvents', 'searchJourneys', 'searchTransitions']);
+    expect(named('viewMissing')).toEqual(named('building'));
+    expect(named(...Object.keys(REJECTION_CODES))).toEqual(['publishEvents']);
+  });
+
   test('every refusal that an endpoint names has a status', () => {
-    const known = new Set([...Object.keys(NATIVE_CODES), ...Object.keys(EIGHT_BY_EIGHT_ERRORS), 'missingIdentity']);
+    const known = new Set([...Object.keys(NATIVE_CODES), ...Object.keys(EIGHT_BY_EIGHT_ERRORS), ...Object.keys(ERROR_CODES), ...Object.keys(REJECTION_CODES)]);
     expect(all.flatMap(refusalsOf).filter((code) => !known.has(code))).toEqual([]);
   });
 });
