@@ -210,7 +210,7 @@ export class Timeline {
     const interactions = this.#state.interactions;
     const over = interactions.some(({ end }) => end !== null) && interactions.every(({ begun, end, pending }) => !begun || (end !== null && pending === null));
     // A line on which agents only talked among themselves may outlive the customer's.
-    const own = interactions.filter(({ aside }) => !aside);
+    const own = interactions.filter(({ aside, end }) => !aside && end !== null);
     const last = over ? (own.length > 0 ? own : interactions).reduce((latest, other) => ((other.endedAt ?? '') >= (latest.endedAt ?? '') ? other : latest)) : null;
     this.#finishRow(last);
     const count = this.#base + this.#tail.length;
