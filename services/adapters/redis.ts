@@ -117,14 +117,23 @@ function clientOf(place: RedisPlace, use: Use, wasThere: () => boolean): Client 
 }
 
 async function connect(place: RedisPlace, use: Use, told: RedisViewOptions['onNotice']): Promise<Connection> {
-  const met: { fault: Error | null; ready: boolean; lost: boolean } = { fault: null, ready: false, lost: false };
+  const met: { fault: Error | null; unselected: Error | null; ready: boolean; lost: boolean } = { fault: null, unselected: null, ready: false, lost: false };
   const client = clientOf(place, use, () => met.ready || met.lost);
   const connection = new Connection(client, addressOf(place));
   // Without a listener the driver prints what it meets.
-  client.on('error', (error: Error) => { met.fault = error; });
+  client.on('error', (error: Error) => {
+    const refused = isOfSelect(error);
+    // Why the connection is given up; what follows from that says nothing more.
+    if (met.unselected === null || refused) met.fault = error;
+    if (!refused) return;
+    if (met.lost && met.unselected === null) told?.('Redis is there again, and its database cannot be selected', { use, error: error.message });
+    met.unselected = error;
+    // The driver would go on with database 0, somebody else's perhaps.
+    client.disconnect(true);
+  });
   client.on('ready', () => {
     if (met.lost) told?.('Redis is there again', { use });
-    [met.ready, met.lost] = [true, false];
+    [met.ready, met.lost, met.unselected] = [true, false, null];
   });
   client.on('close', () => {
     if (met.ready && !connection.isClosed) told?.('the connection to Redis is lost', { use });
@@ -135,8 +144,27 @@ async function connect(place: RedisPlace, use: Use, told: RedisViewOptions['onNo
     return connection;
   } catch (error) {
     connection.close();
-    throw operating(met.fault ?? error, addressOf(place));
+    throw met.unselected === null ? operating(met.fault ?? error, addressOf(place)) : unselected(met.unselected, place);
   }
+}
+
+/** Of what the driver sends by itself when it connects. */
+function isOfSelect(error: Error): boolean {
+  const { command } = error as { readonly command?: { readonly name?: string } };
+  return error.name === 'ReplyError' && command?.name === 'select';
+}
+
+function unselected(error: unknown, place: RedisPlace): OperatingError {
+  const why = whyUnselected(error, place);
+  return why === null ? operating(error, addressOf(place)) : new OperatingError('storeUnfit', `Redis at ${addressOf(place)}: ${why.found}: ${why.advice}`, { cause: new Error(messageOf(error)) });
+}
+
+/** Null where it says nothing of the database: a script is running, say. */
+function whyUnselected(error: unknown, { db }: RedisPlace): { readonly found: string; readonly advice: string } | null {
+  const message = messageOf(error);
+  if (message.startsWith('NOPERM')) return { found: `this user may not SELECT ${db}`, advice: 'allow it (ACL SETUSER ... +select), or name database 0' };
+  if (/DB index/i.test(message)) return { found: `it has no database ${db}`, advice: 'name one that it has, or raise "databases" in redis.conf' };
+  return /SELECT is not allowed/i.test(message) ? { found: `it has no database ${db}`, advice: 'a Cluster has database 0 alone' } : null;
 }
 
 function addressOf({ nodes }: RedisPlace): string { return nodes.map(({ host, port }) => `${host}:${port}`).join(','); }
@@ -520,12 +548,13 @@ export async function openRedisLimiter(place: RedisPlace, options: { readonly ra
 export async function examineRedis(place: RedisPlace): Promise<readonly Finding[]> {
   let connection: Connection;
   try {
-    connection = await connect(place, 'examine', undefined);
+    // The database is looked at by itself, so that the rest is told too.
+    connection = await connect({ ...place, db: 0 }, 'examine', undefined);
   } catch (error) {
     return [{ level: 'bad', what: 'reachable', found: messageOf(error), advice: 'start Redis, or name the address, user and TLS that it has' }];
   }
   try {
-    return [{ level: 'ok', what: 'reachable', found: addressOf(place), advice: null }, ...await lookAt(connection.client, place)];
+    return [{ level: 'ok', what: 'reachable', found: addressOf(place), advice: null }, ...await lookAt(connection.client, place), ...await lookAtDatabase(connection.client, place)];
   } catch (error) {
     return [{ level: 'bad', what: 'answers', found: messageOf(operating(error, addressOf(place))), advice: 'see the log of Redis' }];
   } finally {
@@ -548,6 +577,18 @@ async function lookAt(client: Client, place: RedisPlace): Promise<readonly Findi
     findings.push(...[version(info), mode(info, place), role(info), eviction(info), await persistence(info, node), memory(info)].map((finding) => ({ ...finding, what: `${finding.what}${of}` })));
   }
   return findings;
+}
+
+async function lookAtDatabase(client: Client, place: RedisPlace): Promise<readonly Finding[]> {
+  if (place.db === 0 || client instanceof Cluster) return [];
+  try {
+    await client.select(place.db);
+    return [{ level: 'ok', what: 'database', found: String(place.db), advice: null }];
+  } catch (error) {
+    const why = whyUnselected(error, place);
+    if (why === null) throw error;
+    return [{ level: 'bad', what: 'database', ...why }];
+  }
 }
 
 /** Null where it is forbidden. Other faults are thrown. */

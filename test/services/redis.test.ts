@@ -2,7 +2,7 @@
 // large commit, a Redis that comes back empty or older, what a server must be like, and that nothing grows without limit.
 import { Redis } from 'ioredis';
 import type { RecordChange } from '../../projections/projection.ts';
-import { examineRedis, openRedisViewStore, type RedisPlace, type RedisViewStore } from '../../services/adapters/redis.ts';
+import { examineRedis, openRedisLimiter, openRedisViewStore, type RedisPlace, type RedisViewStore } from '../../services/adapters/redis.ts';
 import type { Reply } from '../../services/adapters/redis-index.ts';
 import { CHUNK_BYTES, CHUNK_CALLS, Operations } from '../../services/adapters/redis-pack.ts';
 import { BEGIN_PROMOTION, BUCKETS, DEMOTE, ENLIVEN, FLIP, LOCATORS_PART, MAKE_SHARD, type Script } from '../../services/adapters/redis-scripts.ts';
@@ -688,6 +688,47 @@ describeOn(['redis'], 'the view store in Redis', () => {
       await expect(open({ cluster: true })).rejects.toBeInstanceOf(OperatingError);
       await expect(open({ nodes: [{ host: '127.0.0.1', port: 1 }] })).rejects.toMatchObject({ code: 'storeUnavailable', message: expect.stringContaining('127.0.0.1:1') });
       expect(await look(redisPlace({ port: 1 }))).toEqual({ reachable: 'bad' });
+    });
+
+    test('a database that cannot be selected is refused with why, and no other stands in for it', async () => {
+      server.say('acl', 'setuser', 'app', 'on', '>secret', '~*', '+@all', '-select');
+      try {
+        await expect(open({ db: 99 })).rejects.toMatchObject({ code: 'storeUnfit', message: expect.stringContaining('has no database 99') });
+        await expect(openRedisLimiter(redisPlace(server, { db: 99 }))).rejects.toMatchObject({ code: 'storeUnfit' });
+        await expect(open({ db: 3, username: 'app', password: 'secret' })).rejects.toMatchObject({ code: 'storeUnfit', message: expect.stringContaining('may not SELECT 3') });
+        expect((await examineRedis(redisPlace(server, { db: 99 }))).find(({ what }) => what === 'database')).toMatchObject({ level: 'bad', found: 'it has no database 99' });
+        expect((await examineRedis(redisPlace(server, { db: 3, username: 'app', password: 'secret' }))).find(({ what }) => what === 'database')).toMatchObject({ level: 'bad', found: 'this user may not SELECT 3' });
+        expect(await look(redisPlace(server, { db: 3 }))).toMatchObject({ reachable: 'ok', database: 'ok' });
+        await openLive({}, { db: 3 });
+        expect(server.say('-n', '0', 'dbsize')).toEqual(['0']);
+        expect(Number(server.say('-n', '3', 'dbsize')[0])).toBeGreaterThan(0);
+      } finally {
+        server.say('acl', 'deluser', 'app');
+      }
+    });
+
+    test('a database that is lost to a connection that comes back is not replaced by another, and is used again once it may be', async () => {
+      server.say('acl', 'setuser', 'app', 'on', '>secret', '~*', '+@all');
+      const { warn } = console;
+      console.warn = () => undefined;
+      const told: string[] = [];
+      const store = await openRedisViewStore(redisPlace(server, { db: 3, username: 'app', password: 'secret' }), { clock: Date, onNotice: (message) => told.push(message) });
+      try {
+        expect(await store.lease('work', 'one', 60_000)).toBe(true);
+        server.say('acl', 'setuser', 'app', '-select');
+        server.say('client', 'kill', 'user', 'app');
+        await until('both are told', () => told.filter((message) => message.includes('cannot be selected')).length === 2);
+        await expect(store.leases('')).rejects.toMatchObject({ code: 'storeUnavailable' });
+        await expect(store.lease('other', 'one', 60_000)).rejects.toMatchObject({ code: 'storeUnavailable' });
+        server.say('acl', 'setuser', 'app', '+select');
+        await until('it is there again', () => told.filter((message) => message === 'Redis is there again').length === 2);
+        expect(await store.leases('')).toEqual([{ name: 'work', holder: 'one' }]);
+        expect(server.say('-n', '0', 'dbsize')).toEqual(['0']);
+      } finally {
+        await store.close();
+        console.warn = warn;
+        server.say('acl', 'deluser', 'app');
+      }
     });
 
     test('a user who may not ask for settings is served, and told what could not be checked', async () => {
