@@ -73,6 +73,7 @@ const DROPPED_KEPT_MS = 60_000;
 const SLICE_KEYS = 500;
 const TALLY_ATTEMPTS = 20;
 const MEMORY_WARN = 0.8;
+const MEMORY = 'memory';
 
 // ---- connections -----------------------------------------------------------------------------------------------------
 
@@ -240,12 +241,13 @@ export async function openRedisViewStore(place: RedisPlace, options: RedisViewOp
   const reading = await connect(place, 'read', options.onNotice);
   try {
     const findings = await lookAt(reading.client, place);
-    const bad = findings.filter(({ level }) => level === 'bad');
+    // A full one can be read, and takes writes again by itself once there is room.
+    const bad = findings.filter(({ level, what }) => level === 'bad' && !what.startsWith(MEMORY));
     if (bad.length > 0) {
       const replica = bad.some(({ what }) => what === 'role');
       throw new OperatingError(replica ? 'storeReadOnly' : 'storeUnfit', `Redis at ${address}: ${bad.map(({ what, found, advice }) => `${what} is ${found}: ${advice ?? ''}`).join('; ')}`);
     }
-    for (const { level, what, found, advice } of findings) if (level === 'warn') options.onNotice?.(`Redis: ${what} is ${found}`, { advice });
+    for (const { level, what, found, advice } of findings) if (level !== 'ok') options.onNotice?.(`Redis: ${what} is ${found}`, { advice });
     return new RedisViewStore(place, reading, await connect(place, 'write', options.onNotice), options);
   } catch (error) {
     reading.close();
@@ -652,6 +654,8 @@ function memory(info: Info): Finding {
   const used = Number(info.get('used_memory') ?? 0);
   const most = Number(info.get('maxmemory') ?? 0);
   const found = `${Math.round(used / 1e6)} MB used of ${most === 0 ? 'what the machine has' : `${Math.round(most / 1e6)} MB`}`;
-  const full = most > 0 && used > most * MEMORY_WARN;
-  return { level: full ? 'warn' : 'ok', what: 'memory', found, advice: full ? 'raise maxmemory before it is full: a rebuild needs room for a second generation' : null };
+  // As Redis itself counts when it refuses a write.
+  if (most > 0 && used - Number(info.get('mem_not_counted_for_evict') ?? 0) >= most) return { level: 'bad', what: MEMORY, found, advice: 'it is full and takes no writes: raise maxmemory' };
+  const short = most > 0 && used > most * MEMORY_WARN;
+  return { level: short ? 'warn' : 'ok', what: MEMORY, found, advice: short ? 'raise maxmemory before it is full: a rebuild needs room for a second generation' : null };
 }

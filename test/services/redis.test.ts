@@ -663,6 +663,20 @@ describeOn(['redis'], 'the view store in Redis', () => {
       }
     });
 
+    test('a full one is bad to doctor, and opened all the same: it can be read', async () => {
+      server.say('config', 'set', 'maxmemory', '500000');
+      try {
+        expect((await examineRedis(redisPlace(server))).find(({ what }) => what === 'memory')).toMatchObject({ level: 'bad', advice: expect.stringContaining('raise maxmemory') });
+        const told: string[] = [];
+        const store = await openRedisViewStore(redisPlace(server), { clock: Date, onNotice: (message) => told.push(message) });
+        expect(await store.live('journeys')).toBeNull();
+        await store.close();
+        expect(told).toContainEqual(expect.stringMatching(/^Redis: memory is \d+ MB used of 1 MB$/));
+      } finally {
+        server.say('config', 'set', 'maxmemory', '0');
+      }
+    });
+
     test('without persistence it is told and used; with it nothing is told', async () => {
       const told: string[] = [];
       const store = await openRedisViewStore(redisPlace(server), { clock: Date, onNotice: (message) => told.push(message) });
