@@ -34,6 +34,7 @@ export function saidOf({ name, message, type, code, broker }: KafkaFault): strin
   if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return 'there is no such topic; create it, or check its name';
   if (type === 'ILLEGAL_SASL_STATE') return 'the broker wants no login here: leave the login (SASL) out, or name the port that takes one';
   if (name === 'KafkaJSSASLAuthenticationError') return 'the broker refuses the credentials (SASL)';
+  if (type === 'INVALID_SESSION_TIMEOUT') return 'the broker allows no session as short as ours: set its group.min.session.timeout.ms to 6000 or less';
   if (message === 'No broker available') return 'none of the brokers that were named can be reached';
   if (name !== 'KafkaJSConnectionError' || broker === undefined) return message;
   const why = message.replace(/^Connection error: ?/, '');

@@ -76,10 +76,15 @@ export interface KafkaTimes {
 
 // ---- limits ------------------------------------------------------------------------------------------------------------
 
-/** A member that says nothing for so long is taken for dead and its partitions are given away. Kafka's own default was 10 s until 3.0 and is 45 s since, to spare needless rebalances; here a rebalance costs a few repeats (the store fences), and a short take-over is worth more. */
-export const SESSION_MS = 10_000;
-/** A third of the session, as Kafka's documentation advises: two may be lost. */
-export const HEARTBEAT_MS = 3_000;
+/**
+ * A member that says nothing for so long is taken for dead and its partitions are given away. The least that a broker allows
+ * unless it is told otherwise (group.min.session.timeout.ms): a take-over is this, a heartbeat by which the others learn of
+ * it, and their joining, and has to be over within ten seconds. Kafka's own default, 45 s, spares needless rebalances; here
+ * one costs a few repeats (the store fences).
+ */
+export const SESSION_MS = 6_000;
+/** A quarter of the session: three may be lost. */
+export const HEARTBEAT_MS = 1_500;
 /** How long the others wait for a member to come back to a rebalance: a batch told to stop has GRACE_MS, so this is ample. */
 const REBALANCE_MS = 30_000;
 /** No sign of life from the broker for so long ends `follow`: a broker that is away for a minute, or a cluster's rolling restart, is sat out with room to spare; then the process should end and be looked at. */

@@ -1,7 +1,7 @@
 // What only Kafka has, on a real broker: membership, rebalances, a broker that goes and comes back, transactions, TLS and
 // SASL. What every source must do is test/contract/source.ts.
 import { jest } from '@jest/globals';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -256,6 +256,33 @@ describeOn(['kafka'], 'Kafka', () => {
       await first.stop();
       // Members come and go: nothing that an operator need know.
       expect(notices.filter(({ message, fields }) => /rebalancing/.test(`${message} ${String(fields['error'])}`))).toEqual([]);
+    });
+
+    test('a member that is killed is taken over within ten seconds, as it is deployed', async () => {
+      const { place, topic } = await made(2);
+      const script = `
+        const { openKafkaSource } = await import(${JSON.stringify(join(ROOT, 'services/adapters/kafka.ts'))});
+        const source = await openKafkaSource(${JSON.stringify(place)}, { onNotice: () => undefined });
+        await source.follow({ signal: new AbortController().signal, handle: async (batch) => { console.log(batch.partition); batch.passed(batch.deliveries.length - 1); return { kind: 'done' }; } });`;
+      const child = spawn(process.execPath, ['--input-type=module', '--eval', script], { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] });
+      let theirs = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => { theirs += text; });
+      try {
+        const one = followed(await sourceOf(place));
+        await until('each has one', async () => {
+          await topic.write([...numbered(0, 1), ...numbered(1, 1)]);
+          return theirs !== '' && partitionsOf(one.batches.slice(-1)).length === 1 && one.batches.at(-1)!.partition !== Number(theirs.trim().at(-1));
+        }, 30_000);
+        const lost = Number(theirs.trim().at(-1));
+        child.kill('SIGKILL');
+        const killedMs = performance.now();
+        await topic.write([{ key: null, value: utf8('after'), headers: {}, partition: lost }]);
+        await until('the other has it', () => one.seen.some((delivery) => textOf(delivery) === 'after'), 30_000);
+        expect(performance.now() - killedMs).toBeLessThan(10_000);
+        await one.stop();
+      } finally {
+        child.kill('SIGKILL');
+      }
     });
 
     test('G1: a member that was frozen past its session learns it, tells its batch, and its records come again', async () => {
