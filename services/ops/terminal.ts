@@ -24,11 +24,14 @@ export interface Io {
   readonly fetch: typeof fetch;
 }
 
-/** Resolves when the text has left, so that a slow reader is waited for and not buffered for. */
+/** A reader that has what it wanted (`| head`) goes away, a terminal is closed; what is written after that ends with the third. */
+const READER_GONE: readonly unknown[] = ['EPIPE', 'EIO', 'ERR_STREAM_DESTROYED'];
+
+/** Resolves when the text has left, so that a slow reader is waited for and not buffered for; also when nobody reads any more, which is no fault: the process is told of it by its signal. */
 export function print(out: Out, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     out.write(text, (error) => {
-      if (error === undefined || error === null) resolve();
+      if (error === undefined || error === null || READER_GONE.includes((error as NodeJS.ErrnoException).code)) resolve();
       else reject(error);
     });
   });

@@ -1,6 +1,8 @@
 // The operator's verbs: what they read, what they print, and how they end. Folders are real; a server is a door behind
 // `fetch`.
+import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,9 +29,9 @@ import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
 import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
 import { type Status, statusVerb } from '../../services/ops/status.ts';
 import { runProjector } from '../../services/projector/projector.ts';
-import { bytes, type Io, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
+import { bytes, type Io, print, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
 import { loadWorkspaceKeys, masterKeyOf } from '../../services/workspaces.ts';
-import { until } from '../support/serve.ts';
+import { cleanEnvironment, ROOT, until } from '../support/serve.ts';
 import { startEventStoreDouble } from '../support/eventstoredb/double.ts';
 
 const KEY = 'the-key-of-the-workspace';
@@ -847,6 +849,24 @@ describe('preview', () => {
 });
 
 describe('the terminal', () => {
+  test('a reader who has what he wanted and goes away is a quiet end', async () => {
+    const file = join(newFolder(), 'events.ndjson');
+    // More than a pipe holds.
+    writeFileSync(file, Array.from({ length: 5_000 }, (_, i) => line(`e${i}`)).join('\n'));
+    const child = spawn(process.execPath, [join(ROOT, 'services/main.ts'), 'preview', file, '--json'], { env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => { err += text; });
+    child.stdout.once('data', () => child.stdout.destroy());
+    await once(child, 'close');
+    expect(err).toBe('');
+  });
+
+  test('what cannot be written for another reason is told', async () => {
+    const out = (code: string): Io['stdout'] => ({ write: (_, done) => done?.(Object.assign(new Error(code), { code })) });
+    for (const code of ['EPIPE', 'EIO']) await print(out(code), 'text');
+    await expect(print(out('ENOSPC'), 'text')).rejects.toMatchObject({ code: 'ENOSPC' });
+  });
+
   test('a table is as wide as its cells, numbers to the right', () => {
     expect(table(['name', 'count'], [['ana', '1'], ['benedict', '1,200']])).toBe('name      count\n--------  -----\nana           1\nbenedict  1,200\n');
     expect(table(['name'], [])).toBe('name\n----\n');
