@@ -61,11 +61,16 @@ export interface OutgoingRecord {
   readonly partition?: number;
 }
 
+/** `recordBytes`: that key, value and headers of one record may have together; what brokers take unless told otherwise where that is not said. */
+export interface TopicLook { readonly recordBytes: number }
+
 /** Writes to and reads through one topic: the dead letters, and the topic itself for `publish`. */
 export interface Topic {
   readonly name: string;
   /** Resolves once every record is durable on every in-sync replica (acks=all), in the order given per partition. Throws `sourceUnavailable`: then none, some or all may stand. */
   write(records: readonly OutgoingRecord[]): Promise<void>;
+  /** What it takes; null where there is no such topic. Throws `sourceUnavailable`. */
+  look(): Promise<TopicLook | null>;
   /** Every record from the first one kept to the heads as they are now, in order per partition. */
   read(options: { readonly signal: AbortSignal }): AsyncIterable<readonly Delivery[]>;
   close(): Promise<void>;

@@ -17,7 +17,7 @@ import kafkajs, { type Admin, type ConfigResourceTypes, type Consumer, type Each
 import type { Headers } from '../../schemas/cloudevent.ts';
 import { OperatingError } from '../errors.ts';
 import { sleep } from '../lifecycle.ts';
-import type { Delivery, DeliveryBatch, Finding, Handled, OutgoingRecord, Source, Topic } from '../ports.ts';
+import type { Delivery, DeliveryBatch, Finding, Handled, OutgoingRecord, Source, Topic, TopicLook } from '../ports.ts';
 import { CODECS, type Codec } from './kafka-compression.ts';
 import { DEAD_LETTER_ROOM, type KafkaFault, type TopicFound, type TopicShape, type TopicsFound, brokerFindings, isCertificateFault, saidOf, topicFindings, unreachableFinding, unreadableFinding, versionFindings, well } from './kafka-findings.ts';
 
@@ -127,10 +127,16 @@ const REQUEST_MS = 10_000;
 const RETRY = { initialRetryTime: 200, multiplier: 2, factor: 0.2, maxRetryTime: 2_000, retries: 3 } as const;
 /** One request to write, with all of kafkajs's tries. */
 const WRITE_MS = 30_000;
-/** Bytes of one request to write: the records of one partition in it are one batch, and a topic takes 1,048,588 bytes of that unless it is told otherwise (max.message.bytes). */
+/** Bytes of one batch that a topic takes unless it is told otherwise (max.message.bytes). */
+const MESSAGE_BYTES = 1_048_588;
+/** Bytes of one request to write: the records of one partition in it are one batch. */
 const WRITE_BYTES = 900 * 1024;
 /** What a record adds to its key, value and headers in a batch, at most (Kafka's record format v2). */
 const RECORD_OVERHEAD = 70;
+/** What a batch of one record adds to it: its header, its record and those of its headers. */
+const BATCH_OVERHEAD = 256;
+/** One in so many bytes: twice what gzip adds to what it cannot make smaller. */
+const GZIP_SHARE = 2048;
 const READ_TRIES = 6;
 /** What a call for an answer (gaps, doctor) may take. */
 const ASK_MS = 15_000;
@@ -868,6 +874,20 @@ class KafkaTopic implements Topic {
     return this.#producer;
   }
 
+  async look(): Promise<TopicLook | null> {
+    const admin = this.#client.kafka.admin();
+    try {
+      return await this.#ask(ASK_MS, async () => {
+        await admin.connect();
+        if (await shapeOf(admin, this.name) === null) return null;
+        const taken = Number((await settingsOf(admin, kafkajs.ConfigResourceTypes.TOPIC, this.name, ['max.message.bytes']))?.get('max.message.bytes') ?? MESSAGE_BYTES);
+        return { recordBytes: Math.max(0, taken - Math.ceil(taken / GZIP_SHARE) - BATCH_OVERHEAD) };
+      });
+    } finally {
+      await quietly(STOP_MS, admin.disconnect());
+    }
+  }
+
   /** A partition after the other, without a consumer group; memory holds one fetch. */
   async *read({ signal }: { readonly signal: AbortSignal }): AsyncIterable<readonly Delivery[]> {
     if (signal.aborted) return;
@@ -999,7 +1019,7 @@ export async function ensureKafkaTopic(place: KafkaPlace, name: string, partitio
       const source = await shapeOf(admin, place.topic);
       if (partitions === 'as source' && source === null) throw new OperatingError('sourceUnavailable', `kafka topic ${place.topic}: there is no such topic; create it, or check its name`);
       const { brokers } = await admin.describeCluster();
-      const taken = Number((await settingsOf(admin, kafkajs.ConfigResourceTypes.TOPIC, place.topic, TOPIC_SETTINGS))?.get('max.message.bytes') ?? 1_048_588);
+      const taken = Number((await settingsOf(admin, kafkajs.ConfigResourceTypes.TOPIC, place.topic, TOPIC_SETTINGS))?.get('max.message.bytes') ?? MESSAGE_BYTES);
       const configEntries = partitions !== 'as source' ? [] : [
         { name: 'cleanup.policy', value: 'delete' },
         { name: 'retention.ms', value: String(DEAD_LETTER_RETENTION_MS) },

@@ -4,7 +4,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Headers } from '../../schemas/cloudevent.ts';
 import { OperatingError } from '../errors.ts';
-import type { Clock, Delivery, DeliveryBatch, Handled, OutgoingRecord, Source, Topic } from '../ports.ts';
+import type { Clock, Delivery, DeliveryBatch, Handled, OutgoingRecord, Source, Topic, TopicLook } from '../ports.ts';
 
 export interface MemoryBrokerOptions {
   readonly clock: Clock;
@@ -14,6 +14,8 @@ export interface MemoryBrokerOptions {
 
 /** Records a source hands over at once, unless told otherwise. */
 const BATCH_MAX = 500;
+/** As of a broker that was told nothing. */
+const RECORD_BYTES = 1024 * 1024;
 
 /** All topics, with what every group committed; sources and topics are opened on it. */
 export class MemoryBroker {
@@ -131,6 +133,8 @@ class MemoryTopic implements Topic {
     for (const record of records) this.#log.append(record);
     this.#log.wake();
   }
+
+  async look(): Promise<TopicLook | null> { return this.#log.gone ? null : { recordBytes: RECORD_BYTES }; }
 
   async *read({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<readonly Delivery[], void, undefined> {
     const heads = this.#log.partitions.map((records) => records.length);

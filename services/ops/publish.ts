@@ -25,8 +25,10 @@ export function publishVerb(options: Options<'publish'>, io: Io): Promise<number
   return publish({ file, json, maxEventBytes, topic: source.topic, openTopic: (name) => openTopic(source, name) }, io);
 }
 
-/** Longer elements are no record: a topic takes batches of 1,048,588 bytes unless told otherwise (max.message.bytes), with key and headers. */
-const ELEMENT_BYTES_MAX = 1_000_000;
+/** Key and headers of a record that is written here, and some room. */
+const BESIDE_BYTES = 128;
+/** Of a topic that cannot be looked at; what it is then is said by the first write. */
+const ELEMENT_BYTES = 1_000_000;
 /** Writes beside each other, each of other identities; and what one holds. */
 const LANES = 4;
 const WRITE_RECORDS = 1000;
@@ -48,7 +50,8 @@ export async function publish(options: PublishOptions, io: Io): Promise<number> 
   try {
     const topic = await options.openTopic(options.topic);
     try {
-      await feed(options, new Lanes(topic, counts), counts, notes, bar, io);
+      const looked = await topic.look();
+      await feed(options, looked === null ? ELEMENT_BYTES : Math.max(1, looked.recordBytes - BESIDE_BYTES), new Lanes(topic, counts), counts, notes, bar, io);
     } finally {
       await topic.close();
     }
@@ -61,12 +64,12 @@ export async function publish(options: PublishOptions, io: Io): Promise<number> 
   return error === null && counts.tooLong === 0 ? 0 : 1;
 }
 
-async function feed(options: PublishOptions, lanes: Lanes, counts: Counts, notes: Notes, bar: ProgressBar, io: Io): Promise<void> {
-  for await (const { elements, bytesRead } of elementsOf(options.file, io, ELEMENT_BYTES_MAX)) {
+async function feed(options: PublishOptions, longest: number, lanes: Lanes, counts: Counts, notes: Notes, bar: ProgressBar, io: Io): Promise<void> {
+  for await (const { elements, bytesRead } of elementsOf(options.file, io, longest)) {
     for (const element of elements) {
-      if (element.bytes.length > ELEMENT_BYTES_MAX) {
+      if (element.bytes.length > longest) {
         counts.tooLong += 1;
-        notes.add(element, `not published: longer than the ${count(ELEMENT_BYTES_MAX)} bytes that a topic takes`);
+        notes.add(element, `not published: longer than the ${count(longest)} bytes that the topic takes`);
         continue;
       }
       const decoded = decodeStructured(element.bytes, { maxEventBytes: options.maxEventBytes });

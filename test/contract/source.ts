@@ -1,5 +1,6 @@
 // What every source of deliveries and every topic must do, through the ports alone: sourceContract(name, make) and
 // topicContract(name, make) declare the tests for one adapter.
+import { randomBytes } from 'node:crypto';
 import type { Delivery, DeliveryBatch, Handled, OutgoingRecord, Source, Topic } from '../../services/ports.ts';
 import { until } from '../support/serve.ts';
 
@@ -364,6 +365,16 @@ export function topicContract(name: string, make: MakeTopic): void {
       for await (const deliveries of topic.read({ signal: new AbortController().signal })) all.push(...deliveries);
       return all;
     };
+
+    test('takes a record as large as it says', async () => {
+      await start(1);
+      const { recordBytes } = (await topic.look())!;
+      expect(recordBytes).toBeGreaterThan(1_040_000);
+      // As nothing compresses it.
+      const value = new Uint8Array(randomBytes(recordBytes - 50));
+      await topic.write([record({ key: new Uint8Array(32), value, headers: { 'content-type': utf8('x') } })]);
+      expect((await readAll()).map((one) => Buffer.compare(one.value!, value))).toEqual([0]);
+    });
 
     test('an empty topic reads as nothing, and writing nothing is nothing', async () => {
       await start(3);

@@ -45,7 +45,7 @@ function world(partitions = 2): World {
   broker.createTopic(LETTERS, partitions);
   const inner = broker.topic(LETTERS);
   const stage: World['stage'] = { write: () => undefined };
-  const topic: Topic = { name: inner.name, read: (given) => inner.read(given), close: () => inner.close(), write: async (records) => { stage.write(records); await inner.write(records); } };
+  const topic: Topic = { name: inner.name, look: () => inner.look(), read: (given) => inner.read(given), close: () => inner.close(), write: async (records) => { stage.write(records); await inner.write(records); } };
   const store = new MemoryEventStore({ storeId: 'test', idsAreUnique: false });
   const views = new MemoryViewStore();
   const run: World['run'] = async (given) => {

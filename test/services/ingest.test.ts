@@ -81,7 +81,7 @@ function world(options: { readonly partitions?: number; readonly unique?: boolea
   const lettersStage: World['lettersStage'] = { before: () => undefined, after: () => undefined };
   let writes = 0;
   const letters: Topic = {
-    ...inner, name: inner.name, read: (given) => inner.read(given), close: () => inner.close(),
+    ...inner, name: inner.name, look: () => inner.look(), read: (given) => inner.read(given), close: () => inner.close(),
     write: async (records) => {
       const call = (writes += 1);
       await lettersStage.before(call);

@@ -391,6 +391,24 @@ describeOn(['kafka'], 'Kafka', () => {
       expect(values.every((value, index) => Buffer.compare(value, read[index]!.value!) === 0)).toBe(true);
     });
 
+    test('a topic that was told to take more takes more, and one that is not there is none', async () => {
+      const { place, topic } = await made(1);
+      const admin = client().admin();
+      await admin.connect();
+      await admin.alterConfigs({ validateOnly: false, resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: place.topic, configEntries: [{ name: 'max.message.bytes', value: '3000000' }] }] });
+      await admin.disconnect();
+      const { recordBytes } = (await topic.look())!;
+      expect(recordBytes).toBeGreaterThan(2_990_000);
+      const value = randomBytes(recordBytes);
+      await topic.write([{ key: null, value, headers: {} }]);
+      const read: Delivery[] = [];
+      for await (const deliveries of topic.read({ signal: new AbortController().signal })) read.push(...deliveries);
+      expect(Buffer.compare(read[0]!.value!, value)).toBe(0);
+      const absent = await openKafkaTopic(place, 'misspelt');
+      opened.push(absent);
+      expect(await absent.look()).toBeNull();
+    });
+
     test('what retention takes away while it is read is stepped over', async () => {
       const { place, topic } = await made(1);
       await topic.write(Array.from({ length: 30 }, () => ({ key: null, value: randomBytes(100_000), headers: {} })));

@@ -6,7 +6,7 @@ import { MemoryBroker } from '../../services/adapters/memory-source.ts';
 import { OperatingError } from '../../services/errors.ts';
 import { publish } from '../../services/ops/publish.ts';
 import type { Io } from '../../services/ops/terminal.ts';
-import type { Delivery, Topic } from '../../services/ports.ts';
+import type { Delivery, Topic, TopicLook } from '../../services/ports.ts';
 
 const folders: string[] = [];
 afterEach(() => { for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true }); });
@@ -19,20 +19,20 @@ function fileOf(text: string | Uint8Array): string {
 }
 
 interface Run { readonly code: number; readonly out: string; readonly err: string; readonly records: readonly Delivery[] }
-async function run(file: string, given: { readonly json?: boolean; readonly stdin?: string; readonly stage?: (call: number) => void; readonly signal?: AbortSignal } = {}): Promise<Run> {
+async function run(file: string, given: { readonly json?: boolean; readonly stdin?: string; readonly stage?: (call: number) => void; readonly signal?: AbortSignal; readonly look?: TopicLook | null; readonly maxEventBytes?: number } = {}): Promise<Run> {
   const clock = { at: 0, now: () => (clock.at += 1) };
   const broker = new MemoryBroker({ clock, sleep: () => Promise.resolve() });
   broker.createTopic('cx', 4);
   const inner = broker.topic('cx');
   let calls = 0;
-  const topic: Topic = { name: 'cx', read: (options) => inner.read(options), close: () => inner.close(), write: async (records) => { given.stage?.((calls += 1)); await inner.write(records); } };
+  const topic: Topic = { name: 'cx', look: async () => given.look === undefined ? inner.look() : given.look, read: (options) => inner.read(options), close: () => inner.close(), write: async (records) => { given.stage?.((calls += 1)); await inner.write(records); } };
   let out = '';
   let err = '';
   const io: Io = {
     stdout: { write: (text, done) => { out += text; done?.(); return true; } }, stderr: { write: (text, done) => { err += text; done?.(); return true; } },
     stdin: (async function* () { yield Buffer.from(given.stdin ?? ''); })(), isTty: false, signal: given.signal ?? new AbortController().signal, clock, random: (size) => new Uint8Array(size), sleep: () => Promise.resolve(), fetch,
   };
-  const code = await publish({ file, json: given.json ?? false, maxEventBytes: 256 * 1024, topic: 'cx', openTopic: async () => topic }, io);
+  const code = await publish({ file, json: given.json ?? false, maxEventBytes: given.maxEventBytes ?? 256 * 1024, topic: 'cx', openTopic: async () => topic }, io);
   const records: Delivery[] = [];
   for await (const read of inner.read({ signal: new AbortController().signal })) records.push(...read);
   return { code, out, err, records };
@@ -88,6 +88,17 @@ test('what is longer than a topic takes is left out and told, never cut', async 
   expect(code).toBe(1);
   expect(texts(records).map(idOf).sort()).toEqual(['a', 'b']);
   expect(JSON.parse(out)).toMatchObject({ published: 2, keyless: 0, tooLong: 1, complete: false, notes: [{ line: 2 }] });
+});
+
+test('how long a record may be the topic says', async () => {
+  const lines = [100, 2_000, 1_500_000].map((length, i) => `${line(`e${i}`).slice(0, -1)},"text":"${'x'.repeat(length)}"}`);
+  for (const [recordBytes, ids] of [[1_000, ['e0']], [1_048_576, ['e0', 'e1']], [2_000_000, ['e0', 'e1', 'e2']]] as const) {
+    const { code, records } = await run(fileOf(lines.join('\n')), { look: { recordBytes } });
+    expect(texts(records).map(idOf).sort()).toEqual(ids);
+    expect(code).toBe(ids.length === 3 ? 0 : 1);
+  }
+  // The topic that is not there is said by whoever writes.
+  expect((await run(fileOf(lines.join('\n')), { look: null, stage: () => { throw new OperatingError('sourceUnavailable', 'there is no such topic'); } })).err).toContain('there is no such topic');
 });
 
 test('a topic that fails is told; what was published is counted, and nothing behind a failed write follows it', async () => {
