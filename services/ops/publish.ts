@@ -27,7 +27,7 @@ export function publishVerb(options: Options<'publish'>, io: Io): Promise<number
 
 /** Key and headers of a record that is written here, and some room. */
 const BESIDE_BYTES = 128;
-/** Of a topic that cannot be looked at; what it is then is said by the first write. */
+/** Where there is no such topic: the first write says so. */
 const ELEMENT_BYTES = 1_000_000;
 /** Writes beside each other, each of other identities; and what one holds. */
 const LANES = 4;
@@ -72,12 +72,13 @@ async function feed(options: PublishOptions, longest: number, lanes: Lanes, coun
         notes.add(element, `not published: longer than the ${count(longest)} bytes that the topic takes`);
         continue;
       }
-      const decoded = decodeStructured(element.bytes, { maxEventBytes: options.maxEventBytes });
+      // Whatever its length: another ingest may take more than this one's limit, or a retry after that was raised.
+      const decoded = decodeStructured(element.bytes, { maxEventBytes: longest });
       const key = keyOf(decoded);
       if (key === null) {
         counts.keyless += 1;
         notes.add(element, `published without a key, to be dead-lettered: ${decoded.kind === 'rejected' ? codeOf(decoded.rejection) : 'no identity'}`);
-      }
+      } else if (isTooLarge(element, options)) notes.add(element, `published, to be dead-lettered: more than the ${count(options.maxEventBytes)} bytes that an event may have (--max-event-bytes)`);
       const full = lanes.put({ key, value: element.bytes, headers: HEADERS });
       if (full !== null) await full;
     }
@@ -85,6 +86,11 @@ async function feed(options: PublishOptions, longest: number, lanes: Lanes, coun
     if (io.signal.aborted) break;
   }
   await lanes.finish();
+}
+
+/** An event never has more bytes than its spelling, so that nearly none is read twice. */
+function isTooLarge({ bytes }: Element, { maxEventBytes }: PublishOptions): boolean {
+  return bytes.length > maxEventBytes && decodeStructured(bytes, { maxEventBytes }).kind === 'rejected';
 }
 
 /**

@@ -90,6 +90,16 @@ test('what is longer than a topic takes is left out and told, never cut', async 
   expect(JSON.parse(out)).toMatchObject({ published: 2, keyless: 0, tooLong: 1, complete: false, notes: [{ line: 2 }] });
 });
 
+test('G2: an event that is larger than it may be has the key of its identity, and is told', async () => {
+  const large = `${line('b').slice(0, -1)},"text":"${'x'.repeat(100_000)}"}`;
+  const { code, records, out, err } = await run(fileOf([line('a'), large, line('c')].join('\n')), { maxEventBytes: 1024 });
+  expect(code).toBe(0);
+  expect(texts(records).map(idOf)).toEqual(['a', 'b', 'c']);
+  expect(new Set(records.map(({ key }) => Buffer.from(key ?? []).toString('utf8'))).size).toBe(1);
+  expect(out).not.toContain('without a key');
+  expect(err).toBe('line 2: published, to be dead-lettered: more than the 1,024 bytes that an event may have (--max-event-bytes)\n');
+});
+
 test('how long a record may be the topic says', async () => {
   const lines = [100, 2_000, 1_500_000].map((length, i) => `${line(`e${i}`).slice(0, -1)},"text":"${'x'.repeat(length)}"}`);
   for (const [recordBytes, ids] of [[1_000, ['e0']], [1_048_576, ['e0', 'e1']], [2_000_000, ['e0', 'e1', 'e2']]] as const) {
