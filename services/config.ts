@@ -175,7 +175,7 @@ export const VERBS = {
     argument: 'FILE', flags: ['source', 'json', 'maxEventBytes'], required: ['source'], defaults: { json: 'false', maxEventBytes: EVENT_BYTES },
   },
   'dead-letters': {
-    help: 'what could not be recorded. With --source, of the topic: list it, show one record (which prints a customer\'s data: key, headers and body), retry all or some through the door. Without, what imports and publishers were refused: counts by source and code, and hashes of the last', actions: ['list', 'show', 'retry'], action: 'list',
+    help: 'what could not be recorded. With --source, of the topic: list it, show one record (which prints a customer\'s data: key, headers and body), retry all or some through the door. Without, what was refused from imports, publishers and topics: counts by source and code, and hashes of the last', actions: ['list', 'show', 'retry'], action: 'list',
     flags: ['source', 'workspace', 'id', 'code', 'data', 'events', 'views', 'json', 'maxEventBytes', 'masterKey'], requiredFor: { show: ['source'], retry: ['source'] },
     defaults: { data: DATA_DEFAULT, json: 'false', maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: ['retry'],
   },

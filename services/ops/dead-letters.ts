@@ -1,6 +1,7 @@
 // `throughline dead-letters list|show|retry`: what a topic brought and could not be recorded. A dead letter is open until a
 // retry has settled it and said so on the same topic; both are read from there each time, so there is no other state.
-// Without a topic, what the doors refused imports and publishers, as they counted it: these were told, and nothing was kept.
+// Without a topic, what all doors refused, as they counted it: imports and publishers were told, and nothing of theirs was kept;
+// what came from a topic is counted there too.
 import { isUtf8 } from 'node:buffer';
 import { codeOf, type Headers } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
@@ -110,7 +111,7 @@ function wantedOf({ id, code }: Pick<DeadLettersOptions, 'id' | 'code'>): Wanted
   return (origin, itsCode) => (code === null || itsCode === code) && (id === null || id === coordinatesOf(origin) || id === `${String(origin.partition)}/${origin.offset}`);
 }
 
-// ---- what imports and publishers were refused ---------------------------------------------------------------------------
+// ---- what every door refused ---------------------------------------------------------------------------------------------
 
 interface RefusedOf { readonly workspace: string; readonly source: string; readonly lastSeen: string; readonly rejected: Readonly<Record<string, number>>; readonly examples: Readonly<Record<string, readonly TallyExample[]>> }
 
@@ -155,7 +156,7 @@ async function printRefused(refused: readonly RefusedOf[], { code, workspace, js
   const examples = refused.flatMap((one) => Object.entries(one.examples).flatMap(([name, told]) => told.map(({ sha256, at }) => ({ at, row: [at, one.workspace, one.source, name, sha256] }))));
   await print(io.stdout, table(['workspace', 'source', 'code', 'refused'], counts));
   if (examples.length > 0) await print(io.stdout, `\n${table(['last refused', 'workspace', 'source', 'code', 'SHA-256 of its bytes'], examples.sort((a, b) => (a.at < b.at ? -1 : 1)).map(({ row }) => row))}`);
-  await print(io.stdout, `\n${count(all)} deliveries were refused${among}. Each was told to its sender, and nothing of them was kept; an import wrote its own to FILE.rejected.ndjson, with the same hashes.\n`);
+  await print(io.stdout, `\n${count(all)} deliveries were refused${among}. What came from a topic stands in its dead-letter topic (--source). Of the others each was told to its sender, and nothing was kept; an import wrote its own to FILE.rejected.ndjson, with the same hashes.\n`);
 }
 
 // ---- what is open ------------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ test('as tables, and by code or workspace alone', async () => {
   expect(stdout).toMatch(/^workspace +source +code +refused\n-/);
   expect(stdout).toMatch(/\ndefault +shop +missingAttribute +8\n/);
   expect(stdout).toMatch(new RegExp(`\\n\\S+Z +default +elsewhere +wrongWorkspace +${sha256(FOREIGN)}\\n`));
+  expect(stdout).toContain('What came from a topic stands in its dead-letter topic (--source).');
   expect(stdout).toContain('FILE.rejected.ndjson');
   expect((await told('--code', 'wrongWorkspace')).codes).toEqual({ wrongWorkspace: 1 });
   expect((await list('--code', 'tooDeep')).stdout).toMatch(/^Nothing was refused as tooDeep\./);
