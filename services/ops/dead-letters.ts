@@ -77,9 +77,31 @@ export function talliesOfRetry(views: DoorOptions['tallies']): DoorOptions['tall
   };
 }
 
+/** As good as empty until ingest makes it, where there is the topic whose dead letters it is for; whose name was misspelt hears of it. */
+async function openLetters(source: string, open: (name: string) => Promise<Topic>): Promise<Topic> {
+  const letters = await open(deadLetterTopicOf(source));
+  try {
+    if (await letters.look() !== null) return letters;
+    await letters.close();
+    const from = await open(source);
+    try {
+      if (await from.look() === null) throw new OperatingError('sourceUnavailable', `there is no topic ${source}: create it, or check its name`);
+    } finally {
+      await from.close();
+    }
+  } catch (fault) {
+    await letters.close();
+    throw fault;
+  }
+  return {
+    name: letters.name, look: () => Promise.resolve(null), close: () => Promise.resolve(), read: async function* none() { /* nothing stands there */ },
+    write: () => Promise.reject(new Error('assertion: nothing is settled where nothing is open')),
+  };
+}
+
 /** How many dead letters of a topic are open, each counted once. */
 export async function countDeadLetters(place: SourcePlace, signal: AbortSignal): Promise<number> {
-  const topic = await openTopic(place, deadLetterTopicOf(place.topic));
+  const topic = await openLetters(place.topic, (name) => openTopic(place, name));
   try {
     return (await readOpen(topic, signal)).open.size;
   } finally {
@@ -91,7 +113,7 @@ export async function countDeadLetters(place: SourcePlace, signal: AbortSignal):
 export function deadLetters(options: DeadLettersOptions, io: Io): Promise<number> {
   return orExplain('dead-letters', io, async () => {
     const wanted = wantedOf(options);
-    const topic = await options.openTopic(deadLetterTopicOf(options.topic));
+    const topic = await openLetters(options.topic, options.openTopic);
     try {
       switch (options.action) {
         case 'list': return await list(options, wanted, topic, io);

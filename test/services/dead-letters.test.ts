@@ -172,6 +172,22 @@ describe('dead-letters list', () => {
   });
 });
 
+describe('a dead-letter topic that is not made yet', () => {
+  const absent = (name: string): Topic => ({
+    name, look: async () => null, close: async () => undefined, write: async () => { throw new Error('nothing is written'); },
+    read: () => { throw new OperatingError('sourceUnavailable', `there is no topic ${name}`); },
+  });
+
+  test('is as good as empty where there is the topic, and told where there is not', async () => {
+    const { topic, run, json } = world();
+    const openTopic = async (name: string): Promise<Topic> => (name === LETTERS ? absent(name) : { ...absent(name), look: () => topic.look() });
+    expect(await run({ action: 'list', openTopic })).toEqual({ code: 0, out: 'cx.dead-letter: 0 open, 0 resolved\n', err: '' });
+    expect(await json({ action: 'retry', openTopic })).toMatchObject({ retried: 0, complete: true });
+    expect(await run({ action: 'show', id: '0/7', openTopic })).toMatchObject({ code: 1, err: 'throughline dead-letters: cx.dead-letter has no dead letter 0/7\n' });
+    expect(await run({ action: 'list', openTopic: async (name) => absent(name) })).toMatchObject({ code: 1, err: expect.stringContaining('there is no topic cx: create it, or check its name (sourceUnavailable)') });
+  });
+});
+
 describe('dead-letters show', () => {
   test('prints the reason, the headers and the body as they came: text as text, bytes in base64', async () => {
     const { topic, run, json } = world();
