@@ -128,6 +128,8 @@ interface Verb {
   readonly either?: readonly [FlagName, readonly FlagName[]];
   /** The stores that it opens, each in the data folder unless its flag names a server. */
   readonly stores?: readonly ('events' | 'views')[];
+  /** What is wrong with its values together, each of which is good by itself. */
+  readonly check?: (options: Readonly<Record<string, unknown>>) => readonly string[];
   /** It opens secrets of workspaces (with actions: those that do). */
   readonly secrets?: true | readonly string[];
 }
@@ -143,6 +145,14 @@ const PORTS = { api: '8080', ingest: '8081', project: '8082' } as const;
 /** What whoever answers searches is told of them. */
 const SEARCHES = ['8x8Revision', 'maxRange', 'rateLimit'] as const;
 const SEARCHING = { '8x8Revision': SEARCH_DEFAULTS.revision, maxRange: String(SEARCH_DEFAULTS.maxRangeDays), rateLimit: printRate(SEARCH_DEFAULTS.rateLimit) } as const;
+
+function checkDeadLetters({ action, id, source, workspace }: Readonly<Record<string, unknown>>): readonly string[] {
+  return [
+    ...(typeof id === 'string' && !/^([^/\s]+\/)?\d{1,10}\/\d{1,19}$/.test(id) ? [`a dead letter is named TOPIC/PARTITION/OFFSET, or PARTITION/OFFSET of whatever topic (not ${quoted(id)})`] : []),
+    ...(action === 'list' && id !== null && source === null ? ['--id names a dead letter of a topic: name the topic with --source'] : []),
+    ...(source !== null && workspace !== null ? ['the dead letters of a topic are not parted by workspace: leave out --workspace, or --source for what was counted'] : []),
+  ];
+}
 
 export const VERBS = {
   serve: {
@@ -177,7 +187,7 @@ export const VERBS = {
   'dead-letters': {
     help: 'what could not be recorded. With --source, of the topic: list it, show one record (which prints a customer\'s data: key, headers and body), retry all or some through the door. Without, what was refused from imports, publishers and topics: counts by source and code, and hashes of the last', actions: ['list', 'show', 'retry'], action: 'list',
     flags: ['source', 'workspace', 'id', 'code', 'data', 'events', 'views', 'json', 'maxEventBytes', 'masterKey'], requiredFor: { show: ['source'], retry: ['source'] },
-    defaults: { data: DATA_DEFAULT, json: 'false', maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: ['retry'],
+    defaults: { data: DATA_DEFAULT, json: 'false', maxEventBytes: EVENT_BYTES }, stores: ['events', 'views'], secrets: ['retry'], check: checkDeadLetters,
   },
   export: {
     help: 'the log, word for word, as NDJSON (- writes stdout), also beside a running serve; import takes it back into the stores of any backend, under the same master key. Without --workspace, all of them',
@@ -282,7 +292,7 @@ function parseVerb(name: VerbName, argv: readonly string[], environment: Environ
   const given = splitArguments(verb, argv);
   const words = readWords(name, verb, given.words);
   const values = readValues(verb, withSubject(name, words, given.flags), words.options.action, environment);
-  const problems = [...given.problems, ...words.problems, ...values.problems];
+  const problems = [...given.problems, ...words.problems, ...values.problems, ...(values.problems.length > 0 ? [] : verb.check?.({ ...values.options, ...words.options }) ?? [])];
   if (problems.length > 0) return { kind: 'problems', problems, hint: `throughline ${name} --help lists what it takes` };
   // The table made both the type and the value: every flag of the verb is there, checked by its own schema.
   return { kind: 'run', verb: name, options: { ...values.options, ...words.options } } as Asked;

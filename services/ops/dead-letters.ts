@@ -41,9 +41,8 @@ export interface DeadLettersOptions {
 }
 
 export function deadLettersVerb(options: Options<'dead-letters'>, io: Io): Promise<number> {
-  const { action, id, code, json, source, workspace, maxEventBytes } = options;
+  const { action, id, code, json, source, maxEventBytes } = options;
   if (source === null) return refusedVerb(options, io);
-  if (workspace !== null) return orExplain('dead-letters', io, () => Promise.reject(new OperatingError('badConfiguration', 'the dead letters of a topic are not parted by workspace: leave out --workspace, or --source for what the doors counted')));
   return deadLetters({
     action, id, code, json, topic: source.topic, rules: { workspaces: source.workspaces, maxEventBytes },
     openTopic: (name) => openTopic(source, name), openDoor: () => openDoorOf(options, io),
@@ -129,7 +128,6 @@ export function deadLetters(options: DeadLettersOptions, io: Io): Promise<number
 type Wanted = (origin: DeliveryOrigin, code: string) => boolean;
 
 function wantedOf({ id, code }: Pick<DeadLettersOptions, 'id' | 'code'>): Wanted {
-  if (id !== null && !/^([^/\s]+\/)?\d{1,10}\/\d{1,19}$/.test(id)) throw new OperatingError('badConfiguration', 'a dead letter is named TOPIC/PARTITION/OFFSET, or PARTITION/OFFSET');
   return (origin, itsCode) => (code === null || itsCode === code) && (id === null || id === coordinatesOf(origin) || id === `${String(origin.partition)}/${origin.offset}`);
 }
 
@@ -138,9 +136,8 @@ function wantedOf({ id, code }: Pick<DeadLettersOptions, 'id' | 'code'>): Wanted
 interface RefusedOf { readonly workspace: string; readonly source: string; readonly lastSeen: string; readonly rejected: Readonly<Record<string, number>>; readonly examples: Readonly<Record<string, readonly TallyExample[]>> }
 
 /** Reads alone, beside running programs too. */
-function refusedVerb({ id, code, workspace, json, ...places }: Options<'dead-letters'>, io: Io): Promise<number> {
+function refusedVerb({ code, workspace, json, ...places }: Options<'dead-letters'>, io: Io): Promise<number> {
   return orExplain('dead-letters', io, async () => {
-    if (id !== null) throw new OperatingError('badConfiguration', '--id names a dead letter of a topic: name the topic with --source');
     const stores = await openStores(places, 'read', io);
     try {
       const workspaces = await Workspaces.open({ store: stores.events, masterKey: null, clock: io.clock, random: io.random, sleep: io.sleep });

@@ -97,7 +97,7 @@ test('as tables, and by code or workspace alone', async () => {
 test('what is asked wrongly is told, and what needs a topic names it', async () => {
   expect(await list('show', '0/1')).toMatchObject({ code: 2, stderr: expect.stringContaining('--source is missing') });
   expect(await list('--workspace', 'nobody')).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no workspace nobody: there are default') });
-  expect(await list('--id', '0/1')).toMatchObject({ code: 1, stderr: expect.stringContaining('name the topic with --source') });
+  expect(await list('--id', '0/1')).toMatchObject({ code: 2, stderr: expect.stringContaining('name the topic with --source') });
   expect(await throughline(['dead-letters', '--data', join(folder, 'nothing')])).toMatchObject({ code: 1, stderr: expect.stringContaining('holds no events') });
 });
 

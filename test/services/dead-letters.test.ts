@@ -208,7 +208,6 @@ describe('dead-letters show', () => {
     await topic.write([toDeadLetter(delivery({ offset: 7 }), notJson), toDeadLetter(delivery({ offset: 7, topic: 'other' }), notJson)]);
     expect(await run({ action: 'show', id: '0/9' })).toMatchObject({ code: 1, err: 'throughline dead-letters: cx.dead-letter has no dead letter 0/9\n' });
     expect((await run({ action: 'show', id: '0/7' })).err).toContain('more than one topic');
-    expect((await run({ action: 'show', id: 'nonsense' })).err).toContain('TOPIC/PARTITION/OFFSET');
     expect((await run({ action: 'show' })).code).toBe(1);
     expect((await run({ action: 'show', id: 'other/0/7' })).code).toBe(0);
   });
