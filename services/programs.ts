@@ -90,7 +90,7 @@ export function runProgram(program: Program, options: ProgramOptions, io: Io, to
   const starts: Readonly<Record<Program, readonly (() => Promise<Part>)[]>> = {
     // Queries are answered while a topic is away: ingest comes after the api.
     serve: [running.hold, running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.projector, running.limiter, running.api, running.ingest],
-    ingest: [running.events('serve'), running.views, running.workspaces, running.door, running.ingest],
+    ingest: [running.events('serve'), running.counts, running.workspaces, running.door, running.ingest],
     project: [running.events('read'), running.views, running.workspaces, running.projector],
     api: [running.events('serve'), running.views, running.workspaces, running.firstStart, running.door, running.limiter, running.api],
   };
@@ -206,6 +206,33 @@ class Running {
     return { name: 'views', stop: () => views.close() };
   };
 
+  /** The views where they hold nothing but the counts by source, which the door keeps until they are there: only what another try cannot mend keeps from starting, or ends it later. */
+  readonly counts = async (): Promise<Part> => {
+    const place = this.#options.views;
+    const what = nameOf(place);
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#io.signal, this.#failed.signal, stop.signal]);
+    const away = Promise.withResolvers<null>();
+    const opening = awaited(what, '', () => backends.openViewsOf(started(this.#events), place, { clock: this.#io.clock, onNotice: this.#noticing('views') }), {
+      signal, clock: steady, sleep: this.#io.sleep, waitMs: Infinity,
+      onWait: ({ code, message }) => {
+        this.#told.log.warn(`${what} is away: events are taken in, and the counts by source are kept until it is there: ${message}`, { backend: 'views', code });
+        away.resolve(null);
+      },
+    }).then((views) => this.#views = views);
+    await Promise.race([opening, away.promise]);
+    const ended = new Promise<never>((_, reject) => { opening.catch((fault: unknown) => { if (!signal.aborted) reject(fault instanceof Error ? fault : new Error(String(fault))); }); });
+    // As of a topic: told to whoever waits for it, also where nobody does yet.
+    ended.catch(() => undefined);
+    return {
+      name: 'views', ended,
+      stop: async () => {
+        stop.abort();
+        await (await opening.catch(() => null))?.close();
+      },
+    };
+  };
+
   readonly workspaces = async (): Promise<Part> => {
     const { clock, random, sleep } = this.#io;
     const store = started(this.#events);
@@ -228,7 +255,7 @@ class Running {
   readonly door = async (): Promise<Part> => {
     const { clock, random, sleep } = this.#io;
     const door = this.#door = new Door({
-      store: started(this.#events), clock, random, sleep, tallies: started(this.#views),
+      store: started(this.#events), clock, random, sleep, tallies: { addTallies: async (tallies) => this.#counted().addTallies(tallies), tallies: async (workspace) => this.#counted().tallies(workspace) },
       onAppend: (seconds, count) => this.#metrics.append(seconds, count),
       onTallyFault: (fault) => this.#told.log.warn('the counts by source could not be written; they are kept and tried again', { fault }),
     });
@@ -370,6 +397,11 @@ class Running {
       const known = Object.fromEntries(NOTICE_FIELDS.flatMap((name) => (['string', 'number'].includes(typeof fields[name]) ? [[name, fields[name]]] : [])));
       this.#told.log.warn(message, { backend, ...known });
     };
+  }
+
+  #counted(): ViewStore {
+    if (this.#views === null) throw new OperatingError('storeUnavailable', `${nameOf(this.#options.views)} is not there yet`);
+    return this.#views;
   }
 
   /** Every gauge of a scrape asks; the store is asked once. */

@@ -339,6 +339,37 @@ describe('the programs', () => {
   });
 
   describeOn(['redis'], 'on a Redis', () => {
+    test('ingest starts while the views are away, and counts by source once they are there; what another try cannot mend ends it', async () => {
+      const redis = await startRedis();
+      try {
+        const data = newFolder();
+        await ready(start('api', data));
+        const views = redisPlace(redis);
+        await redis.kill();
+        const { place, broker, seams } = kafka();
+        const ingest = start('ingest', data, { views, source: place }, seams);
+        await ready(ingest);
+        await publish(broker, lines.slice(0, 20));
+        await until('all are taken in', async () => (await (await fetch(`${ingest.url() ?? ''}/metrics`)).text()).includes('throughline_ingest_recorded_total 20\n'));
+        expect(ingest.log.join('')).toContain('Redis is away: events are taken in');
+        await redis.restart();
+        const counted = async (): Promise<number> => {
+          const { stdout } = await throughline(['status', '--data', data, '--views', redis.url.replace(/0$/, '0?prefix=tl'), '--json']);
+          return (JSON.parse(stdout) as { workspaces: readonly { recorded: number | null }[] }).workspaces[0]?.recorded ?? 0;
+        };
+        await until('they are counted', async () => await counted() === 20);
+        expect(await ingest.end()).toBe(0);
+        await redis.kill();
+        const other = start('ingest', data, { views: { ...views, db: 99 }, source: place }, seams);
+        await ready(other);
+        await redis.restart();
+        expect(await other.code).toBe(1);
+        expect(other.log.join('')).toContain('it has no database 99');
+      } finally {
+        await redis.stop();
+      }
+    }, 60_000);
+
     test('two api processes let a key search exactly as often as one would', async () => {
       const redis = await startRedis();
       try {
