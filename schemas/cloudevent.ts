@@ -65,7 +65,8 @@ export type Decoded = (
   | { readonly kind: 'event'; readonly event: CloudEvent }
   | { readonly kind: 'rejected'; readonly rejection: Rejection; readonly source: string | null }
 ) & { readonly received?: Uint8Array | undefined };
-export type Headers = Readonly<Record<string, string | Uint8Array | readonly (string | Uint8Array)[] | undefined>>;
+/** Null: a header without a value, as Kafka has them. */
+export type Headers = Readonly<Record<string, string | Uint8Array | null | readonly (string | Uint8Array | null)[] | undefined>>;
 export type DecodedMessage = { readonly kind: 'one'; readonly decoded: Decoded } | { readonly kind: 'batch'; readonly elements: readonly Decoded[] };
 export interface DecodeOptions { readonly maxEventBytes: number }
 export interface MessageOptions extends DecodeOptions { readonly binding: 'http' | 'kafka' }

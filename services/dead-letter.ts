@@ -34,8 +34,8 @@ export type Stage = 'VALUE_CONVERTER' | 'TASK_PUT';
 const JUDGED_AFTER_READING: ReadonlySet<RejectionCode> = new Set(['wrongWorkspace', 'missingIdentity', 'emptyIdentity', 'erased']);
 const stageOf = (code: RejectionCode): Stage => (JUDGED_AFTER_READING.has(code) ? 'TASK_PUT' : 'VALUE_CONVERTER');
 
-type HeaderValue = string | Uint8Array;
-const isMany = (value: NonNullable<Headers[string]>): value is readonly HeaderValue[] => Array.isArray(value);
+type HeaderValue = string | Uint8Array | null;
+const isMany = (value: Headers[string]): value is readonly HeaderValue[] => Array.isArray(value);
 const valuesOf = (value: Headers[string]): readonly HeaderValue[] => (value === undefined ? [] : isMany(value) ? value : [value]);
 
 /** The record to write to the dead-letter topic, on the partition that it came from. No value of the event stands in what is added (see Rejection). */
@@ -98,7 +98,7 @@ function readSaid(headers: Headers): Said | null {
   for (const [field, name] of FIELDS) {
     // Names that anybody can send: `constructor` is no header unless it was sent.
     const last = Object.hasOwn(headers, name) ? valuesOf(headers[name]).at(-1) : undefined;
-    if (last === undefined) return null;
+    if (last === undefined || last === null) return null;
     said[field] = typeof last === 'string' ? last : Buffer.from(last.buffer, last.byteOffset, last.byteLength).toString('utf8');
   }
   return said as Said;

@@ -7,8 +7,10 @@
 //  · It restarts itself for ever, or stops for good with one event: neither is left to it. A crash ends a consumer here, and
 //    the loop in `Following` begins another, within bounds.
 //  · A ~1 ms timer for ever on every connection (`containTimerFault`).
+//  · It fails on a header without a value (`containHeaderFault`), and its headers are an object: several of one name come
+//    together, and which stood before which of another name is lost.
 //
-// What is read of kafkajs beyond its documented API (`kafkajs/src/...`) is the request queue, for the timer, and the
+// What is read of kafkajs beyond its documented API (`kafkajs/src/...`) is the request queue and the encoder, for these, and the
 // cluster, since reading a topic without a consumer group has no documented way.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -191,6 +193,18 @@ export function containTimerFault(): void {
   };
 }
 
+/** Stands for a header without a value where something is handed to kafkajs to write. */
+const NO_VALUE = Buffer.alloc(0);
+const ENCODER = inside('kafkajs/src/protocol/encoder') as { readonly prototype: { writeVarIntBytes(value: unknown): unknown } };
+const { writeVarIntBytes } = ENCODER.prototype;
+
+/** kafkajs reads a header without a value and cannot write one: it measures what is null (`sizeOfHeaders`). An empty value takes as many bytes, so that it is measured, and what is written is none. */
+function containHeaderFault(): void {
+  ENCODER.prototype.writeVarIntBytes = function write(value) {
+    return writeVarIntBytes.call(this, value === NO_VALUE ? null : value);
+  };
+}
+
 /** kafkajs reads gzip alone; producers that compress otherwise are read too. */
 function readCompressed(): void {
   const { CompressionCodecs, CompressionTypes } = kafkajs as unknown as { CompressionCodecs: Record<number, () => Codec>; CompressionTypes: Record<keyof typeof CODECS, number> };
@@ -213,6 +227,7 @@ interface Client { readonly kafka: Kafka; readonly config: KafkaConfig }
 /** Opens no connection yet. */
 async function clientOf(place: KafkaPlace, notices: Notices, retries: number = RETRY.retries): Promise<Client> {
   containTimerFault();
+  containHeaderFault();
   readCompressed();
   const { tls } = place;
   const [ca, cert, key] = tls === null ? [] : await Promise.all([fileOf(tls.caFile), fileOf(tls.certFile), fileOf(tls.keyFile)]);
@@ -279,13 +294,13 @@ function deliveryOf(topic: string, partition: number, message: KafkaMessage): De
 }
 
 const isText = (value: unknown): value is string | Uint8Array => value instanceof Uint8Array || typeof value === 'string';
-/** As they come, but for what cannot be a header's value: kafkajs gives null for a header without one, and for a header called as a method of Object is (`toString`) that method as its first value. */
+/** As they come, but for what cannot be a header's value: kafkajs gives for a header called as a method of Object is (`toString`) that method as its first value. */
 function headersOf(headers: IHeaders | undefined): Headers {
   if (headers === undefined) return {};
   for (const name of Object.keys(headers)) {
     if (isText(headers[name])) continue;
     return Object.fromEntries(Object.entries(headers).map(([each, value]) => {
-      const values = (Array.isArray(value) ? value as readonly unknown[] : [value]).filter(isText);
+      const values = (Array.isArray(value) ? value as readonly unknown[] : [value]).filter((one) => one === null || isText(one));
       return [each, values.length > 1 ? values : values[0]];
     }));
   }
@@ -302,9 +317,9 @@ function messageOf({ key, value, headers, partition }: OutgoingRecord): { readon
   const written: [string, Buffer | Buffer[]][] = [];
   for (const [name, sent] of Object.entries(headers)) {
     if (sent === undefined) continue;
-    const values = (isText(sent) ? [sent] : sent).map(bufferOf);
+    const values = (sent === null || isText(sent) ? [sent] : sent).map((one) => (one === null ? NO_VALUE : bufferOf(one)));
     for (const one of values) bytes += Buffer.byteLength(name) + one.length + RECORD_OVERHEAD / 7;
-    written.push([name, isText(sent) ? values[0]! : values]);
+    written.push([name, values.length === 1 ? values[0]! : values]);
   }
   return {
     message: { key: key === null ? null : bufferOf(key), value: value === null ? null : bufferOf(value), headers: Object.fromEntries(written), ...(partition === undefined ? {} : { partition }) },

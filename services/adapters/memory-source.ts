@@ -113,8 +113,8 @@ class Log {
 }
 
 const copy = (bytes: Uint8Array | null): Uint8Array | null => (bytes === null ? null : Buffer.from(bytes));
-const copyOf = (value: string | Uint8Array): Uint8Array => (typeof value === 'string' ? Buffer.from(value) : Buffer.from(value));
-const isMany = (value: NonNullable<Headers[string]>): value is readonly (string | Uint8Array)[] => Array.isArray(value);
+const copyOf = (value: string | Uint8Array | null): Uint8Array | null => (typeof value === 'string' ? Buffer.from(value) : copy(value));
+const isMany = (value: Headers[string]): value is readonly (string | Uint8Array | null)[] => Array.isArray(value);
 function copyHeaders(headers: Headers): Headers {
   const copied = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, isMany(value) ? value.map(copyOf) : copyOf(value)] as const]));
   return Object.fromEntries(copied);

@@ -308,8 +308,9 @@ function said(name: string, value: Uint8Array | string | null): Readonly<Record<
   if (value === null || typeof value === 'string') return { [name]: value };
   return isUtf8(value) ? { [name]: Buffer.from(value).toString('utf8') } : { [`${name}_base64`]: Buffer.from(value).toString('base64') };
 }
-const isMany = (value: NonNullable<Headers[string]>): value is readonly (string | Uint8Array)[] => Array.isArray(value);
-function headersOf(headers: Headers): readonly (readonly [string, string | Uint8Array])[] {
+type HeaderValue = string | Uint8Array | null;
+const isMany = (value: Headers[string]): value is readonly HeaderValue[] => Array.isArray(value);
+function headersOf(headers: Headers): readonly (readonly [string, HeaderValue])[] {
   return Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : (isMany(value) ? value : [value]).map((one) => [name, one] as const)));
 }
 
@@ -439,14 +440,14 @@ async function readLetters(topic: Topic, part: readonly Open[], signal: AbortSig
 }
 
 const copy = (value: Uint8Array | null): Uint8Array | null => (value === null ? null : Buffer.from(value));
-const copyOne = (value: string | Uint8Array): string | Uint8Array => (typeof value === 'string' ? value : Buffer.from(value));
+const copyOne = (value: HeaderValue): HeaderValue => (typeof value === 'string' ? value : copy(value));
 const copyHeader = (value: Headers[string]): Headers[string] => (value === undefined ? undefined : isMany(value) ? value.map(copyOne) : copyOne(value));
-const bufferOf = (value: string | Uint8Array): Buffer => Buffer.from(value);
+const bytesOf = (value: HeaderValue): Uint8Array | null => (typeof value === 'string' ? Buffer.from(value) : value);
 function areSame(a: DeadLetter, b: DeadLetter): boolean {
   const equal = (one: Uint8Array | null, other: Uint8Array | null): boolean => (one === null || other === null ? one === other : Buffer.from(one.buffer, one.byteOffset, one.byteLength).equals(other));
   const [ours, theirs] = [headersOf(a.headers), headersOf(b.headers)];
   return equal(a.key, b.key) && equal(a.value, b.value) && ours.length === theirs.length
-    && ours.every(([name, value], i) => name === theirs[i]?.[0] && bufferOf(value).equals(bufferOf(theirs[i][1])));
+    && ours.every(([name, value], i) => name === theirs[i]?.[0] && equal(bytesOf(value), bytesOf(theirs[i][1])));
 }
 
 type Outcome = { readonly kind: 'recorded' | 'duplicate' } | { readonly kind: 'rejected'; readonly code: string };

@@ -41,7 +41,7 @@ function plainBytes(value: string | Uint8Array | null): readonly number[] | null
 }
 function plain(given: { readonly key: Uint8Array | null; readonly value: Uint8Array | null; readonly headers: Delivery['headers'] }): unknown {
   const headers = Object.entries(given.headers).map(([name, value]) => {
-    const values = value === undefined ? [] : typeof value === 'string' || value instanceof Uint8Array || !Array.isArray(value) ? [value as string | Uint8Array] : value as readonly (string | Uint8Array)[];
+    const values = value === undefined ? [] : typeof value === 'string' || value instanceof Uint8Array || !Array.isArray(value) ? [value as string | Uint8Array | null] : value as readonly (string | Uint8Array | null)[];
     return [name, values.map(plainBytes)] as const;
   });
   return { key: plainBytes(given.key), value: plainBytes(given.value), headers: headers.filter(([, values]) => values.length > 0) };
@@ -55,6 +55,8 @@ const CORNERS: readonly OutgoingRecord[] = [
   record({ key: RAW, value: null, headers: { ce_type: utf8('a tombstone') } }),
   record({ key: null, value: null, headers: {} }),
   record({ key: new Uint8Array(0), value: new Uint8Array(0), headers: { empty: new Uint8Array(0) } }),
+  record({ key: utf8('none'), headers: { none: null, 'content-type': 'text/plain' } }),
+  record({ key: utf8('none of several'), headers: { ce_id: [null, RAW, null], empty: new Uint8Array(0) } }),
   record({ key: utf8('twice'), headers: { ce_id: [utf8('first'), RAW, utf8('third')], other: 'x' } }),
   record({ key: utf8('names'), headers: { constructor: 'c', toString: utf8('t'), 'ce_Ünicode': RAW } }),
 ];

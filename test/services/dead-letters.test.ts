@@ -85,12 +85,12 @@ async function recordsOf(topic: Topic): Promise<readonly Delivery[]> {
   return all;
 }
 /** As it lies on a topic: every header's value as bytes. */
-const wire = (headers: Headers): unknown => Object.entries(headers).filter(([, value]) => value !== undefined).map(([name, value]) => [name, (Array.isArray(value) ? value : [value]).map((one: string | Uint8Array) => Buffer.from(one).toString('hex'))]).filter(([, values]) => values!.length > 0);
+const wire = (headers: Headers): unknown => Object.entries(headers).filter(([, value]) => value !== undefined).map(([name, value]) => [name, (Array.isArray(value) ? value : [value]).map((one: string | Uint8Array | null) => (one === null ? null : Buffer.from(one).toString('hex')))]).filter(([, values]) => values!.length > 0);
 
 describe('the form of a dead letter', () => {
   test('G4: any record is read back as it was, also one that was a dead letter before, and again', async () => {
     const bytes = fc.uint8Array({ maxLength: 20 });
-    const value = fc.oneof(bytes, fc.string());
+    const value = fc.oneof(bytes, fc.string(), fc.constant(null));
     const name = fc.oneof(fc.string({ maxLength: 12 }), fc.constantFrom('__connect.errors.topic', 'throughline.code', 'throughline.attribute', 'content-type', 'toString', 'constructor'));
     const headers = fc.uniqueArray(fc.tuple(name, fc.oneof(value, fc.array(value, { minLength: 2, maxLength: 3 }))), { maxLength: 5, selector: ([one]) => one }).map((all) => Object.fromEntries(all) as Headers);
     await fc.assert(fc.asyncProperty(fc.option(bytes), fc.option(bytes), headers, fc.integer({ min: 1, max: 3 }), async (key, body, given, times) => {
@@ -193,13 +193,13 @@ describe('dead-letters show', () => {
     const { topic, run, json } = world();
     await topic.write([
       toDeadLetter(delivery({ offset: 7, value: utf8('line one\nline \u001b[31mtwo'), headers: { twice: [utf8('a'), utf8('b')] } }), notJson),
-      toDeadLetter({ ...delivery({ offset: 8 }), value: Buffer.from([0xff, 0]), key: null, headers: { raw: Buffer.from([0xfe]) } }, badUtf8),
+      toDeadLetter({ ...delivery({ offset: 8 }), value: Buffer.from([0xff, 0]), key: null, headers: { raw: Buffer.from([0xfe]), none: null } }, badUtf8),
     ]);
     const { out, code } = await run({ action: 'show', id: 'cx/0/7' });
     expect(code).toBe(0);
     for (const said of ['dead letter          cx/0/7', 'notJson', 'VALUE_CONVERTER', 'header twice         a', 'header twice         b', 'header content-type  application/cloudevents+json', '\nline one\nline \u00b7[31mtwo\n']) expect(out).toContain(said);
     expect(out).not.toContain('__connect');
-    expect(await json({ action: 'show', id: '0/8' })).toMatchObject({ id: 'cx/0/8', code: 'badUtf8', key: null, headers: [{ name: 'raw', value_base64: '/g==' }], body_base64: '/wA=', resolved: null, times: 1 });
+    expect(await json({ action: 'show', id: '0/8' })).toMatchObject({ id: 'cx/0/8', code: 'badUtf8', key: null, headers: [{ name: 'raw', value_base64: '/g==' }, { name: 'none', value: null }], body_base64: '/wA=', resolved: null, times: 1 });
     expect((await run({ action: 'show', id: '0/8' })).out).toContain('(base64) /wA=');
   });
 
