@@ -93,13 +93,13 @@ const FLAGS = {
   logLevel: { schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), value: 'LEVEL', help: `least severe line logged: ${LOG_LEVELS.join(', ')}` },
   dryRun: { schema: onOff, value: null, help: 'ends after the comparison' },
   accept: { schema: onOff, value: null, help: 'promotes a generation that differs too' },
-  rollback: { schema: onOff, value: null, help: 'back to the generation before, which catches up first; one of another version answers as it is, marked stale' },
+  rollback: { schema: onOff, value: null, help: 'back to the generation before, which catches up first; one of another version answers as it is, marked stale; with --dry-run or --rate, and no other' },
   anew: { schema: onOff, value: null, help: 'starts over instead of taking up what a replay left that was interrupted or refused' },
-  forget: { schema: onOff, value: null, help: 'drops the generations that do not answer, the one kept for --rollback among them' },
+  forget: { schema: onOff, value: null, help: 'drops the generations that do not answer, the one kept for --rollback among them; alone' },
   journey: { schema: text, value: 'ID', help: 'this journey, by any id that it answers to' },
   person: { schema: z.string().regex(/^[0-9a-f]{24}$/, 'must be the 24 hex digits of a person'), value: 'ID', help: 'this person' },
   count: { schema: integer(1, 1_000_000), value: 'N', help: 'so many journeys, by chance, and as many persons' },
-  all: { schema: onOff, value: null, help: 'all of them, by reading the whole log once' },
+  all: { schema: onOff, value: null, help: 'all of them, of every workspace, by reading the whole log once' },
   audit: { schema: integer(0, 8784), value: 'HOURS', help: 'within so many hours, every journey and person that answers is folded anew and compared; 0: never' },
   rate: { schema: integer(1, 1_000_000), value: 'N', help: 'folds at most so many events a second' },
   exit: { schema: onOff, value: null, help: 'end after printing instead of serving on', variable: 'DEMO_EXIT' },
@@ -126,6 +126,8 @@ interface Verb {
   readonly defaults: Readonly<Partial<Record<FlagName, string>>>;
   /** A flag and a set of flags that exclude each other: a flag wins over the others' variables, and of variables the first named here. Without any, the first has URL_DEFAULT. */
   readonly either?: readonly [FlagName, readonly FlagName[]];
+  /** Flags that say nothing beside one of these, or the opposite of it: told, whether they came as flags or as variables, so that none is left out in silence. */
+  readonly apart?: readonly (readonly [FlagName, readonly FlagName[]])[];
   /** The stores that it opens, each in the data folder unless its flag names a server. */
   readonly stores?: readonly ('events' | 'views')[];
   /** What is wrong with its values together, each of which is good by itself. */
@@ -219,11 +221,13 @@ export const VERBS = {
   verify: {
     help: 'fold random journeys and persons, or the one named, anew from the log alone and compare them with what answers; --all reads the whole log once and compares everything (its scratch files stand in TMPDIR). Beside running programs; exit code 1 when something differs',
     flags: ['data', 'events', 'views', 'journey', 'person', 'count', 'all', 'workspace', 'json', 'masterKey'], defaults: { data: DATA_DEFAULT, count: '100', all: 'false', json: 'false' }, stores: ['events', 'views'], secrets: true,
+    apart: [['all', ['journey', 'person', 'count', 'workspace']], ['count', ['journey', 'person']]],
   },
   replay: {
     help: 'fold a group anew from the log beside the live generation, compare, promote: beside running programs, which notice nothing. A difference is shown and refused. Taken up again where it was interrupted',
     actions: ['journeys', 'persons'], flags: ['data', 'events', 'views', 'dryRun', 'accept', 'rollback', 'anew', 'forget', 'rate', 'json', 'masterKey'],
     defaults: { data: DATA_DEFAULT, dryRun: 'false', accept: 'false', rollback: 'false', anew: 'false', forget: 'false', json: 'false' }, stores: ['events', 'views'], secrets: true,
+    apart: [['forget', ['dryRun', 'accept', 'rollback', 'anew', 'rate']], ['rollback', ['accept', 'anew']]],
   },
   workspaces: {
     help: 'make and list workspaces, set what is known of one; also beside a running serve', actions: ['create', 'list', 'set'],
@@ -385,6 +389,7 @@ function readValues(verb: Verb, given: ReturnType<typeof withSubject>, action: s
     if (!parsed.success) problems.push(...parsed.error.issues.map(({ message }) => `${name} ${message}${isHidden(flag) ? '' : ` (it is ${quoted(value)})`}`));
     else options[flag] = parsed.data;
   }
+  problems.push(...contradictions(verb, options, given.flags, environment));
   const [to, stores] = verb.either ?? [];
   const toServer = to !== undefined && stores !== undefined && !stores.some((flag) => !dropped.includes(flag) && (given.flags.has(flag) || variable(flag, environment) !== undefined));
   if (toServer && options[to] === null && problems.length === 0) options[to] = URL_DEFAULT;
@@ -432,6 +437,12 @@ function excluded(verb: Verb, flags: ReadonlyMap<string, string>, environment: E
   }
   if (other !== undefined) return [first];
   return flags.has(first) || variable(first, environment) !== undefined ? others : [];
+}
+
+function contradictions(verb: Verb, options: Readonly<Record<string, unknown>>, flags: ReadonlyMap<string, string>, environment: Environment): readonly string[] {
+  const isSaid = (flag: FlagName): boolean => (FLAGS[flag].value === null ? options[flag] === true : flags.has(flag) || variable(flag, environment) !== undefined);
+  const nameOf = (flag: FlagName): string => (flags.has(flag) ? `--${dash(flag)}` : variableOf(flag));
+  return (verb.apart ?? []).flatMap(([one, others]) => (isSaid(one) ? others.filter(isSaid).map((other) => `${nameOf(one)} and ${nameOf(other)} exclude each other`) : []));
 }
 
 const isVerb = (name: string): name is VerbName => Object.hasOwn(VERBS, name);

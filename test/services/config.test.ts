@@ -126,6 +126,26 @@ describe('problems', () => {
     expect(found.some((problem) => told.test(problem))).toBe(true);
   });
 
+  test.each<[readonly string[], Record<string, string>, readonly string[]]>([
+    [['replay', 'journeys', '--forget', '--dry-run'], {}, ['--forget and --dry-run exclude each other']],
+    [['replay', 'journeys', '--forget', '--rollback', '--accept', '--rate', '5'], {}, ['--forget and --accept exclude each other', '--forget and --rollback exclude each other', '--forget and --rate exclude each other', '--rollback and --accept exclude each other']],
+    [['replay', 'persons', '--rollback', '--accept', '--anew', '--rate', '5'], {}, ['--rollback and --accept exclude each other', '--rollback and --anew exclude each other']],
+    [['replay', 'persons', '--forget'], { THROUGHLINE_DRY_RUN: 'true' }, ['--forget and THROUGHLINE_DRY_RUN exclude each other']],
+    [['verify', '--all', '--journey', 'x', '--person', 'p', '--count', '5', '--workspace', 'shop'], {}, [
+      expect.stringMatching(/^--person must be the 24 hex digits/) as string, '--all and --journey exclude each other', '--all and --person exclude each other', '--all and --count exclude each other', '--all and --workspace exclude each other', '--count and --journey exclude each other', '--count and --person exclude each other']],
+    [['verify', '--count', '5'], { THROUGHLINE_ALL: '1' }, ['THROUGHLINE_ALL and --count exclude each other']],
+  ])('flags that exclude each other are told, each pair: %j %j', (argv, environment, told) => {
+    expect(problems(argv, environment)).toEqual(told);
+  });
+
+  test('what goes together is taken: a rollback at a rate, as a dry run; one of a workspace; a switch that is off', () => {
+    expect(options(['replay', 'journeys', '--rollback', '--dry-run', '--rate', '5'])).toMatchObject({ rollback: true, dryRun: true, rate: 5 });
+    expect(options(['replay', 'journeys', '--forget', '--dry-run=false', '--json'], { THROUGHLINE_ACCEPT: 'false' })).toMatchObject({ forget: true, dryRun: false });
+    expect(options(['verify', '--journey', 'x', '--workspace', 'shop'])).toMatchObject({ journey: 'x', workspace: 'shop', count: 100, all: false });
+    expect(options(['verify', '--all=false', '--count', '5'])).toMatchObject({ all: false, count: 5 });
+    expect(options(['verify', '--all'])).toMatchObject({ all: true });
+  });
+
   test('a misspelt flag takes its value along', () => {
     expect(problems(['serve', '--prot', '1'])).toEqual(['there is no flag --prot. Did you mean --port?']);
   });
