@@ -95,7 +95,7 @@ const FLAGS = {
   accept: { schema: onOff, value: null, help: 'promotes a generation that differs too' },
   rollback: { schema: onOff, value: null, help: 'back to the generation before, which catches up first; one of another version answers as it is, marked stale; with --dry-run or --rate, and no other' },
   anew: { schema: onOff, value: null, help: 'starts over instead of taking up what a replay left that was interrupted or refused' },
-  forget: { schema: onOff, value: null, help: 'drops the generations that do not answer, the one kept for --rollback among them; alone' },
+  forget: { schema: onOff, value: null, help: 'drops the generations that do not answer, the one kept for --rollback among them, but not what serve or project builds for an upgrade; alone' },
   journey: { schema: text, value: 'ID', help: 'this journey, by any id that it answers to' },
   person: { schema: z.string().regex(/^[0-9a-f]{24}$/, 'must be the 24 hex digits of a person'), value: 'ID', help: 'this person' },
   count: { schema: integer(1, 1_000_000), value: 'N', help: 'so many journeys, by chance, and as many persons' },

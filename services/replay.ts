@@ -3,7 +3,7 @@
 import type { Json, Projection } from '../projections/projection.ts';
 import { nameOf } from './backends.ts';
 import type { Options } from './config.ts';
-import { PROJECTIONS } from './generations.ts';
+import { liveOf, PROJECTIONS } from './generations.ts';
 import { hasEnded, holderOf } from './lifecycle.ts';
 import { openStores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
@@ -11,6 +11,7 @@ import type { ViewStore } from './ports.ts';
 import { ROOM } from './projector/projector.ts';
 import type { Compared, Difference } from './projector/compare.ts';
 import { replay, replayLease, type ReplayProgress, type ReplayResult } from './projector/replay.ts';
+import { SHARD_LEASES } from './shards.ts';
 import { keysReader, masterKeyOf } from './workspaces.ts';
 
 /** Lines of one document that are shown. */
@@ -25,7 +26,7 @@ export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> 
     const stores = await openStores(options, 'read', io);
     try {
       await releaseEnded(stores.views, replayLease(group));
-      if (forget) return await forgotten(group, stores.views, json, io);
+      if (forget) return await forgotten(options, stores.views, io);
       const masterKey = await masterKeyOf(options.events, stores.events, { given: options.masterKey, mayMake: false, random: io.random });
       const shown = new Shown(group, io);
       const result = await replay({
@@ -48,17 +49,40 @@ async function releaseEnded(views: ViewStore, name: string): Promise<void> {
   for (const { holder } of await views.leases(name)) if (hasEnded(holder)) await views.release(name, holder);
 }
 
-async function forgotten(group: string, views: ViewStore, json: boolean, io: Io): Promise<number> {
-  const live = await views.live(group);
+/** Drops what was kept for a rollback, and what a replay or an upgrade left. What is being built for an upgrade is spared: it is folded to be promoted. */
+async function forgotten(options: Options<'replay'>, views: ViewStore, io: Io): Promise<number> {
+  const { action: group, json } = options;
   if ((await views.leases(replayLease(group))).length > 0) {
     await print(io.stderr, `throughline replay: a replay of ${group} is under way: its generation is not dropped (storeBusy)\n`);
     return 1;
   }
-  const dropped: number[] = [];
-  for (const { id } of await views.generations(group)) if (id !== live && await views.dropGeneration(group, id)) dropped.push(id);
-  if (json) await printJson(io.stdout, { group, dropped });
-  else await print(io.stdout, dropped.length === 0 ? `${group}: there is no generation but the live one.\n` : `${group}: dropped generation ${dropped.join(', ')}; there is nothing to roll back to now.\n`);
+  const [live, previous] = [await liveOf(views, group), await views.previous(group)];
+  const mayBeFolded = await isFoldedNow(options, views);
+  const [dropped, spared]: [number[], number[]] = [[], []];
+  for (const { id, version } of await views.generations(group)) {
+    if (id === live?.id) continue;
+    // Of the version that answers it is a replay's, which is not under way.
+    const isBuilt = mayBeFolded && id !== previous && id > (live?.id ?? 0) && version !== live?.version;
+    if (isBuilt) spared.push(id);
+    else if (await views.dropGeneration(group, id)) dropped.push(id);
+  }
+  if (json) await printJson(io.stdout, { group, dropped, spared });
+  else await print(io.stdout, forgottenOf(group, dropped, spared, previous));
   return 0;
+}
+
+function forgottenOf(group: string, dropped: readonly number[], spared: readonly number[], previous: number | null): string {
+  if (dropped.length === 0 && spared.length === 0) return `${group}: there is no generation but the live one.\n`;
+  return [
+    ...(dropped.length === 0 ? [] : [`${group}: dropped generation ${dropped.join(', ')}${previous === null ? '' : '; there is nothing to roll back to now'}.\n`]),
+    ...(spared.length === 0 ? [] : [`${group}: generation ${spared.join(', ')} is being built for an upgrade and was spared; to drop it, first end every serve and project on these views.\n`]),
+  ].join('');
+}
+
+/** Whether a program may be folding: it has a shard's lease, or, where it is alone on a folder, the folder's lock instead. */
+async function isFoldedNow({ events, views: place }: Pick<Options<'replay'>, 'events' | 'views'>, views: ViewStore): Promise<boolean> {
+  if ((await views.leases(SHARD_LEASES)).length > 0) return true;
+  return events.kind === 'sqlite' && place.kind === 'sqlite' && (await import('./adapters/sqlite-folder.ts')).holderOfFolder(events.folder) !== null;
 }
 
 /** The bar on a terminal; elsewhere a line for each tenth. */

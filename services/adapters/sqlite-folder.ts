@@ -11,6 +11,8 @@ const GIB = 1024 ** 3;
 const DISK_FREE_WARN = 2 * GIB;
 /** One publish of the largest size and its commit in the log twice over, and then some: below it, refusals are near. */
 const DISK_FREE_BAD = GIB / 4;
+/** What `holdFolder` leaves there. */
+const [LOCK, NOTE] = ['lock.sqlite', 'lock.pid'] as const;
 /** A check reads every page, at some hundreds of MB a second: longer than a look should take. */
 const CHECK_BYTES_MAX = 4 * GIB;
 
@@ -84,22 +86,29 @@ function whole(folder: string, file: string): Finding {
   }
 }
 
-/**
- * Whoever holds the folder has its lock exclusively. It is only tried where a process has left its id: trying takes the
- * lock shared for an instant, and a `serve` that starts in that instant would find the folder held.
- */
 function heldBy(folder: string): Finding {
-  const file = path.join(folder, 'lock.sqlite');
-  const note = path.join(folder, 'lock.pid');
-  if (!existsSync(note) || !existsSync(file)) return ok('held by', 'nobody: no serve runs on it');
+  if (!existsSync(path.join(folder, NOTE)) || !existsSync(path.join(folder, LOCK))) return ok('held by', 'nobody: no serve runs on it');
+  const holder = holderOfFolder(folder);
+  return ok('held by', holder === null ? 'nobody: who held it last was cut off' : `process ${holder}, a serve or an import`);
+}
+
+/**
+ * The id of the process that holds the folder, null where nobody does. Whoever does has its lock exclusively. That is only
+ * tried where a process has left its id: trying takes the lock shared for an instant, and a `serve` that starts in that
+ * instant would find the folder held.
+ */
+export function holderOfFolder(folder: string): string | null {
+  const file = path.join(folder, LOCK);
+  const note = path.join(folder, NOTE);
+  if (!existsSync(note) || !existsSync(file)) return null;
   const process = readFileSync(note, 'utf8');
   const db = new DatabaseSync(file, { readOnly: true, timeout: 0 });
   try {
     db.prepare('SELECT count(*) FROM sqlite_schema').get();
-    return ok('held by', 'nobody: who held it last was cut off');
+    return null;
   } catch (error) {
     if (!isBusy(error)) throw error;
-    return ok('held by', `process ${process}, a serve or an import`);
+    return process;
   } finally {
     db.close();
   }

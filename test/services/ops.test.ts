@@ -28,6 +28,7 @@ import { importVerb } from '../../services/ops/import.ts';
 import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
 import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
 import { type Status, statusVerb } from '../../services/ops/status.ts';
+import { replayVerb } from '../../services/replay.ts';
 import { runProjector } from '../../services/projector/projector.ts';
 import { bytes, type Io, print, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
 import { loadWorkspaceKeys, masterKeyOf } from '../../services/workspaces.ts';
@@ -746,6 +747,35 @@ describe('backup, and putting it back', () => {
     const back = join(newFolder(), 'back');
     expect(await refused('restore', [directory, '--data', back])).toMatch(/events\.sqlite is not what was copied into the backup.*\(storeCorrupt\)/);
     expect(existsSync(back) || existsSync(`${back}.part`)).toBe(false);
+  });
+});
+
+describe('replay --forget', () => {
+  test('drops what is kept for a rollback and what was left, and spares what an upgrade builds while somebody may fold it', async () => {
+    const { data } = await filled();
+    await folded(data);
+    const views = await openSqliteViewStore({ folder: data });
+    const [first] = await views.generations('journeys');
+    if (first === undefined) throw new Error('nothing folded');
+    const of = (version: string) => views.createGeneration({ ...first, version });
+    const [second, left, next] = [await of(first.version), await of(first.version), await of('next')];
+    await views.promote('journeys', first.id, second.id);
+    const forget = async (...more: readonly string[]): Promise<string> => {
+      const io = world();
+      expect(await replayVerb(asked('replay', ['journeys', '--forget', '--data', data, ...more], {}), io)).toBe(0);
+      return io.out();
+    };
+    const held = holdFolder(data);
+    expect(json(await forget('--json'))).toEqual({ group: 'journeys', dropped: [first.id, left.id], spared: [next.id] });
+    expect(await forget()).toBe(`journeys: generation ${String(next.id)} is being built for an upgrade and was spared; to drop it, first end every serve and project on these views.\n`);
+    held.release();
+    await views.lease('projector/shard/0', 'another', 60_000);
+    expect(json(await forget('--json'))).toMatchObject({ dropped: [], spared: [next.id] });
+    await views.release('projector/shard/0', 'another');
+    expect(await forget()).toBe(`journeys: dropped generation ${String(next.id)}.\n`);
+    expect(await forget()).toBe('journeys: there is no generation but the live one.\n');
+    expect((await views.generations('journeys')).map(({ id }) => id)).toEqual([second.id]);
+    await views.close();
   });
 });
 
