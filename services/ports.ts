@@ -226,6 +226,11 @@ export interface View {
    * left off. One that stands from the first call to the last is given at least once. `next` is null at the end.
    */
   walk(from: string | null, limit: number): Promise<Walked>;
+  /**
+   * Keys of some documents by chance, each as likely as any other; `chance` gives 0 to 1. A few hundred at most, some of them
+   * perhaps twice, perhaps none: who wants more asks again. A store that has no way to them but `walk` gives none.
+   */
+  draw(chance: () => number): Promise<readonly string[]>;
   /** Documents with from <= key < to, in key order, in a space declared as ordered. */
   scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]>;
   commit(commit: Commit): Promise<CommitResult>;

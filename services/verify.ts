@@ -1,11 +1,11 @@
 // `throughline verify`: whether the views say what the log says (projector/verify.ts says how that is found out), and what an
 // operator is shown of it.
+import { hash } from 'node:crypto';
 import { mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { NodeDocument } from '../projections/documents.ts';
-import type { IdentityDocument } from '../projections/persons.ts';
 import { nodeKey, type WorkspaceKeys } from '../schemas/identity.ts';
 import type { Options } from './config.ts';
 import { OperatingError } from './errors.ts';
@@ -23,11 +23,26 @@ import { keysReader, masterKeyOf, Workspaces } from './workspaces.ts';
 
 type Kind = 'journey' | 'person';
 interface Subject { readonly kind: Kind; readonly keys: WorkspaceKeys; readonly key: string }
-interface Found { readonly checked: number; readonly differences: readonly Difference[]; /** Why → how many. */ readonly unknown: Readonly<Record<string, number>> }
+/** `asked`: null where they were named. `drawn`: all that there are, where that is fewer. */
+interface Looked { readonly asked: number | null; readonly drawn: number; readonly checked: number }
+interface Found {
+  readonly checked: number;
+  readonly journeys: Looked;
+  readonly persons: Looked;
+  readonly differences: readonly Difference[];
+  /** Why → how many. */
+  readonly unknown: Readonly<Record<string, number>>;
+}
 
-/** Random instants in a row at which nothing new was found: then a workspace has hardly more. */
-const MISSES_MAX = 30;
-const AFTER_MAX = 50;
+/** A view with fewer documents than this, or than so many for each that is wanted, is read through. In a larger one documents are drawn here and there. */
+const READ_THROUGH = 20_000;
+const READ_THROUGH_EACH = 20;
+/** Draws for each that is wanted, and a few more; then it is read through all the same: the workspace that was named is a small part of it, or the store draws none. */
+const DRAWS_EACH = 2;
+const DRAWS_LEAST = 20;
+const PAGE = 1000;
+/** For the first event of all: a store that says nothing within this has nothing to say about it now. */
+const FIRST_EVENT_MS = 1000;
 /** A scratch view has no index: it is smaller than the live one. */
 const SCRATCH_SHARE = 0.8;
 
@@ -67,23 +82,48 @@ async function some(stores: Stores, live: Live, keysOf: (workspace: string) => P
   const look = new Lookout(stores, live);
   const workspaces = await chosen(stores, options.workspace, keysOf, io);
   const named = options.journey !== null || options.person !== null;
-  const subjects = named ? await look.named(workspaces, options.journey, options.person) : await look.random(workspaces, options.count, io);
+  const asked = named ? null : options.count;
+  const subjects = named ? await look.named(workspaces, options.journey, options.person) : [...await look.drawn('journey', workspaces, options.count, io), ...await look.drawn('person', workspaces, options.count, io)];
   const bar = new ProgressBar(io, 'verify', subjects.length);
-  const found = { checked: 0, differences: [] as Difference[], unknown: {} as Record<string, number> };
+  const checked = { journey: 0, person: 0 };
+  const differences: Difference[] = [];
+  const unknown: Record<string, number> = {};
   for (const [i, subject] of subjects.entries()) {
     if (io.signal.aborted) break;
     const verified = await look.check(subject);
     if (verified.kind === 'checked') {
-      found.checked += 1;
-      found.differences.push(...verified.differences);
-    } else if (verified.kind === 'unknown') found.unknown[verified.why] = (found.unknown[verified.why] ?? 0) + 1;
+      checked[subject.kind] += 1;
+      differences.push(...verified.differences);
+    } else if (verified.kind === 'unknown') unknown[verified.why] = (unknown[verified.why] ?? 0) + 1;
     bar.show(i + 1, null);
   }
   bar.clear();
+  const looked = (kind: Kind): Looked => ({ asked, drawn: subjects.filter((one) => one.kind === kind).length, checked: checked[kind] });
+  const found: Found = { checked: checked.journey + checked.person, journeys: looked('journey'), persons: looked('person'), differences, unknown };
   const seconds = (io.clock.now() - startedMs) / 1000;
+  const empty = subjects.length === 0 && await holdsEvents(stores, options.workspace, io);
   if (options.json) await printJson(io.stdout, { ...found, seconds });
   else await print(io.stdout, described(found, seconds, live));
-  return found.differences.length === 0 && (found.checked > 0 || (!named && subjects.length === 0)) ? 0 : 1;
+  if (empty) await print(io.stderr, 'throughline verify: nothing was looked at: the log holds events, and what answers holds no journey and no person; verify --all tells what is missing (viewMissing)\n');
+  return !empty && differences.length === 0 && (found.checked > 0 || (!named && subjects.length === 0)) ? 0 : 1;
+}
+
+/** Whether there is anything of a customer that could have been folded. What cannot be known is taken to be there. */
+async function holdsEvents({ events }: Stores, workspace: string | null, { sleep }: Io): Promise<boolean> {
+  const reading = new AbortController();
+  const over = new AbortController();
+  // A subscription waits for what comes; where there is nothing of ours, nothing may come for hours.
+  const timer = sleep(FIRST_EVENT_MS, over.signal).then(() => reading.abort());
+  try {
+    for await (const batch of events.subscribe({ after: null, prefixes: [workspace === null ? 'identity.' : `identity.${workspace}-`], maxBatch: 1, signal: reading.signal })) {
+      if (batch.events.length > 0) return true;
+      if (batch.caughtUp) return false;
+    }
+    return true;
+  } finally {
+    over.abort();
+    await timer;
+  }
 }
 
 async function chosen({ events }: Stores, one: string | null, keysOf: (workspace: string) => Promise<WorkspaceKeys>, io: Io): Promise<readonly WorkspaceKeys[]> {
@@ -120,25 +160,23 @@ class Lookout {
     return found;
   }
 
-  /** By an instant taken at random in the time that the journeys span, the next one; and the persons whose they are. */
-  async random(workspaces: readonly WorkspaceKeys[], wanted: number, io: Io): Promise<readonly Subject[]> {
-    const journeys = new Map<string, Subject>();
-    const persons = new Map<string, Subject>();
-    const spans = (await Promise.all(workspaces.map(async (keys) => ({ keys, span: await this.#span(keys) })))).flatMap(({ keys, span }) => (span === null ? [] : [{ keys, span }]));
-    const [one] = spans;
-    for (let misses = 0; one !== undefined && journeys.size < wanted && misses < MISSES_MAX && !io.signal.aborted;) {
-      const { keys, span: [first, last] } = spans[Math.floor(chance(io) * spans.length)] ?? one;
-      // Some further on: where journeys begin in bursts, the first after an instant is mostly the first of a burst.
-      const key = await this.#after(keys, first + Math.floor(chance(io) * (last - first + 1)), 1 + Math.floor(chance(io) * AFTER_MAX));
-      if (key === null || journeys.has(`${keys.id}/${key}`)) {
-        misses += 1;
-        continue;
-      }
-      misses = 0;
-      journeys.set(`${keys.id}/${key}`, { kind: 'journey', keys, key });
-      for (const person of await this.#personsOf(keys, key)) persons.set(`${keys.id}/${person}`, { kind: 'person', keys, key: person });
+  /** So many of a kind, each as likely as any other; where there are fewer, all of them. By their documents: an index may lack some. */
+  async drawn(kind: Kind, workspaces: readonly WorkspaceKeys[], wanted: number, io: Io): Promise<readonly Subject[]> {
+    const among = new Map<string, WorkspaceKeys>(workspaces.map((keys) => [keys.id, keys]));
+    const take = (document: string, found: Map<string, Subject>): void => {
+      const [workspace = '', space, key = ''] = document.split('/');
+      const keys = among.get(workspace);
+      if (keys !== undefined && space === SPACES[kind]) found.set(document, { kind, keys, key });
+    };
+    const generation = this.#live[GROUPS[kind]];
+    const shards: { readonly view: View; readonly documents: number }[] = [];
+    for (let shard = 0; shard < generation.shards; shard += 1) {
+      const view = await this.#stores.views.view(generation.group, generation.id, shard);
+      shards.push({ view, documents: (await view.stats()).documents });
     }
-    return [...journeys.values(), ...[...persons.values()].slice(0, wanted)];
+    const documents = shards.reduce((sum, one) => sum + one.documents, 0);
+    const found = documents < Math.max(READ_THROUGH, wanted * READ_THROUGH_EACH) ? null : await hereAndThere(shards, documents, wanted, take, io);
+    return [...(found ?? await throughAll(shards.map(({ view }) => view), wanted, take, io)).values()];
   }
 
   async #view(group: 'journeys' | 'persons', { id }: WorkspaceKeys): Promise<View> {
@@ -155,33 +193,56 @@ class Lookout {
     const nodes = await this.#load<NodeDocument>('journeys', keys, [`n/${nodeKey(keys, id)}`, ...(/^[0-9a-f]{1,64}$/.test(id) ? [`n/${id}`] : [])]);
     return nodes.find((node) => node?.journey != null)?.journey ?? null;
   }
+}
 
-  async #span(keys: WorkspaceKeys): Promise<readonly [number, number] | null> {
-    const view = await this.#view('journeys', keys);
-    const end = async (direction: 'asc' | 'desc') => (await view.search({ workspace: keys.id, from: -8.64e15, to: 8.64e15, clauses: [], sub: [], direction, limit: 1, after: null, total: 0 }, 'j')).rows[0];
-    const [first, last] = [await end('asc'), await end('desc')];
-    return first === undefined || last === undefined ? null : [first.time, last.time];
-  }
+const GROUPS = { journey: 'journeys', person: 'persons' } as const;
+const SPACES = { journey: 'j', person: 'p' } as const;
+type Take = (document: string, found: Map<string, Subject>) => void;
 
-  async #after(keys: WorkspaceKeys, from: number, limit: number): Promise<string | null> {
-    const view = await this.#view('journeys', keys);
-    return (await view.search({ workspace: keys.id, from, to: 8.64e15, clauses: [], sub: [], direction: 'asc', limit, after: null, total: 0 }, 'j')).rows.at(-1)?.key ?? null;
+/** Null where too little was found that way. */
+async function hereAndThere(shards: readonly { readonly view: View; readonly documents: number }[], documents: number, wanted: number, take: Take, io: Io): Promise<ReadonlyMap<string, Subject> | null> {
+  const found = new Map<string, Subject>();
+  for (let draws = wanted * DRAWS_EACH + DRAWS_LEAST; draws > 0 && !io.signal.aborted; draws -= 1) {
+    let at = chance(io) * documents;
+    const shard = shards.find((one) => (at -= one.documents) < 0) ?? shards.at(-1);
+    for (const document of await shard?.view.draw(() => chance(io)) ?? []) {
+      take(document, found);
+      if (found.size >= wanted) return found;
+    }
   }
+  return null;
+}
 
-  async #personsOf(keys: WorkspaceKeys, journey: string): Promise<readonly string[]> {
-    const [document] = await this.#load<{ readonly row: { readonly identities: readonly string[] } }>('journeys', keys, [`j/${journey}`]);
-    if (document == null) return [];
-    const identities = await this.#load<IdentityDocument>('persons', keys, document.row.identities.map((identity) => `k/${identity}`));
-    return [...new Set(identities.flatMap((identity) => (identity === null ? [] : [identity.person])))];
+/** The ones whose hashes with a number of this run are the lowest: one that the store gives twice is still as likely as any other. */
+async function throughAll(views: readonly View[], wanted: number, take: Take, io: Io): Promise<ReadonlyMap<string, Subject>> {
+  const salt = Buffer.from(io.random(16)).toString('hex');
+  const rankOf = (document: string): string => hash('sha256', salt + document);
+  let found = new Map<string, Subject>();
+  const keepLowest = (): void => {
+    if (found.size <= wanted) return;
+    const ranked = [...found].map(([document, subject]) => ({ document, subject, rank: rankOf(document) })).sort((a, b) => (a.rank < b.rank ? -1 : 1));
+    found = new Map(ranked.slice(0, wanted).map(({ document, subject }) => [document, subject]));
+  };
+  for (const view of views) {
+    let next: string | null = null;
+    do {
+      const page = await view.walk(next, PAGE);
+      for (const { key } of page.documents) take(key, found);
+      if (found.size >= 2 * wanted + PAGE) keepLowest();
+      next = page.next;
+    } while (next !== null && !io.signal.aborted);
   }
+  keepLowest();
+  return found;
 }
 
 /** 0 to 1. */
 function chance(io: Pick<Io, 'random'>): number { return Buffer.from(io.random(6)).readUIntBE(0, 6) / 2 ** 48; }
 
-function described({ checked, differences, unknown }: Found, seconds: number, live: Live): string {
+function described({ journeys, persons, differences, unknown }: Found, seconds: number, live: Live): string {
   const untold = Object.entries(unknown).map(([why, times]) => `${count(times)} could not be told from their streams alone: ${why}; verify --all looks at them\n`);
-  return `${count(checked)} journeys and persons folded anew in ${duration(seconds)}: ${differences.length === 0 ? 'each as the log says' : `${count(differences.length)} documents differ`}.\n${untold.join('')}${shown(differences, live)}`;
+  const fewer = ([['journeys', journeys], ['persons', persons]] as const).filter(([, { asked, drawn }]) => asked !== null && drawn < asked).map(([what, { asked, drawn }]) => `There are only ${count(drawn)} ${what}; ${count(asked ?? 0)} were asked for.\n`);
+  return `${count(journeys.checked)} journeys and ${count(persons.checked)} persons folded anew in ${duration(seconds)}: ${differences.length === 0 ? 'each as the log says' : `${count(differences.length)} documents differ`}.\n${fewer.join('')}${untold.join('')}${shown(differences, live)}`;
 }
 
 function shown(differences: readonly Difference[], live: Live): string {

@@ -171,6 +171,12 @@ class MemoryView implements View {
     return { documents: keys.map((key) => ({ key, value: this.#documents.get(key) ?? '' })), next: keys.length < limit ? null : keys.at(-1) ?? null };
   }
 
+  async draw(chance: () => number): Promise<readonly string[]> {
+    const keys = [...this.#documents.keys()];
+    const key = keys[Math.floor(chance() * keys.length)];
+    return key === undefined ? [] : [key];
+  }
+
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {
     const end = scanEnd(this.generation, from, to);
     const keys = [...this.#documents.keys()].filter((key) => key >= from && key < end).sort(compareText).slice(0, limit);

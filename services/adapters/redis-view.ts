@@ -48,6 +48,7 @@ export interface ViewPlace {
   readonly shard: number;
   /** Hash tag of its keys, with braces. */
   readonly tag: string;
+  readonly cluster?: boolean;
   /** Reads fail at once when Redis is away; writes wait a little for it. */
   readonly reading: Link;
   readonly writing: Link;
@@ -135,6 +136,19 @@ export class RedisView implements View {
       const texts = (found as readonly Buffer[]).map(String);
       const documents = Array.from({ length: texts.length / 2 }, (_, i) => ({ key: texts[2 * i]!, value: texts[2 * i + 1]! }));
       if (documents.length > 0 || cursor === '0') return { documents, next: cursor === '0' ? null : cursor };
+    }
+  }
+
+  /**
+   * A slice of the server's keys from a random place in its table, which is in the order of hashes. A node of a Cluster has
+   * a table for each slot, and a random cursor finds mostly the beginning of one.
+   */
+  async draw(chance: () => number): Promise<readonly string[]> {
+    if (this.#place.cluster === true) return [];
+    for (;;) {
+      const { head, rest: [, ...found] } = await this.#read(WALK_SLICE, [Math.floor(chance() * 2 ** 48), `${this.#place.tag}d`, WALKED_KEYS], []);
+      if (head.stage === null) return (found as readonly Buffer[]).filter((_, i) => i % 2 === 0).map(String);
+      await this.#settle();
     }
   }
 

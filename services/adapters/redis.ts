@@ -260,6 +260,7 @@ interface StoredGeneration { readonly generation: Omit<Generation, 'id'>; readon
 
 export class RedisViewStore implements ViewStore {
   readonly #prefix: string;
+  readonly #cluster: boolean;
   readonly #reading: Connection;
   readonly #writing: Connection;
   readonly #options: RedisViewOptions;
@@ -271,6 +272,7 @@ export class RedisViewStore implements ViewStore {
 
   constructor(place: RedisPlace, reading: Connection, writing: Connection, options: RedisViewOptions) {
     this.#prefix = place.prefix;
+    this.#cluster = place.cluster;
     this.#reading = reading;
     this.#writing = writing;
     this.#options = options;
@@ -415,7 +417,7 @@ export class RedisViewStore implements ViewStore {
     if (known !== undefined) return known;
     const { cacheBytes } = this.#options;
     const view = new RedisView({
-      generation: { ...stored.generation, id }, shard, tag, reading: this.#reading, writing: this.#writing, random: this.#random,
+      generation: { ...stored.generation, id }, shard, tag, cluster: this.#cluster, reading: this.#reading, writing: this.#writing, random: this.#random,
       live: () => this.live(group), claim: async () => await this.#writing.run(CLAIM, [this.#group(group)], [id]) as number,
       ...(cacheBytes === undefined ? {} : { cacheBytes }),
     });

@@ -35,6 +35,8 @@ const READ_WAIT_MS = 5_000;
 const LEASE_MAX_MS = 600_000;
 const LOCK_WAIT_MS = 250;
 const CACHE_BYTES = 32 * 1024 * 1024;
+/** Documents that one call draws. */
+const DRAWN = 200;
 const CHECKPOINT_PAGES = 4_000;
 
 const CONTROL_SCHEMA = `
@@ -368,6 +370,14 @@ export class SqliteView implements View {
     const documents = this.#read(({ reader }) => reader.connection.all<{ key: string; value: string }>(
       'SELECT key, value FROM documents WHERE key > ? ORDER BY key LIMIT ?', from ?? '', limit).map(({ key, value }) => ({ key, value })));
     return { documents, next: documents.length < limit ? null : documents.at(-1)?.key ?? null };
+  }
+
+  /** By their numbers, of which one that was deleted is missed: no index has to be read but the way to the row. */
+  async draw(chance: () => number): Promise<readonly string[]> {
+    return this.#read(({ reader: { connection } }) => {
+      const last = connection.get<{ last: number | null }>('SELECT max(number) AS last FROM documents')?.last ?? 0;
+      return Array.from({ length: DRAWN }, () => connection.get<{ key: string }>('SELECT key FROM documents WHERE number = ?', 1 + Math.floor(chance() * last))).flatMap((row) => row?.key ?? []);
+    });
   }
 
   async scan(from: string, to: string, limit: number): Promise<readonly { readonly key: string; readonly value: string }[]> {

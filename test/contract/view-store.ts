@@ -401,6 +401,19 @@ function documentsContract(store: () => ViewStore): void {
       for (const limit of [1, 7, 1000]) expect(await walked(driver.view, limit)).toEqual(standing);
     });
 
+    test('are drawn by chance, each sooner or later, and nothing of another shard or generation; or none by a store that has no way to it', async () => {
+      const driver = await live(store());
+      expect(await driver.view.draw(Math.random)).toEqual([]);
+      const documents = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`acme/j/k${i}`, '"é"']));
+      await driver.write({ documents });
+      await driver.write({ documents: { 'acme/j/k0': null } });
+      await (await store().view('journeys', 1, 1)).commit(commitWith({ documents: new Map([['other/j/z', '1']]) }));
+      await (await store().view('journeys', (await store().createGeneration(SHAPE)).id, 0)).commit(commitWith({ role: 'build', documents: new Map([['acme/j/z', '1']]) }));
+      const drawn = new Set<string>();
+      for (let i = 0; i < 2000 && drawn.size < 49; i += 1) for (const key of await driver.view.draw(Math.random)) drawn.add(key);
+      if (drawn.size > 0) expect([...drawn].sort()).toEqual(Object.keys(documents).filter((key) => key !== 'acme/j/k0').sort());
+    });
+
     test('of an ordered space are scanned in key order, from the first to before the last', async () => {
       const driver = await live(store());
       const keys = ['acme/o/10', 'acme/o/2', 'acme/o/1', 'acme/o/a', 'acme/o/B', 'acme/o/~', 'acme/p/1', 'acme/scan/1', 'other/o/1'];

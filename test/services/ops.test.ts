@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import fc from 'fast-check';
 import { journeys } from '../../projections/journeys.ts';
 import { persons } from '../../projections/persons.ts';
@@ -28,6 +29,7 @@ import { importVerb } from '../../services/ops/import.ts';
 import { previewVerb, traceVerb } from '../../services/ops/inspect.ts';
 import { keysVerb, workspacesVerb } from '../../services/ops/keys.ts';
 import { type Status, statusVerb } from '../../services/ops/status.ts';
+import { verifyVerb } from '../../services/verify.ts';
 import { replayVerb } from '../../services/replay.ts';
 import { runProjector } from '../../services/projector/projector.ts';
 import { bytes, type Io, print, printable, ProgressBar, table } from '../../services/ops/terminal.ts';
@@ -747,6 +749,48 @@ describe('backup, and putting it back', () => {
     const back = join(newFolder(), 'back');
     expect(await refused('restore', [directory, '--data', back])).toMatch(/events\.sqlite is not what was copied into the backup.*\(storeCorrupt\)/);
     expect(existsSync(back) || existsSync(`${back}.part`)).toBe(false);
+  });
+});
+
+describe('verify', () => {
+  const verified = async (data: string, ...more: readonly string[]): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
+    const io = world();
+    return { code: await verifyVerb(asked('verify', ['--data', data, ...more], {}), io), out: io.out(), err: io.err() };
+  };
+  const inView = (data: string, group: string, sql: string): void => {
+    const db = new DatabaseSync(join(data, `views/${group}-1-0.sqlite`));
+    db.exec(sql);
+    db.close();
+  };
+
+  test('looks at as many journeys and as many persons as were asked for, and says where there are fewer', async () => {
+    const { data } = await filled();
+    await folded(data);
+    const some = await verified(data, '--count', '4', '--json');
+    expect([some.code, json(some.out)]).toEqual([0, expect.objectContaining({ checked: 8, journeys: { asked: 4, drawn: 4, checked: 4 }, persons: { asked: 4, drawn: 4, checked: 4 }, differences: [] })]);
+    const all = await verified(data);
+    const [, journeysThere, personsThere] = /^(\d+) journeys and (\d+) persons folded anew in \S+ s: each as the log says\./.exec(all.out) ?? [];
+    expect([all.code, Number(journeysThere) > 20, Number(personsThere) > 5]).toEqual([0, true, true]);
+    expect(all.out).toContain(`There are only ${journeysThere ?? ''} journeys; 100 were asked for.\nThere are only ${personsThere ?? ''} persons; 100 were asked for.\n`);
+    expect((await verified(data, '--count', '1')).out).toMatch(/^1 journeys and 1 persons/);
+  });
+
+  test('finds its way among many documents, whatever the index lacks', async () => {
+    const { data } = await filled();
+    await folded(data);
+    inView(data, 'journeys', 'DELETE FROM records');
+    for (const group of ['journeys', 'persons']) inView(data, group, "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 20000) INSERT INTO documents (key, value) SELECT 'default/zz/' || value, '{}' FROM n; UPDATE state SET documents = documents + 20000");
+    for (const count of ['2', '20']) expect(await verified(data, '--count', count, '--json').then(({ code, out }) => [code, json(out)['journeys']])).toEqual([0, { asked: Number(count), drawn: Number(count), checked: Number(count) }]);
+  });
+
+  test('with nothing to look at it ends with 1 where the log holds events, and with 0 where it holds none', async () => {
+    const { data } = await filled();
+    await folded(data);
+    for (const group of ['journeys', 'persons']) inView(data, group, 'DELETE FROM documents');
+    const nothing = await verified(data);
+    expect([nothing.code, nothing.err]).toEqual([1, expect.stringMatching(/nothing was looked at: the log holds events, and what answers holds no journey and no person; verify --all tells/)]);
+    expect(await workspacesVerb(asked('workspaces', ['create', 'quiet', '--data', data], {}), world())).toBe(0);
+    expect((await verified(data, '--workspace', 'quiet')).code).toBe(0);
   });
 });
 

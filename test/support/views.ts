@@ -29,7 +29,7 @@ export function commitWith(given: Partial<Commit>): Commit {
 export function through(view: View, more: Partial<View>): View {
   return {
     generation: view.generation, shard: view.shard, commitMax: view.commitMax, position: () => view.position(), digest: () => view.digest(), load: (keys) => view.load(keys),
-    walk: (from, limit) => view.walk(from, limit), scan: (from, to, limit) => view.scan(from, to, limit), commit: (commit) => view.commit(commit),
+    walk: (from, limit) => view.walk(from, limit), draw: (chance) => view.draw(chance), scan: (from, to, limit) => view.scan(from, to, limit), commit: (commit) => view.commit(commit),
     search: (query, space) => view.search(query, space), stats: () => view.stats(), ...more,
   };
 }
