@@ -18,7 +18,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { BroadcastChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { type ErrorCode, OperatingError } from '../errors.ts';
 import type { AppendResult, EventStore, ExpectedRevision, NewEvent, Position, RandomBytes, RecordedEvent, SubscriptionBatch } from '../ports.ts';
-import { cutShort, faultCode } from './sqlite-file.ts';
+import { cutShort, damaged, fault, faultCode } from './sqlite-file.ts';
 
 const FILE = 'events.sqlite';
 const SCHEMA_VERSION = 1;
@@ -73,25 +73,15 @@ function guarded<T>(file: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    const code = faultCode(error);
+    const code = faultCode(file, error);
     if (code === undefined || error instanceof OperatingError) throw error;
-    if (code === 'storeCorrupt') throw corrupt(file, messageOf(error), error);
-    const remedy = REMEDIES[code];
-    throw new OperatingError(code, `${file}: ${messageOf(error)}${remedy === undefined ? '' : `: ${remedy}`}`, { cause: error });
+    if (code === 'storeCorrupt') throw damaged(file, messageOf(error), error);
+    throw fault(code, file, messageOf(error), error);
   }
 }
 
-const REMEDIES: Readonly<Partial<Record<ErrorCode, string>>> = {
-  storeFull: 'make room on its disk; then it goes on',
-  storeReadOnly: 'it has to be writable for this user, on a disk that is mounted for writing',
-};
-
 function messageOf(error: unknown): string {
   return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
-}
-
-function corrupt(file: string, what: string, cause?: unknown): OperatingError {
-  return new OperatingError('storeCorrupt', `${file} is damaged: ${what}: put its folder back from a backup (throughline restore)`, { cause });
 }
 
 // ---- the file --------------------------------------------------------------------------------------------------------
@@ -275,7 +265,7 @@ class Writer {
       return known;
     }
     const row = this.#sql.tail.get(stream);
-    if (row?.['revision'] === null) throw corrupt(this.#file, 'a stream without events');
+    if (row?.['revision'] === null) throw damaged(this.#file, 'a stream without events');
     const tail = { id: Number(row?.['id'] ?? 0), revision: Number(row?.['revision'] ?? -1) };
     if (this.#tails.size >= KNOWN_STREAMS) this.#tails.delete(this.#tails.keys().next().value!);
     this.#tails.set(stream, tail);
@@ -606,7 +596,7 @@ class Reader {
   stream(name: string, direction: 'forward' | 'backward', from: number, limit: number): { readonly events: readonly RecordedEvent[]; readonly more: boolean } {
     const { events, more } = this.#read(direction, [name, from], limit, limit, () => true);
     const step = direction === 'forward' ? 1 : -1;
-    if (events.some(({ revision }, index) => revision !== events[0]!.revision + step * index)) throw corrupt(this.#file, `an event of stream ${name} is missing`);
+    if (events.some(({ revision }, index) => revision !== events[0]!.revision + step * index)) throw damaged(this.#file, `an event of stream ${name} is missing`);
     return { events, more };
   }
 
@@ -642,7 +632,7 @@ class Reader {
   /** The first events after `from` up to `to`. Every position is there, or the file is damaged. */
   #window(from: number, to: number, wanted: number, keep: (stream: string) => boolean): Rows {
     const read = this.#read('all', [from, to], to - from, wanted, keep);
-    if (read.rows === 0 || read.last !== from + read.rows) throw corrupt(this.#file, `an event after position ${from} is missing`);
+    if (read.rows === 0 || read.last !== from + read.rows) throw damaged(this.#file, `an event after position ${from} is missing`);
     return read;
   }
 
@@ -656,7 +646,7 @@ class Reader {
         const found = this.#reads[way].rows.all(...where, most) as unknown as readonly Row[];
         const { count, length } = fitting(found);
         const bytes = count === 0 ? new Uint8Array() : (this.#reads[way].bytes.get(...where, count)!['bytes'] as Uint8Array);
-        if (bytes.length !== length) throw corrupt(this.#file, 'events are shorter than they were');
+        if (bytes.length !== length) throw damaged(this.#file, 'events are shorter than they were');
         const events: RecordedEvent[] = [];
         let offset = 0;
         let rows = 0;
@@ -678,14 +668,14 @@ class Reader {
   #checked(): string {
     return guarded(this.#file, () => {
       const meta = this.#db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get();
-      if (meta === undefined) throw corrupt(this.#file, 'it is no event store');
+      if (meta === undefined) throw damaged(this.#file, 'it is no event store');
       const values = new Map(this.#db.prepare('SELECT key, value FROM meta').all().map((row) => [row['key'], row['value']]));
       const version = Number(values.get('schema_version'));
       if (version > SCHEMA_VERSION) throw new OperatingError('storeTooNew', `${this.#file} was written by a newer Throughline (schema ${version}, this one reads ${SCHEMA_VERSION})`);
       const id = values.get('store_id');
-      if (version !== SCHEMA_VERSION || typeof id !== 'string') throw corrupt(this.#file, 'its description cannot be read');
+      if (version !== SCHEMA_VERSION || typeof id !== 'string') throw damaged(this.#file, 'its description cannot be read');
       const what = cutShort(this.#file, this.#db);
-      if (what !== null) throw corrupt(this.#file, what);
+      if (what !== null) throw damaged(this.#file, what);
       return id;
     });
   }
@@ -697,7 +687,7 @@ class Reader {
       const place = Math.ceil((head * index) / 16);
       const event = this.#window(place - 1, place, 1, () => true).events[0]!;
       const [same] = this.stream(event.stream, 'forward', event.revision, 1).events;
-      if (same?.position !== event.position) throw corrupt(this.#file, `position ${place} is not where its stream has it`);
+      if (same?.position !== event.position) throw damaged(this.#file, `position ${place} is not where its stream has it`);
     }
   }
 }

@@ -1,5 +1,5 @@
 // SQLite's faults as operating errors, for both stores; and a SQLite file of the view store: its statements and its format.
-import { statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
@@ -18,12 +18,31 @@ const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = {
 const SHORT_READ = 522;
 const BUSY = 5;
 
+const CANNOT_OPEN = 14;
+/** What an operator does about it, where that is the same for every file. */
+const REMEDIES: Readonly<Partial<Record<ErrorCode, string>>> = {
+  storeFull: 'make room on its disk; then it goes on',
+  storeReadOnly: 'it has to be writable for this user, on a disk that is mounted for writing',
+};
+
 /** What an error of SQLite or of the file system means; undefined for a fault of ours. By shape, not by class: an error made by Node itself is no instance of a sandbox's Error. */
-export function faultCode(error: unknown): ErrorCode | undefined {
+export function faultCode(file: string, error: unknown): ErrorCode | undefined {
   if (typeof error !== 'object' || error === null) return undefined;
   const { errcode, code, syscall } = error as { readonly errcode?: number; readonly code?: string; readonly syscall?: string };
+  // Even to read, SQLite makes files beside one that has a WAL: where it may not, all it says is that it cannot open the file.
+  if (errcode !== undefined && (errcode & 0xff) === CANNOT_OPEN && !isWritable(path.dirname(file))) return 'storeReadOnly';
   if (errcode !== undefined) return errcode === SHORT_READ ? 'storeCorrupt' : CODES[errcode & 0xff];
   return SYSTEM_CODES[code ?? ''] ?? (syscall === undefined ? undefined : 'storeUnavailable');
+}
+
+function isWritable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch (error) {
+    // What is not there at all is another fault.
+    return (error as { readonly code?: string }).code === 'ENOENT';
+  }
 }
 
 /** Runs work on a file; what SQLite and the file system throw becomes an operating error that names the file. */
@@ -33,10 +52,10 @@ export function guarded<T>(file: string, work: () => T): T {
   } catch (error) {
     // The only JSON that is parsed here is what was stored.
     if (error instanceof SyntaxError) throw damaged(file, error.message, error);
-    const known = faultCode(error);
+    const known = faultCode(file, error);
     if (known === undefined || error instanceof OperatingError) throw error;
     if (known === 'storeCorrupt') throw damaged(file, (error as Error).message, error);
-    throw new OperatingError(known, `${file}: ${(error as Error).message}`, { cause: error });
+    throw fault(known, file, (error as Error).message, error);
   }
 }
 
@@ -45,7 +64,14 @@ export function isBusy(error: unknown): boolean {
   return ((error as { readonly errcode?: number }).errcode ?? 0) % 256 === BUSY;
 }
 
+export function fault(code: ErrorCode, file: string, what: string, cause: unknown): OperatingError {
+  const remedy = REMEDIES[code];
+  return new OperatingError(code, `${file}: ${what}${remedy === undefined ? '' : `: ${remedy}`}`, { cause });
+}
+
+/** Views are folded again; the events are not in anything else. */
 export function damaged(file: string, what: string, cause?: unknown): OperatingError {
+  if (path.basename(file) === 'events.sqlite') return new OperatingError('storeCorrupt', `${file} is damaged: ${what}: put its folder back from a backup (throughline restore)`, { cause });
   const remedy = path.basename(file) === 'control.sqlite'
     ? `delete the folder ${path.dirname(file)} and all views are folded again from the log`
     : 'delete it together with its -wal and -shm files and it is folded again from the log';

@@ -2,9 +2,9 @@
 // adapter knows what to look at in its server or folder; here is what has to agree between them.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { examine, nameOf, openViews, type SourcePlace } from '../backends.ts';
+import { type EventsPlace, examine, nameOf, openViews, type SourcePlace, type ViewsPlace } from '../backends.ts';
 import type { Options } from '../config.ts';
-import { OperatingError } from '../errors.ts';
+import { type ErrorCode, OperatingError } from '../errors.ts';
 import { FOREIGN_ADVICE, liveOf } from '../generations.ts';
 import type { EventStore, Finding, ViewStore } from '../ports.ts';
 import { masterKeyOf, Workspaces } from '../workspaces.ts';
@@ -48,9 +48,11 @@ async function examineTogether(options: Options<'doctor'>, io: Io): Promise<read
   const absent = options.events.kind === 'sqlite' && !existsSync(path.join(options.events.folder, 'events.sqlite'));
   if (absent) return [{ where: 'together', findings: [warn('events', 'none recorded yet', 'nothing, if this is before the first start')] }];
   let known: readonly string[] = [];
-  await attempt('events', findings, async () => {
+  let storeId: string | null = null;
+  await attempt('events', options.events, findings, async () => {
     const log = await openLog(options.events, 'read', io);
     try {
+      storeId = log.events.storeId;
       findings.push(ok('event store', `is ${log.events.storeId}`));
       known = await examineWorkspaces(options, log.events, io, findings);
     } finally {
@@ -61,19 +63,14 @@ async function examineTogether(options: Options<'doctor'>, io: Io): Promise<read
     findings.push(warn('views', 'none yet', NO_VIEWS));
     return [{ where: 'together', findings }];
   }
-  await attempt('views', findings, async () => {
-    const log = await openLog(options.events, 'read', io);
+  await attempt('views', options.views, findings, async () => {
+    // Whosever they are: that is told of each.
+    const views = await openViews(options.views, io);
     try {
-      // Whosever they are: that is told of each.
-      const views = await openViews(options.views, io);
-      try {
-        for (const group of GROUPS) findings.push(await whoseViews(group, views, log.events.storeId));
-        findings.push(await clocks(views, known, io));
-      } finally {
-        await views.close();
-      }
+      for (const group of GROUPS) findings.push(await whoseViews(group, views, storeId));
+      findings.push(await clocks(views, known, io));
     } finally {
-      await log.close();
+      await views.close();
     }
   });
   return [{ where: 'together', findings }];
@@ -82,25 +79,29 @@ async function examineTogether(options: Options<'doctor'>, io: Io): Promise<read
 const NO_VIEWS = 'nothing, if no serve or project has run; else start one';
 
 /** What cannot be opened is a finding, told by its code; only a bug is thrown. */
-async function attempt(what: string, findings: Finding[], look: () => Promise<void>): Promise<void> {
+async function attempt(what: string, place: EventsPlace | ViewsPlace, findings: Finding[], look: () => Promise<void>): Promise<void> {
   try {
     await look();
   } catch (fault) {
     if (!(fault instanceof OperatingError)) throw fault;
-    findings.push(bad(what, `${fault.message} (${fault.code})`, ADVICE[fault.code] ?? 'see what its server says above, and its log'));
+    const [advice, other] = place.kind === 'sqlite' ? [IN_FOLDER, 'see what is said of the folder and its files above'] : [ON_SERVER, 'see what its server says above, and its log'];
+    findings.push(bad(what, `${fault.message} (${fault.code})`, ADVICE[fault.code] ?? advice[fault.code] ?? other));
   }
 }
 
-const ADVICE: Readonly<Record<string, string | undefined>> = {
-  storeUnavailable: 'start its server, or correct its URL',
+type Advice = Readonly<Partial<Record<ErrorCode, string>>>;
+const ADVICE: Advice = {
   storeLocked: 'end the process that holds it',
   badMasterKey: 'give the master key with which the workspaces were made',
   foreignStore: FOREIGN_ADVICE,
 };
+const ON_SERVER: Advice = { storeUnavailable: 'start its server, or correct its URL' };
+const IN_FOLDER: Advice = { storeReadOnly: 'make the folder writable for this user, or mount its disk for writing', storeFull: 'make room on its disk' };
 
-async function whoseViews(group: string, views: ViewStore, storeId: string): Promise<Finding> {
+async function whoseViews(group: string, views: ViewStore, storeId: string | null): Promise<Finding> {
   const generation = await liveOf(views, group);
   if (generation === null) return warn(`views of ${group}`, 'none yet', NO_VIEWS);
+  if (storeId === null) return ok(`views of ${group}`, `generation ${String(generation.id)}, folded from event store ${generation.storeId}, which could not be compared`);
   if (generation.storeId !== storeId) return bad(`views of ${group}`, `were folded from event store ${generation.storeId}`, FOREIGN_ADVICE);
   return ok(`views of ${group}`, `generation ${String(generation.id)}, ${String(generation.shards)} shard${generation.shards === 1 ? '' : 's'}, of this event store`);
 }
@@ -113,7 +114,7 @@ async function examineWorkspaces(options: Options<'doctor'>, store: EventStore, 
   const known = workspaces.list().map(({ id }) => id);
   await workspaces.close();
   findings.push(known.length === 0 ? warn('workspaces', 'none yet', 'start serve or api once, or throughline workspaces create') : ok('workspaces', known.join(', ')), ...missingWorkspaces(options.source, known));
-  await attempt('master key', findings, async () => {
+  await attempt('master key', options.events, findings, async () => {
     const opened = await open(await masterKeyOf(options.events, store, { given: options.masterKey, mayMake: false, random }));
     await opened.close();
     findings.push(ok('master key', 'opens every workspace'));

@@ -139,6 +139,8 @@ onSmallDisk(`G1: a data folder that can only be read is refused at the start by 
   expect(said).toContain('storeReadOnly');
   const examined = await doctor(data);
   expect(examined).toMatchObject({ code: 1, stdout: expect.stringMatching(/BAD the data folder .+, permissions: run as the user who owns .+, or change its owner, or mount its disk for writing/) });
+  expect(examined.stdout).toMatch(/BAD together, views: make the folder writable for this user, or mount its disk for writing/);
+  for (const verb of [['status'], ['verify'], ['replay', 'journeys'], ['backup', join(place, 'copy-of-it')]]) expect([verb, await throughline([...verb, '--data', data])]).toEqual([verb, expect.objectContaining({ code: 1, stderr: expect.stringMatching(/\/data\/.*sqlite: .+: it has to be writable for this user, on a disk that is mounted for writing \(storeReadOnly\)/) })]);
   expect(readdirSync(data)).toEqual(before);
   expect(mount('-o', 'remount,rw', disk)).toBeNull();
   await expectWhole(await start(data), ids);
