@@ -10,7 +10,7 @@ import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { OperatingError } from '../errors.ts';
 import { jsonOf } from '../json.ts';
-import { guarded } from './sqlite-file.ts';
+import { cutShort, damaged, faultCode, guarded } from './sqlite-file.ts';
 import { databasesOf } from './sqlite-folder.ts';
 
 /** Pages a step: the copy gives way to others between two. */
@@ -18,6 +18,10 @@ const STEP_PAGES = 1000;
 const READ_BYTES = 1024 * 1024;
 const MANIFEST = 'backup.json';
 const MASTER_KEY = 'master.key';
+const EVENTS = 'events.sqlite';
+const CONTROL = path.join('views', 'control.sqlite');
+/** A page of the source that the disk does not give (SQLITE_IOERR_READ). */
+const READ_FAULT = 266;
 const FORMAT = 1;
 
 const manifestSchema = z.object({ format: z.number(), madeAt: z.string(), files: z.array(z.object({ name: z.string(), bytes: z.number(), sha256: z.string() })) });
@@ -25,18 +29,22 @@ export type Manifest = z.output<typeof manifestSchema>;
 /** `done` and `all` in bytes, as far as they are known. */
 export type OnProgress = (done: number, all: number) => void;
 
-/** Copies `folder` to `to`, which is there once it is whole. The master key's file goes along, where there is one. */
-export async function backupFolder(folder: string, to: string, options: { readonly madeAt: string; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<Manifest> {
+/** What was copied, and why a view was not. */
+export interface BackedUp { readonly manifest: Manifest; readonly leftOut: readonly OperatingError[] }
+
+/**
+ * Copies `folder` to `to`, which is there once it is whole. The master key's file goes along, where there is one. A view
+ * that is damaged is left out: it is folded anew from the events, which a backup is for.
+ */
+export async function backupFolder(folder: string, to: string, options: { readonly madeAt: string; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<BackedUp> {
   const databases = databasesOf(folder);
-  if (!databases.includes('events.sqlite')) throw new OperatingError('storeUnavailable', `${folder} holds no events: name the folder that serve was given with --data`);
+  if (!databases.includes(EVENTS)) throw new OperatingError('storeUnavailable', `${folder} holds no events: name the folder that serve was given with --data`);
   return made(to, async (draft) => {
     const progress = new Progress(databases.map((name) => sizeOf(path.join(folder, name))), options.onProgress);
-    const copied: string[] = [];
+    const { copied, leftOut } = await copyViews(folder, draft, databases.filter((one) => one !== EVENTS), progress, options.signal);
     // The events last.
-    for (const name of [...databases.filter((one) => one !== 'events.sqlite'), 'events.sqlite']) {
-      if (options.signal.aborted) throw new OperatingError('fileUnreadable', 'interrupted: no backup was made');
-      if (await copyDatabase(path.join(folder, name), path.join(draft, name), progress)) copied.push(name);
-    }
+    checkGoingOn(options.signal);
+    if (await copyDatabase(path.join(folder, EVENTS), path.join(draft, EVENTS), progress)) copied.push(EVENTS);
     const key = path.join(folder, MASTER_KEY);
     if (existsSync(key)) {
       writeFileSync(path.join(draft, MASTER_KEY), readFileSync(key), { mode: 0o600, flush: true });
@@ -46,8 +54,33 @@ export async function backupFolder(folder: string, to: string, options: { readon
     for (const name of copied) files.push({ name, bytes: sizeOf(path.join(draft, name)), sha256: await sha256Of(path.join(draft, name)) });
     const manifest: Manifest = { format: FORMAT, madeAt: options.madeAt, files };
     writeFileSync(path.join(draft, MANIFEST), `${JSON.stringify(manifest, null, 1)}\n`, { mode: 0o600, flush: true });
-    return manifest;
+    return { manifest, leftOut };
   });
+}
+
+async function copyViews(folder: string, draft: string, names: readonly string[], progress: Progress, signal: AbortSignal): Promise<{ readonly copied: string[]; readonly leftOut: readonly OperatingError[] }> {
+  const copied: string[] = [];
+  const leftOut: OperatingError[] = [];
+  for (const name of names) {
+    checkGoingOn(signal);
+    try {
+      if (await copyDatabase(path.join(folder, name), path.join(draft, name), progress)) copied.push(name);
+    } catch (fault) {
+      if (!(fault instanceof OperatingError) || fault.code !== 'storeCorrupt') throw fault;
+      leftOut.push(fault);
+      rmSync(path.join(draft, name), { force: true });
+      // Nobody would know which generations the others are.
+      if (name === CONTROL) {
+        rmSync(path.join(draft, path.dirname(CONTROL)), { recursive: true, force: true });
+        return { copied: [], leftOut: [fault] };
+      }
+    }
+  }
+  return { copied, leftOut };
+}
+
+function checkGoingOn(signal: AbortSignal): void {
+  if (signal.aborted) throw new OperatingError('fileUnreadable', 'interrupted: no backup was made');
 }
 
 /** Puts a backup back as a folder that is not there yet, or is empty. Every file is checked against what was copied. */
@@ -94,22 +127,39 @@ async function inFiles<T>(place: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** False for a view that was dropped meanwhile. */
+/** False for a view that was dropped meanwhile. What is wrong with the source is told of it, the rest of the copy. */
 async function copyDatabase(from: string, to: string, progress: Progress): Promise<boolean> {
   if (!existsSync(from)) return false;
   mkdirSync(path.dirname(to), { recursive: true, mode: 0o700 });
-  const source = new DatabaseSync(from, { readOnly: true, timeout: 5000 });
+  const source = guarded(from, () => openSource(from));
   const size = sizeOf(from);
   try {
-    source.exec('BEGIN');
-    source.prepare('SELECT count(*) FROM sqlite_schema').get();
     writeFileSync(to, '', { mode: 0o600 });
     await backup(source, to, { rate: STEP_PAGES, progress: ({ totalPages, remainingPages }) => progress.show(size * (1 - remainingPages / Math.max(1, totalPages))) });
+  } catch (fault) {
+    if ((fault as { readonly errcode?: number }).errcode === READ_FAULT) throw damaged(from, (fault as Error).message, fault);
+    // The copy is new: it is never what is damaged.
+    guarded(faultCode(to, fault) === 'storeCorrupt' ? from : to, () => { throw fault; });
   } finally {
     source.close();
   }
   progress.add(size);
   return true;
+}
+
+/** Inside a read transaction. */
+function openSource(file: string): DatabaseSync {
+  const db = new DatabaseSync(file, { readOnly: true, timeout: 5000 });
+  try {
+    db.exec('BEGIN');
+    db.prepare('SELECT count(*) FROM sqlite_schema').get();
+    const what = cutShort(file, db);
+    if (what !== null) throw damaged(file, what);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
 }
 
 class Progress {

@@ -8,9 +8,10 @@ export function backupVerb({ data, file: directory, json }: Options<'backup'>, i
     const { backupFolder } = await import('../adapters/sqlite-backup.ts');
     const startedMs = io.clock.now();
     const bar = new ProgressBar(io, `backing up ${data}`, 100);
-    const { files } = await backupFolder(data, directory, { madeAt: new Date(startedMs).toISOString(), onProgress: (done, all) => bar.show(percent(done, all), null), signal: io.signal });
+    const { manifest: { files }, leftOut } = await backupFolder(data, directory, { madeAt: new Date(startedMs).toISOString(), onProgress: (done, all) => bar.show(percent(done, all), null), signal: io.signal });
     bar.clear();
-    await told(io, json, { directory, files: files.length, bytes: sumOf(files), seconds: (io.clock.now() - startedMs) / 1000 },
+    for (const { message, code } of leftOut) await print(io.stderr, `throughline backup: ${message} (${code}). It was left out of the backup, which holds the events: what is missing is folded anew from them.\n`);
+    await told(io, json, { directory, leftOut: leftOut.map(({ message }) => message), files: files.length, bytes: sumOf(files), seconds: (io.clock.now() - startedMs) / 1000 },
       `${directory} holds ${data}. ${files.some(({ name }) => name === 'master.key') ? 'Its master.key is in it: keep it as you keep the key.' : 'The master key is not in it: keep THROUGHLINE_MASTER_KEY as well.'}`);
     return 0;
   });
@@ -31,7 +32,7 @@ export function restoreVerb({ data, file: directory, json }: Options<'restore'>,
 const percent = (done: number, all: number): number => (100 * done) / Math.max(1, all);
 const sumOf = (files: readonly { readonly bytes: number }[]): number => files.reduce((sum, one) => sum + one.bytes, 0);
 
-async function told(io: Io, json: boolean, what: { readonly directory: string; readonly files: number; readonly bytes: number; readonly seconds: number }, text: string): Promise<void> {
+async function told(io: Io, json: boolean, what: { readonly directory: string; readonly leftOut?: readonly string[]; readonly files: number; readonly bytes: number; readonly seconds: number }, text: string): Promise<void> {
   if (json) await printJson(io.stdout, what);
   else await print(io.stdout, `${count(what.files)} files, ${bytes(what.bytes)} in ${what.seconds.toFixed(1)} s. ${text}\n`);
 }

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -714,14 +714,34 @@ describe('backup, and putting it back', () => {
     expect(await folded(back)).toEqual(digests);
   });
 
-  test('a view that cannot be copied keeps no half of a backup; the next one is whole', async () => {
+  test.each([
+    ['the file of a view', 'views/journeys-1-0.sqlite', ['backup.json', 'events.sqlite', 'master.key', 'views'], /journeys-1-0\.sqlite is damaged .*folded again from the log \(storeCorrupt\)\. It was left out/],
+    ['the file that says which view is live', 'views/control.sqlite', ['backup.json', 'events.sqlite', 'master.key'], /control\.sqlite is damaged .*\(storeCorrupt\)\. It was left out/],
+  ])('G3: %s that is damaged is left out and named; what is put back folds it anew from the events', async (_what, name, expected, warning) => {
+    const { data } = await filled();
+    const digests = await folded(data);
+    truncateSync(join(data, name), 20_000);
+    const directory = join(newFolder(), 'copy');
+    const io = world();
+    expect(await backupVerb(asked('backup', [directory, '--data', data], {}), io)).toBe(0);
+    expect(io.err()).toMatch(warning);
+    expect(readdirSync(directory).sort()).toEqual(expected);
+    expect(existsSync(join(directory, name))).toBe(false);
+    const back = join(newFolder(), 'back');
+    expect(await restoreVerb(asked('restore', [directory, '--data', back], {}), world())).toBe(0);
+    expect(await folded(back)).toEqual(digests);
+  });
+
+  test('events that are damaged are named themselves, with what to do, and no half of a backup is kept', async () => {
     const { data } = await filled();
     await folded(data);
-    writeFileSync(join(data, 'views', 'control.sqlite'), 'no database at all, but long enough to be looked at');
+    truncateSync(join(data, 'events.sqlite'), 20_000);
     const directory = join(newFolder(), 'copy');
     const io = world();
     expect(await backupVerb(asked('backup', [directory, '--data', data], {}), io)).toBe(1);
-    expect(io.err()).toMatch(/\(storeCorrupt\)/);
+    expect(io.err()).toContain(join(data, 'events.sqlite'));
+    expect(io.err()).toMatch(/events\.sqlite is damaged: .*: put its folder back from a backup \(throughline restore\) \(storeCorrupt\)/);
+    expect(io.err()).not.toContain('.part');
     expect(existsSync(directory) || existsSync(`${directory}.part`)).toBe(false);
   });
 
@@ -890,6 +910,17 @@ describe('doctor', () => {
     expect(code).toBe(1);
     expect(found.filter(({ level }) => level === 'bad').map(({ what }) => what)).toEqual(['views/control.sqlite', 'views']);
     expect(found.find(({ what }) => what === 'master key')?.level).toBe('ok');
+    expect(found.find(({ what }) => what === 'views')?.advice).toMatch(/said of the folder and its files above/);
+  });
+
+  test('says of damaged events nothing against views that are whole', async () => {
+    const { data } = await filled();
+    await folded(data);
+    truncateSync(join(data, 'events.sqlite'), 20_000);
+    const { code, found } = await look(['--data', data]);
+    expect(code).toBe(1);
+    expect(found.filter(({ level }) => level === 'bad').map(({ what }) => what)).toEqual(['events.sqlite', 'events']);
+    expect(found.find(({ what }) => what === 'views of journeys')?.found).toMatch(/^generation 1, folded from event store .*, which could not be compared$/);
   });
 });
 
