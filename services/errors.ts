@@ -28,6 +28,8 @@ export const ERROR_CODES = {
 } as const satisfies Record<string, boolean>;
 export type ErrorCode = keyof typeof ERROR_CODES;
 
+export function isErrorCode(code: string | null): code is ErrorCode { return code !== null && Object.hasOwn(ERROR_CODES, code); }
+
 export class OperatingError extends Error {
   readonly code: ErrorCode;
   readonly retriable: boolean;

@@ -12,7 +12,7 @@ import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import { type EventsPlace, nameOf } from '../backends.ts';
 import type { Options } from '../config.ts';
 import { Door } from '../door.ts';
-import { OperatingError } from '../errors.ts';
+import { type ErrorCode, isErrorCode, OperatingError } from '../errors.ts';
 import { jsonOf } from '../json.ts';
 import { DEFAULT_WORKSPACE } from '../workspaces.ts';
 import { type Element, elementsOf, longestSpelling, sizeOfFile, whoseEvent } from './elements.ts';
@@ -188,12 +188,18 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const answerSchema = z.object({
   results: z.array(z.object({ index: z.number(), result: z.enum(['recorded', 'duplicate', 'rejected']), code: z.string().optional(), attribute: z.string().nullish(), message: z.string().optional() })),
 });
+const receiptSchema = z.object({ result: z.enum(['recorded', 'duplicate']) });
 const problemSchema = z.object({ errors: z.array(z.object({ code: z.string(), message: z.string().optional() })) });
 
-/** What is no JSON, or too much of it, would be no element of a batch: it stays here, and the server never hears of it. */
-const SPOILS_BATCH: ReadonlySet<RejectionCode> = new Set(['notJson', 'badUtf8', 'tooDeep', 'tooLarge']);
+/** What is no JSON would be no element of a batch. It goes by itself, so that the server refuses and counts it as it does the others. */
+const SPOILS_BATCH: ReadonlySet<RejectionCode> = new Set(['notJson', 'badUtf8', 'tooDeep']);
+/** Of a single event: the door refused it, not the server the request. */
+const REFUSED_EVENT: ReadonlySet<number> = new Set([400, 413, 415]);
 
-interface SendLane { waiting: Line[]; bytes: number; sending: Promise<void> | null }
+type Sent = 'batch' | 'event';
+/** `refused`: the batch for its size, the event for what it is. */
+type Answered = { readonly kind: 'answered'; readonly json: unknown } | { readonly kind: 'refused' };
+interface SendLane { readonly sends: Sent; waiting: Line[]; bytes: number; sending: Promise<void> | null }
 
 class ServerSink implements Sink {
   readonly #url: string;
@@ -201,7 +207,7 @@ class ServerSink implements Sink {
   readonly #io: Io;
   readonly #counts: Counts;
   readonly #rejects: Rejects;
-  readonly #lanes: readonly SendLane[] = Array.from({ length: LANES }, () => ({ waiting: [], bytes: 0, sending: null }));
+  readonly #lanes: readonly SendLane[] = Array.from({ length: LANES + 1 }, (_, n) => ({ sends: n < LANES ? 'batch' : 'event', waiting: [], bytes: 0, sending: null }));
 
   constructor(url: string, key: string, io: Io, counts: Counts, rejects: Rejects) {
     this.#url = url;
@@ -213,12 +219,13 @@ class ServerSink implements Sink {
 
   put(line: Line): Promise<void> | null {
     const { element, decoded } = line;
-    if (decoded.kind === 'rejected' && SPOILS_BATCH.has(decoded.rejection.code)) {
+    // Its own limit is the server's to say: one that is above it may be taken there, so what is too large here stays here.
+    if (decoded.kind === 'rejected' && decoded.rejection.code === 'tooLarge') {
       this.#counts.rejected += 1;
       this.#rejects.add(element, decoded.rejection);
       return null;
     }
-    const lane = this.#lanes[laneOf(decoded)];
+    const lane = this.#lanes[decoded.kind === 'rejected' && SPOILS_BATCH.has(decoded.rejection.code) ? LANES : laneOf(decoded)];
     if (lane === undefined) throw new Error('assertion: a lane for every event');
     lane.waiting.push(line);
     lane.bytes += line.element.bytes.length;
@@ -248,7 +255,7 @@ class ServerSink implements Sink {
     const lines = lane.waiting;
     lane.waiting = [];
     lane.bytes = 0;
-    const sending = this.#post(lines);
+    const sending = lane.sends === 'batch' ? this.#post(lines) : this.#postEach(lines);
     // A failed request stays: whoever comes to the lane next is told, and nothing behind it is sent.
     lane.sending = sending.then(() => { lane.sending = null; });
     lane.sending.catch(() => undefined);
@@ -256,46 +263,63 @@ class ServerSink implements Sink {
 
   async #post(lines: readonly Line[]): Promise<void> {
     const body = batchOf(lines);
+    const answer = await this.#answer(body, 'batch');
+    if (answer.kind === 'answered') {
+      this.#count(lines, answer.json);
+      return;
+    }
+    if (lines.length === 1) throw new OperatingError('serverRefused', `${this.#url} takes no request of ${String(body.length)} bytes`);
+    await this.#post(lines.slice(0, lines.length / 2));
+    await this.#post(lines.slice(lines.length / 2));
+  }
+
+  /** What is wrong with each is known here; a server that takes it all the same has the last word. */
+  async #postEach(lines: readonly Line[]): Promise<void> {
+    for (const { element, decoded } of lines) {
+      const answer = await this.#answer(Buffer.from(decoded.received ?? element.bytes), 'event');
+      const taken = answer.kind === 'answered' ? receiptSchema.safeParse(answer.json).data?.result : undefined;
+      this.#counts[taken ?? 'rejected'] += 1;
+      if (taken === undefined && decoded.kind === 'rejected') this.#rejects.add(element, decoded.rejection);
+    }
+  }
+
+  /** Asks until there is an answer. Throws what the server says, or that it says nothing. */
+  async #answer(body: Uint8Array<ArrayBuffer>, sent: Sent): Promise<Answered> {
     for (let tries = 1; ; tries += 1) {
-      const answer = await this.#request(body);
-      switch (answer.kind) {
-        case 'answered': this.#count(lines, answer.json); return;
-        case 'tooLarge':
-          if (lines.length === 1) throw new OperatingError('serverRefused', `${this.#url} takes no request of ${String(body.length)} bytes`);
-          await this.#post(lines.slice(0, lines.length / 2));
-          await this.#post(lines.slice(lines.length / 2));
-          return;
-        case 'later':
-          if (tries >= TRIES || this.#io.signal.aborted) throw new OperatingError('serverUnreachable', `${this.#url} ${answer.why}`, { cause: answer.cause });
-          await this.#io.sleep(Math.min(WAIT_MAX_MS, answer.afterMs ?? 100 * 2 ** (tries - 1)), this.#io.signal);
-      }
+      const answer = await this.#request(body, sent);
+      if (answer.kind !== 'later') return answer;
+      if (tries >= TRIES || this.#io.signal.aborted) throw new OperatingError(answer.code, `${this.#url} ${answer.why}`, { cause: answer.cause });
+      await this.#io.sleep(Math.min(WAIT_MAX_MS, answer.afterMs ?? 100 * 2 ** (tries - 1)), this.#io.signal);
     }
   }
 
   /** Sending again is safe, whatever became of the request: what is recorded is a duplicate then. */
-  async #request(body: Uint8Array<ArrayBuffer>): Promise<{ readonly kind: 'answered'; readonly json: unknown } | { readonly kind: 'tooLarge' } | { readonly kind: 'later'; readonly why: string; readonly afterMs: number | null; readonly cause?: unknown }> {
+  async #request(body: Uint8Array<ArrayBuffer>, sent: Sent): Promise<Answered | { readonly kind: 'later'; readonly code: ErrorCode; readonly why: string; readonly afterMs: number | null; readonly cause?: unknown }> {
     let status: number;
     let retryAfter: string | null;
     let text: string;
     try {
       const response = await this.#io.fetch(`${this.#url}/events`, {
         method: 'POST', body, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS), redirect: 'error',
-        headers: { 'content-type': 'application/cloudevents-batch+json', 'x-api-key': this.#key },
+        headers: { 'content-type': `application/cloudevents${sent === 'batch' ? '-batch' : ''}+json`, 'x-api-key': this.#key },
       });
       status = response.status;
       retryAfter = response.headers.get('retry-after');
       text = await response.text();
     } catch (cause) {
-      return { kind: 'later', why: 'cannot be reached: is it running?', afterMs: null, cause };
+      return { kind: 'later', code: 'serverUnreachable', why: 'cannot be reached: is it running?', afterMs: null, cause };
     }
     if (status === 200) return { kind: 'answered', json: jsonOf(text) };
-    if (status === 413) return { kind: 'tooLarge' };
+    const problem = problemSchema.safeParse(jsonOf(text)).data?.errors[0];
+    const why = `answers ${String(status)}${problem === undefined ? '' : `: ${problem.code} ${problem.message ?? ''}`.trimEnd()}`;
+    if (sent === 'event' && problem !== undefined && REFUSED_EVENT.has(status)) return { kind: 'refused' };
+    if (status === 413) return { kind: 'refused' };
     if (status === 429 || status === 502 || status === 503 || status === 504) {
-      return { kind: 'later', why: `answers ${String(status)}`, afterMs: retryAfter !== null && /^\d{1,4}$/.test(retryAfter) ? Number(retryAfter) * 1000 : null };
+      // Its own code, where it has one: a full disk is no server that is away.
+      return { kind: 'later', code: codeOf(problem?.code), why, afterMs: retryAfter !== null && /^\d{1,4}$/.test(retryAfter) ? Number(retryAfter) * 1000 : null };
     }
     if (status === 401) throw new OperatingError('serverRefused', `${this.#url} does not know this API key: set THROUGHLINE_API_KEY to one of its keys`);
-    const problem = problemSchema.safeParse(jsonOf(text)).data?.errors[0];
-    throw new OperatingError('serverRefused', `${this.#url} answers ${String(status)}${problem === undefined ? '' : `: ${problem.code} ${problem.message ?? ''}`.trimEnd()}`);
+    throw new OperatingError('serverRefused', `${this.#url} ${why}`);
   }
 
   #count(lines: readonly Line[], json: unknown): void {
@@ -307,6 +331,11 @@ class ServerSink implements Sink {
       if (result === 'rejected' && line !== undefined) this.#rejects.add(line.element, { code: code ?? 'unknown', attribute: attribute ?? null, reason: message ?? '' });
     }
   }
+}
+
+function codeOf(said: string | undefined): ErrorCode {
+  const code = said ?? null;
+  return isErrorCode(code) ? code : 'serverUnreachable';
 }
 
 /** The elements' own bytes as one JSON array. */

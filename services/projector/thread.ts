@@ -1,6 +1,6 @@
 // The projector's thread as the programs see it: what it last told, which shards it is to fold, and a way to stop it.
 import { Worker } from 'node:worker_threads';
-import { ERROR_CODES, type ErrorCode, OperatingError } from '../errors.ts';
+import { isErrorCode, OperatingError } from '../errors.ts';
 import type { Audited } from './audit.ts';
 import type { GroupProgress } from './projector.ts';
 import type { FromProjector, ProjectorThreadData, ToProjector } from './worker.ts';
@@ -112,5 +112,3 @@ export function faultOf({ operating, name, code, message, stack, cause: behind }
   if (operating && isErrorCode(code)) return new OperatingError(code, message, cause);
   return Object.assign(new Error(message, cause), { name, stack }, code === null ? {} : { code });
 }
-
-function isErrorCode(code: string | null): code is ErrorCode { return code !== null && Object.hasOwn(ERROR_CODES, code); }

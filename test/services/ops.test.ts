@@ -101,7 +101,11 @@ function server(stage: (call: number, body: Uint8Array) => Response | Error | nu
       if (staged instanceof Response) return staged;
       if (staged !== null) throw staged;
       const message = decodeMessage({ headers, body }, { maxEventBytes: 262_144, binding: 'http' });
-      if (message.kind === 'one') return Response.json({ errors: [{ code: 'notJson', message: 'no batch' }] }, { status: 400 });
+      if (message.kind === 'one') {
+        const [only] = await door.receive(keys, [message.decoded]);
+        if (only?.kind === 'rejected') return Response.json({ errors: [{ code: only.rejection.code, message: only.rejection.reason }] }, { status: 400 });
+        return Response.json({ id: only?.id, result: only?.kind });
+      }
       if (typeof url === 'string' && url.endsWith('dryRun=true')) {
         return Response.json({ results: door.dryRun(keys, message.elements).map((one, index) => (one.kind === 'rejected' ? { index, result: 'rejected', code: one.rejection.code, attribute: one.rejection.attribute, message: one.rejection.reason } : { index, ...one, result: 'dryRun', reason: one.why === null ? null : { code: one.why.code, message: one.why.reason } })) });
       }
@@ -234,6 +238,24 @@ describe('import into a server', () => {
     expect(rejects).toMatchObject([{ line: 2, code: 'wrongWorkspace', attribute: 'workspace' }, { line: 4, code: 'emptyAttribute', attribute: 'id' }]);
     // The server was told of both, so that it counts them by their source.
     expect(counts()).toMatchObject({ rejected: { wrongWorkspace: 1, emptyAttribute: 1 } });
+  });
+
+  test('what is no JSON goes by itself, so that the server counts it too, once', async () => {
+    const { fetch, counts } = server();
+    const file = input([line('a'), 'not json', '{"specversion":', line('b'), 'not json'].join('\n'));
+    const io = world({ fetch });
+    expect(await importVerb(asked('import', [file, '--json']), io)).toBe(0);
+    expect(json(io.out())).toMatchObject({ recorded: 2, duplicate: 0, rejected: 3 });
+    expect(counts()).toMatchObject({ recorded: 2, rejected: { notJson: 3 } });
+    const rejects = readFileSync(`${file}.rejected.ndjson`, 'utf8').trim().split('\n').map(json);
+    expect(rejects.map(({ line: at, code }) => [at, code]).sort()).toEqual([[2, 'notJson'], [3, 'notJson'], [5, 'notJson']]);
+  });
+
+  test('a server that goes on being full is told by its own code and words', async () => {
+    const { fetch } = server(() => Response.json({ errors: [{ code: 'storeFull', message: 'The disk is full.' }] }, { status: 503 }));
+    const io = world({ fetch });
+    expect(await importVerb(asked('import', [input(line('a'))]), io)).toBe(1);
+    expect(io.err()).toMatch(/ answers 503: storeFull The disk is full\. \(storeFull\)/);
   });
 
   test('a request that is too large is halved, in order', async () => {
