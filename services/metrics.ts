@@ -5,7 +5,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { AdmissionCounts } from './admission.ts';
 import type { DoorCounts } from './door.ts';
 
-/** Per group, over the shards that this process folds. */
+/** Per group, over the shards that this process folds; gap and lag are those of the generation that answers, also while another is being built. */
 export interface GroupState { readonly group: string; readonly generation: number; readonly gap: number | null; readonly lagSeconds: number | null; readonly commits: number; readonly events: number; readonly unreadable: number; readonly shards: number }
 /** What came from a topic and what became of it. */
 export interface IngestState {
@@ -161,8 +161,8 @@ function watchGroups(registry: Registry, read: () => Promise<readonly GroupState
       },
     });
   };
-  gauge('gap', 'Events behind the head of the log', (state) => state.gap);
-  gauge('lag_seconds', 'Time behind: now less the recorded time of the oldest event not folded', (state) => state.lagSeconds);
+  gauge('gap', 'Events that the generation that answers is behind the head of the log', (state) => state.gap);
+  gauge('lag_seconds', 'Time that the generation that answers is behind: now less the recorded time of the oldest event not folded into it', (state) => state.lagSeconds);
   gauge('generation', 'The generation that is folded: the one that answers, or after an upgrade the one that will', (state) => state.generation);
   gauge('commits', 'Commits since the projector started', (state) => state.commits);
   gauge('events', 'Events folded since the projector started', (state) => state.events);

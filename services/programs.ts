@@ -14,7 +14,7 @@ import { type EventsPlace, nameOf, shardsOf, type SourcePlace, type ViewsPlace }
 import { deadLetterTopicOf } from './dead-letter.ts';
 import { Door } from './door.ts';
 import { OperatingError } from './errors.ts';
-import { isStale, liveOf, PROJECTIONS } from './generations.ts';
+import { isStale, liveOf, positionsOf, PROJECTIONS } from './generations.ts';
 import { answers, createReadiness, healthApp, type Readiness } from './health.ts';
 import { listen } from './http.ts';
 import { awaited, holderOf, type Part, run, steady } from './lifecycle.ts';
@@ -22,7 +22,8 @@ import { createLog, type Log, type LogLevel } from './log.ts';
 import { type Backend, createMetrics, type GroupState, type IngestState, type Metrics } from './metrics.ts';
 import { gapOf, lagOf } from './ops/status.ts';
 import type { Io } from './ops/terminal.ts';
-import type { EventStore, RateLimiter, Source, ViewStore } from './ports.ts';
+import type { EventStore, Position, RateLimiter, Source, ViewStore } from './ports.ts';
+import { lowestOf } from './positions.ts';
 import type { ProjectorThread } from './projector/thread.ts';
 import type { RateSetting } from './rate-limit.ts';
 import { startingApp } from './starting.ts';
@@ -414,9 +415,22 @@ class Running {
   async #lookAtGroups(): Promise<readonly GroupState[]> {
     const events = this.#events;
     if (events === null) return [];
-    return Promise.all((this.#projector?.progress() ?? []).map(async ({ group, generation, through, commits, events: folded, unreadable, shards }) => (
-      { group, generation, gap: await gapOf(events, through), lagSeconds: await lagOf(events, through, this.#io), commits, events: folded, unreadable, shards: shards.length }
-    )));
+    return Promise.all((this.#projector?.progress() ?? []).map(async ({ group, generation, through, commits, events: folded, unreadable, shards }) => {
+      const stands = await this.#whereItAnswers(group, generation, through);
+      return { group, generation, gap: await gapOf(events, stands), lagSeconds: await lagOf(events, stands, this.#io), commits, events: folded, unreadable, shards: shards.length };
+    }));
+  }
+
+  /** How far the generation stands that answers: while this program builds another, readers do not wait for that one. */
+  async #whereItAnswers(group: string, folded: number, through: Position | null): Promise<Position | null> {
+    const views = this.#views;
+    if (views === null) return through;
+    try {
+      const live = await liveOf(views, group);
+      return live === null || live.id === folded ? through : lowestOf(await positionsOf(views, live));
+    } catch {
+      return through;
+    }
   }
 
   /** Which groups another version of the program folded; none that is not known now. */

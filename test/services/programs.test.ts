@@ -127,6 +127,31 @@ describe('the programs', () => {
     views.close();
   });
 
+  test('while an upgrade builds a generation, gap and lag are those of the one that answers', async () => {
+    const data = newFolder();
+    const first = start('serve', data);
+    await ready(first);
+    await fetch(`${first.url() ?? ''}/events`, { method: 'POST', headers: { 'x-api-key': TEST_KEY, 'content-type': 'application/cloudevents-batch+json' }, body: `[${lines.slice(0, 10).join()}]` });
+    const scraped = async (program: Started): Promise<string> => (await fetch(`${program.url() ?? ''}/metrics`)).text();
+    await until('it is folded', async () => (await scraped(first)).includes('throughline_group_gap{group="journeys"} 0'));
+    await first.end();
+    // Another version's, three events behind; beside it one of ours that stands at the head and never gets to where it would be promoted.
+    const control = new DatabaseSync(join(data, 'views/control.sqlite'));
+    control.exec(`INSERT INTO generations SELECT name, 2, json_set(body, '$.id', 2, '$.target', '99999999999999999999') FROM generations WHERE name = 'journeys';
+      UPDATE groups SET made = 2 WHERE name = 'journeys';
+      UPDATE generations SET body = json_set(body, '$.version', 'older') WHERE name = 'journeys' AND id = 1`);
+    control.close();
+    const live = new DatabaseSync(join(data, 'views/journeys-1-0.sqlite'));
+    live.exec("UPDATE state SET position = printf('%020d', position - 3)");
+    live.close();
+    const project = start('project', data);
+    await ready(project);
+    await until('it builds', async () => (await scraped(project)).includes('throughline_group_generation{group="journeys"} 2'));
+    await until('the gap is that of the one that answers', async () => /throughline_group_gap\{group="journeys"\} 3$/m.test(await scraped(project)));
+    expect(/throughline_group_lag_seconds\{group="journeys"\} (\S+)/.exec(await scraped(project))?.[1]).not.toBe('0');
+    expect(await scraped(project)).toContain('throughline_group_gap{group="persons"} 0');
+  });
+
   test('ingest, project and api, each of its own, do over one folder what serve does', async () => {
     const data = newFolder();
     const { place, broker, seams } = kafka();
