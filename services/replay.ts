@@ -28,7 +28,7 @@ export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> 
       await releaseEnded(stores.views, replayLease(group));
       if (forget) return await forgotten(options, stores.views, io);
       const masterKey = await masterKeyOf(options.events, stores.events, { given: options.masterKey, mayMake: false, random: io.random });
-      const shown = new Shown(group, io);
+      const shown = new Shown(group, io, rate);
       const result = await replay({
         events: stores.events, views: stores.views, projection: PROJECTIONS[group], keysOf: keysReader(stores.events, masterKey), to: rollback ? 'back' : 'next', anew, dryRun, accept, rate,
         room: ROOM.replay, holder: holderOf(io.random),
@@ -96,10 +96,10 @@ class Shown {
   #tenth = 0;
   #phase = '';
 
-  constructor(group: string, io: Io) {
+  constructor(group: string, io: Io, rate: number | null) {
     this.#group = group;
     this.#io = io;
-    this.#bar = new ProgressBar(io, 'replay', 1);
+    this.#bar = new ProgressBar(io, 'replay', 1, rate);
     this.startedMs = io.clock.now();
   }
 

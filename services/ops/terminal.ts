@@ -88,7 +88,13 @@ export function duration(seconds: number): string {
 
 const BAR_WIDTH = 24;
 const REDRAW_MS = 100;
-const STOOD_MAX = 1000;
+const TICKS_MAX = 1000;
+/** Ticks after the first that did something, before a speed is told; and those that it is told over at least, where there are as many. */
+const TICKS_LEAST = 2;
+const TICKS_SMOOTHED = 4;
+/** So much slower than its pace, it is something else that holds it up. */
+const SLOWER = 1.25;
+interface Tick { readonly atMs: number; readonly share: number; readonly events: number }
 
 /** One line on the terminal's stderr, redrawn at most ten times a second; silent elsewhere. */
 export class ProgressBar {
@@ -98,21 +104,26 @@ export class ProgressBar {
   readonly #startedMs: number;
   #drawnMs = -Infinity;
   #drawn = false;
-  /** How far it was when, from the first call on: what was done before, or took long before, is no measure of how fast it goes. */
-  readonly #stood: { readonly atMs: number; readonly share: number }[] = [];
+  /** Events a second at most, where somebody said so. */
+  readonly #pace: number | null;
+  /** How far it was when. */
+  readonly #ticks: Tick[] = [];
+  #events = 0;
 
   /** `total` in the unit of `done`; null when it cannot be known (stdin). */
-  constructor(io: Pick<Io, 'stderr' | 'isTty' | 'clock'>, title: string, total: number | null) {
+  constructor(io: Pick<Io, 'stderr' | 'isTty' | 'clock'>, title: string, total: number | null, pace: number | null = null) {
     this.#io = io;
     this.#title = title;
     this.#total = total;
+    this.#pace = pace;
     this.#startedMs = io.clock.now();
   }
 
   /** `events` null: it is not events that are counted. `what` stands in for the title. */
   show(done: number, events: number | null, what = this.#title): void {
     const nowMs = this.#io.clock.now();
-    if (nowMs - (this.#stood.at(-1)?.atMs ?? -Infinity) >= REDRAW_MS) this.#stand({ atMs: nowMs, share: this.#share(done) });
+    this.#events = events ?? 0;
+    this.#tick(this.#share(done));
     if (!this.#io.isTty || nowMs - this.#drawnMs < REDRAW_MS) return;
     this.#drawnMs = nowMs;
     this.#drawn = true;
@@ -122,20 +133,39 @@ export class ProgressBar {
     this.#io.stderr.write(`\r\u001b[K${what} ${this.#bar(done)}${counted}${left === null ? '' : `, ${duration(left)} left`}`);
   }
 
-  /** By how fast it went in the later half of the time so far, since programs begin slowly; null while a tenth is not done. */
+  /**
+   * By how fast it went in the later half of the time since something was first done, over several ticks at least, since
+   * they are uneven: what came before that is how a program starts. Null while too little is done. Where a pace is kept to,
+   * by that, unless it goes slower.
+   */
   secondsLeft(done: number): number | null {
-    const [first] = this.#stood;
+    const [began, base] = this.#ticks;
     const share = this.#share(done);
-    if (this.#total === null || first === undefined || first.share === 1 || share - first.share < 0.1 * (1 - first.share)) return null;
+    if (this.#total === null || began === undefined || base === undefined || share <= began.share) return null;
+    const measured = this.#measured(base, share);
+    if (this.#pace === null || this.#events <= began.events) return measured;
+    const paced = (this.#events - began.events) * (1 - share) / (share - began.share) / this.#pace;
+    return measured !== null && measured > paced * SLOWER ? measured : paced;
+  }
+
+  #measured(base: Tick, share: number): number | null {
+    const last = this.#ticks.length - 1;
+    if (last - 1 < TICKS_LEAST || share - base.share < 0.1 * (1 - base.share)) return null;
     const nowMs = this.#io.clock.now();
-    const since = this.#stood.findLast(({ atMs, share: stood }) => stood < share && atMs <= (first.atMs + nowMs) / 2) ?? first;
+    const half = this.#ticks.findLastIndex(({ atMs }) => atMs <= (base.atMs + nowMs) / 2);
+    const since = this.#ticks[Math.max(1, Math.min(half, last - TICKS_SMOOTHED))] ?? base;
     return (nowMs - since.atMs) / 1000 * (1 - share) / (share - since.share);
   }
 
-  #stand(stood: { readonly atMs: number; readonly share: number }): void {
-    this.#stood.push(stood);
+  /** The first, the first that went further, and then those that did, so far apart. */
+  #tick(share: number): void {
+    const atMs = this.#io.clock.now();
+    const last = this.#ticks.at(-1);
+    const isDue = last === undefined || (share > last.share && (this.#ticks.length === 1 || atMs - last.atMs >= REDRAW_MS));
+    if (!isDue) return;
+    this.#ticks.push({ atMs, share, events: this.#events });
     // Every other one says as much of a long time.
-    if (this.#stood.length > STOOD_MAX) this.#stood.splice(0, this.#stood.length, ...this.#stood.filter((_, i) => i % 2 === 0));
+    if (this.#ticks.length > TICKS_MAX) this.#ticks.splice(0, this.#ticks.length, ...this.#ticks.filter((_, i) => i < 2 || i % 2 === 0));
   }
 
   clear(): void {

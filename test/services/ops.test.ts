@@ -1008,6 +1008,37 @@ describe('the terminal', () => {
     expect([0, 1023, 1024, 1_572_864, 5 * 1024 ** 3].map(bytes)).toEqual(['0 B', '1023 B', '1.0 KiB', '1.5 MiB', '5.0 GiB']);
   });
 
+  test('the time left leaves out how a program starts, and is even where ticks are not', () => {
+    let ms = 0;
+    const bar = new ProgressBar(world({ clock: { now: () => ms } }), 'replay', 1);
+    bar.show(0, 0);
+    ms = 6000;
+    // A thousand events a second in batches of three and one seconds, after six of starting.
+    const told: (readonly [number, number | null])[] = [];
+    for (let i = 0; i < 20; i += 1) {
+      ms += i % 2 === 0 ? 3000 : 1000;
+      bar.show((i + 1) / 20, (i + 1) * 2000);
+      told.push([46_000 - ms, bar.secondsLeft((i + 1) / 20)]);
+    }
+    expect(told.slice(0, 2).map(([, left]) => left)).toEqual([null, null]);
+    expect(told.slice(5).every(([rest, left]) => left !== null && Math.abs(left * 1000 - rest) <= Math.max(rest / 5, 2000))).toBe(true);
+  });
+
+  test('with a pace the time left is told by it, unless it goes slower', () => {
+    let ms = 0;
+    const bar = new ProgressBar(world({ clock: { now: () => ms } }), 'replay', 1, 1000);
+    bar.show(0.5, 0);
+    ms = 10_000;
+    bar.show(0.6, 1000);
+    expect(bar.secondsLeft(0.6)).toBeCloseTo(4, 5);
+    for (let i = 1; i <= 10; i += 1) {
+      ms += 1000;
+      bar.show(0.6 + i / 100, 1000 + i * 100);
+    }
+    // A hundred a second: of the 5,000 that were left at first, 3,000 are.
+    expect(bar.secondsLeft(0.7)).toBeCloseTo(30, 5);
+  });
+
   test('a progress bar is drawn on a terminal alone, and not too often', () => {
     let ms = 0;
     const io = world({ isTty: true, clock: { now: () => ms } });
