@@ -227,7 +227,7 @@ export interface View {
    */
   walk(from: string | null, limit: number): Promise<Walked>;
   /**
-   * Keys of some documents by chance, each as likely as any other; `chance` gives 0 to 1. A few hundred at most, some of them
+   * Keys of some documents by chance, each as likely as every other; `chance` gives 0 to 1. A few hundred at most, some of them
    * perhaps twice, perhaps none: who wants more asks again. A store that has no way to them but `walk` gives none.
    */
   draw(chance: () => number): Promise<readonly string[]>;

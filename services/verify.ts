@@ -160,7 +160,7 @@ class Lookout {
     return found;
   }
 
-  /** So many of a kind, each as likely as any other; where there are fewer, all of them. By their documents: an index may lack some. */
+  /** So many of a kind, each as likely as every other; where there are fewer, all of them. By their documents: an index may lack some. */
   async drawn(kind: Kind, workspaces: readonly WorkspaceKeys[], wanted: number, io: Io): Promise<readonly Subject[]> {
     const among = new Map<string, WorkspaceKeys>(workspaces.map((keys) => [keys.id, keys]));
     const take = (document: string, found: Map<string, Subject>): void => {
@@ -213,7 +213,7 @@ async function hereAndThere(shards: readonly { readonly view: View; readonly doc
   return null;
 }
 
-/** The ones whose hashes with a number of this run are the lowest: one that the store gives twice is still as likely as any other. */
+/** The ones whose hashes with a number of this run are the lowest: one that the store gives twice is still as likely as every other. */
 async function throughAll(views: readonly View[], wanted: number, take: Take, io: Io): Promise<ReadonlyMap<string, Subject>> {
   const salt = Buffer.from(io.random(16)).toString('hex');
   const rankOf = (document: string): string => hash('sha256', salt + document);
