@@ -28,6 +28,7 @@ import { type Failure, type Process, World } from './world.ts';
 const TOPIC = 'cx';
 const PROJECTIONS: Readonly<Record<'journeys' | 'persons', Projection>> = { journeys, persons };
 const MAX_EVENT_BYTES = 4096;
+const UPGRADE_LOOK_MS = 50;
 
 /** The same in all runs: what keys cost is paid once. */
 const KEYS = new Map<string, WorkspaceKeys>(WORKSPACES.map((name) => {
@@ -133,7 +134,7 @@ class Line {
     this.#world.after(setup.workersMs, () => {
       for (let n = 0; n < setup.workers; n += 1) this.#world.spawn(`worker ${String(n)}`, restartMs, (process) => this.#worker(process, n));
     });
-    if (setup.upgrade !== null) this.#world.after(setup.workersMs + setup.upgrade.ms, () => this.#upgrade());
+    if (setup.upgrade !== null) this.#upgradeAfter(setup.workersMs + setup.upgrade.ms);
     if (setup.replays.length > 0) this.#world.spawn('replay', restartMs, (process) => this.#replay(process));
     for (let n = 0; n < setup.readers; n += 1) this.#world.spawn(`reader ${String(n)}`, restartMs, (process) => this.#reader(process));
     const settled = await this.#world.run(() => this.#isSettled());
@@ -335,6 +336,16 @@ class Line {
         onProgress: () => undefined, onFault: (fault) => this.#world.note(`${process.name}: ${String(fault)}`),
       });
     }
+  }
+
+  /** There is something to be upgraded once a first generation answers: which of two versions is the newer, a first start of both at a time could not tell. */
+  #upgradeAfter(ms: number): void {
+    this.#world.after(ms, () => {
+      void Promise.all(this.#projections.map(({ group }) => this.#views.live(group))).then((live) => {
+        if (live.includes(null)) this.#upgradeAfter(UPGRADE_LOOK_MS);
+        else this.#upgrade();
+      });
+    });
   }
 
   /** One worker after the other ends, and comes back with the next version. */
