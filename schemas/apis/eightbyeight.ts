@@ -43,8 +43,9 @@ export function isEightByEightCode(text: string): text is EightByEightCode { ret
 
 const PUBLISHED_PAGE = 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api';
 
+/** Always a whole one, as in all that is published: clients may parse it. */
 function urlOf(code: string): string {
-  if (!isEightByEightCode(code)) return '/docs';
+  if (!isEightByEightCode(code)) return PUBLISHED_PAGE;
   return `${PUBLISHED_PAGE}#${EIGHT_BY_EIGHT_ERRORS[code].title.toLowerCase().replaceAll(' ', '-')}-${code.toLowerCase()}`;
 }
 

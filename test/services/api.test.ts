@@ -874,7 +874,7 @@ describe('how often a key may search', () => {
       expect([answer.status, answer.headers.get('retry-after')]).toEqual([429, '60']);
       const body = await json(answer);
       promised(endpoints.searchJourneys.dialect.errorSchema, body);
-      expect(body).toEqual({ errors: [{ errorCode: 'rateLimited', message: expect.stringMatching(/rate limit/), suggestion: expect.stringContaining('60 s'), url: '/docs' }] });
+      expect(body).toEqual({ errors: [{ errorCode: 'rateLimited', message: expect.stringMatching(/rate limit/), suggestion: expect.stringContaining('60 s'), url: 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api' }] });
     }
   });
 
