@@ -920,7 +920,12 @@ export class Timeline {
       return;
     }
     if (i.name !== 'TALKING' || i.talkers.length > 0) return;
-    if (agent !== '') this.#amend(i, fact, this.#byIds([agent]));
+    if (agent !== '' && i.open !== null) {
+      this.#amend(i, fact, this.#byIds([agent]));
+      this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: agent, agent: { id: agent }, at: this.#at(i.open).at });
+      const participant = this.#present(i, agent);
+      if (participant !== null) participant.dropped = fact.at;
+    }
     this.#leaves(i, fact, [agent], true);
   }
 

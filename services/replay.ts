@@ -36,7 +36,7 @@ export function replayVerb(options: Options<'replay'>, io: Io): Promise<number> 
       });
       shown.end();
       if (json) await printJson(io.stdout, toldOf(result, shown));
-      else await print(io.stdout, described(group, result, shown, PROJECTIONS[group], nameOf(options.views)));
+      else await print(io.stdout, described(options, result, shown, nameOf(options.views)));
       return result.kind === 'promoted' || (result.kind === 'compared' && result.compared.equal) ? 0 : 1;
     } finally {
       await stores.close();
@@ -135,15 +135,16 @@ function toldOf(result: ReplayResult, { events, unreadable, seconds }: Shown): o
   }
 }
 
-function described(group: string, result: ReplayResult, { events, unreadable, seconds }: Shown, projection: Projection, place: string): string {
+function described({ action: group, rollback }: Options<'replay'>, result: ReplayResult, { events, unreadable, seconds }: Shown, place: string): string {
+  const projection = PROJECTIONS[group];
   const folded = `${count(events)} events folded${unreadable === 0 ? '' : `, ${count(unreadable)} of them unreadable,`} in ${duration(seconds)} (${count(Math.round(events / seconds))}/s)`;
   switch (result.kind) {
     case 'promoted': {
       const { from, to, compared, heldMs } = result;
-      const standing = compared === null && to.version === projection.version ? 'It stood further than the one before, which another version had folded, and goes on' : compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? 'Equal to the one before' : 'It differs from the one before';
+      const standing = compared === null && to.version === projection.version ? 'It stood further than the one before, which another version had folded, and goes on' : compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? (compared.whole ? 'Equal to the one before' : 'Its digest is that of the one before (documents were not compared)') : 'It differs from the one before';
       return `${group}: generation ${String(to.id)} answers now, ${String(from.id)} is kept for --rollback. ${standing}; ${folded}, commits held for ${String(heldMs)} ms.\n${compared === null ? '' : comparedOf(compared, projection, from.id, to.id)}`;
     }
-    case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); a replay goes on from it, --forget drops it.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
+    case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); ${rollback ? '--rollback goes back to it' : 'a replay goes on from it, --forget drops it'}.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
     case 'refused': return `${group}: generation ${String(result.built.id)} differs from the live one, ${String(result.live.id)}, and was not promoted; ${folded}. Look at the differences; --accept promotes it, --anew folds it once more, --forget drops it.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
     case 'stopped': return `${group}: interrupted; ${folded}. The live generation answers as before; the next replay goes on from here.\n`;
     case 'busy': return `${group}: another replay is under way (${result.holder}). One that was killed on another machine is over in 15 s.\n`;

@@ -9,7 +9,7 @@ import type { NodeDocument } from '../projections/documents.ts';
 import { nodeKey, type WorkspaceKeys } from '../schemas/identity.ts';
 import type { Options } from './config.ts';
 import { OperatingError } from './errors.ts';
-import { isStale, liveOf, PROJECTIONS, sizeOf } from './generations.ts';
+import { isStale, liveOf, positionsOf, PROJECTIONS, sizeOf } from './generations.ts';
 import { openStores, type Stores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printJson, ProgressBar } from './ops/terminal.ts';
 import type { Generation, View, ViewStore } from './ports.ts';
@@ -53,7 +53,7 @@ export function verifyVerb(options: Options<'verify'>, io: Io): Promise<number> 
     try {
       const masterKey = await masterKeyOf(options.events, stores.events, { given: options.masterKey, mayMake: false, random: io.random });
       const keysOf = keysReader(stores.events, masterKey);
-      const groups = await readable(stores.views);
+      const groups = await readable(stores, options.workspace, io);
       if (options.all) return await all(stores, groups, options, masterKey, options.json, io);
       return await some(stores, groups, keysOf, options, io);
     } finally {
@@ -64,14 +64,19 @@ export function verifyVerb(options: Options<'verify'>, io: Io): Promise<number> 
 
 type Live = Readonly<Record<'journeys' | 'persons', Generation>>;
 
-/** The live generations; what another version folded cannot be compared with what this one folds. */
-async function readable(views: ViewStore): Promise<Live> {
+/** The live generations; what another version folded cannot be compared with what this one folds, and where nothing is folded there is nothing to compare. */
+async function readable(stores: Stores, workspace: string | null, io: Io): Promise<Live> {
+  const { views } = stores;
   const [journeys, persons] = [await liveOf(views, 'journeys'), await liveOf(views, 'persons')];
   for (const [group, generation] of [['journeys', journeys], ['persons', persons]] as const) {
     if (generation === null) throw new OperatingError('viewMissing', `there is no generation of ${group} yet: start serve or project, which makes the first`);
     if (isStale(generation)) throw new OperatingError('badConfiguration', `what answers for ${group} was folded by another version (${generation.version}): verify it with that one, or wait until this one's is promoted`);
   }
   if (journeys === null || persons === null) throw new Error('assertion: both are there');
+  for (const generation of [journeys, persons]) {
+    const stands = (await positionsOf(views, generation)).some((position) => position !== null);
+    if (!stands && await holdsEvents(stores, workspace, io)) throw new OperatingError('viewMissing', `generation ${String(generation.id)} of ${generation.group} holds nothing, and the log holds events: serve or project has yet to fold them, or its views are gone, and are folded anew when one starts`);
+  }
   return { journeys, persons };
 }
 

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { backup, DatabaseSync } from 'node:sqlite';
 import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import { OperatingError } from '../errors.ts';
 import { jsonOf } from '../json.ts';
@@ -45,6 +46,7 @@ export async function backupFolder(folder: string, to: string, options: { readon
     // The events last.
     checkGoingOn(options.signal);
     if (await copyDatabase(path.join(folder, EVENTS), path.join(draft, EVENTS), progress)) copied.push(EVENTS);
+    checkWhole(path.join(draft, EVENTS), path.join(folder, EVENTS));
     const key = path.join(folder, MASTER_KEY);
     if (existsSync(key)) {
       writeFileSync(path.join(draft, MASTER_KEY), readFileSync(key), { mode: 0o600, flush: true });
@@ -147,13 +149,28 @@ async function copyDatabase(from: string, to: string, progress: Progress): Promi
   return true;
 }
 
+/** Of the events, which nothing else holds: what is damaged inside is copied as it is, and a copy takes the place of good ones. Views are folded anew. */
+function checkWhole(copy: string, source: string): void {
+  // Nobody writes it: else even a reader would leave the files of a WAL beside it.
+  const url = pathToFileURL(path.resolve(copy));
+  url.searchParams.set('immutable', '1');
+  const db = new DatabaseSync(url, { readOnly: true });
+  try {
+    const said = db.prepare('PRAGMA quick_check(1)').all().map((row) => String(Object.values(row)[0]));
+    if (said.join() !== 'ok') throw damaged(source, said.join(' ').replaceAll(/\s+/g, ' '));
+  } finally {
+    db.close();
+  }
+}
+
 /** Inside a read transaction. */
 function openSource(file: string): DatabaseSync {
   const db = new DatabaseSync(file, { readOnly: true, timeout: 5000 });
   try {
     db.exec('BEGIN');
-    db.prepare('SELECT count(*) FROM sqlite_schema').get();
-    const what = cutShort(file, db);
+    const { tables } = db.prepare('SELECT count(*) AS tables FROM sqlite_schema').get() as { readonly tables: number };
+    // An empty file is a database without a table to SQLite.
+    const what = tables === 0 ? 'it is empty' : cutShort(file, db);
     if (what !== null) throw damaged(file, what);
     return db;
   } catch (error) {

@@ -11,7 +11,7 @@
 // nothing that a writer remembers survives a commit that was not its own. Reads are made in the calling thread, a
 // page at a time, because a checkpoint cannot pass a reader that stays.
 import assert from 'node:assert/strict';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -888,6 +888,7 @@ export async function openSqliteEventStore(options: SqliteEventStoreOptions): Pr
   const file = path.join(guarded(options.folder, () => realpathSync(options.folder)), FILE);
   const channel = `throughline:${file}`;
   if (options.mode === 'read') return new SqliteEventStore(file, channel, new Reader(file, busyTimeoutMs), null);
+  checkNotEmptied(file);
   const writing: WriterOptions = { file, channel, busyTimeoutMs, maxPages: options.maxPages };
   const db = guarded(file, () => connectWriter(file, writing));
   try {
@@ -897,6 +898,16 @@ export async function openSqliteEventStore(options: SqliteEventStoreOptions): Pr
   } finally {
     db.close();
   }
+}
+
+/**
+ * A file of no bytes beside what is made only once there is a store (the master key, views) was one, and is not taken for a
+ * new folder: what is folded from it would be the views of another store.
+ */
+function checkNotEmptied(file: string): void {
+  if (!existsSync(file) || sizeOf(file) > 0 || sizeOf(`${file}-wal`) > 0) return;
+  const folder = path.dirname(file);
+  if (['master.key', path.join('views', 'control.sqlite')].some((beside) => existsSync(path.join(folder, beside)))) throw damaged(file, 'it is empty, and what stands beside it belongs to a store');
 }
 
 // ---- the folder ------------------------------------------------------------------------------------------------------

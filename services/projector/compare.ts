@@ -9,6 +9,8 @@ import type { Builder } from './builder.ts';
 export interface Difference { readonly key: string; readonly live: string | null; readonly built: string | null }
 export interface Compared {
   readonly equal: boolean;
+  /** Whether every document was looked at, or where digests agree none. */
+  readonly whole: boolean;
   /** The first of them; none where digests alone differ, which were then moved wrongly. */
   readonly differences: readonly Difference[];
   /** Whether there are more. */
@@ -55,7 +57,7 @@ export async function compare(options: CompareOptions): Promise<Compared> {
     more ||= differences.length + found.length > TOLD_MAX;
     differences.push(...found.slice(0, TOLD_MAX - differences.length));
   }
-  return { equal, differences, more };
+  return { equal, whole: options.everyDocument === true, differences, more };
 }
 
 /** The others go along as far as the live one has come, so that what is read for one is not kept for them. */

@@ -319,11 +319,11 @@ class Replay {
 
   // ---- comparing -----------------------------------------------------------------------------------------------------------
 
-  /** Every document before another takes the place of all: a text that was changed where it lies moved no digest. A rollback is asked for whatever the difference, and is not to wait for it. */
+  /** Every document before another takes the place of all: a text that was changed where it lies moved no digest. A rollback is asked for whatever the difference, and is not to wait for it; where nothing comes after the comparison, nothing waits. */
   #compare(builder: Builder, live: Generation, built: Generation): Promise<Compared> {
-    const { views, wait, signal, to } = this.#options;
+    const { views, wait, signal, to, dryRun } = this.#options;
     this.#tell('comparing', built, 1);
-    return compare({ views, live, builder, wait, signal, everyDocument: to === 'next', foldTo: (positions) => this.#foldTo(builder, positions, live, built) });
+    return compare({ views, live, builder, wait, signal, everyDocument: to === 'next' || dryRun, foldTo: (positions) => this.#foldTo(builder, positions, live, built) });
   }
 
   // ---- promotion -----------------------------------------------------------------------------------------------------------

@@ -499,6 +499,11 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
     expect(on.document.participants.map(({ id, dropped: left }) => [id, left === null])).toEqual([['customer', true], ['agMara', false], ['agDan', true]]);
   });
 
+  test('an agent whom only the wrap-up names was there from the answer on', () => {
+    const { document } = journeyOf(...BEGIN.slice(0, 2), [10, 'InteractionAccepted', CONNECTED], ...leaves(40, 'agMara'));
+    expect(document.participants.map(({ id, joined, dropped: left }) => [id, msOf(joined) / 1000 - START_S, left === null ? null : msOf(left) / 1000 - START_S])).toEqual([['customer', 0, 40], ['agMara', 10, 40]]);
+  });
+
   test('whoever is there and talks is not on hold any more', () => {
     const { document } = journeyOf(...BEGIN, hold(29, true), [40, 'InteractionParticipantChange', { ...CONNECTED, participatingAgents: 'agMara,agDan' }]);
     expect(document.participants.flatMap(({ held }) => held.map(({ from, to }) => [msOf(from) / 1000 - START_S, to === null ? null : msOf(to) / 1000 - START_S]))).toEqual([[29, 40]]);

@@ -739,10 +739,11 @@ describe('backup, and putting it back', () => {
   test.each([
     ['the file of a view', 'views/journeys-1-0.sqlite', ['backup.json', 'events.sqlite', 'master.key', 'views'], /journeys-1-0\.sqlite is damaged .*folded again from the log \(storeCorrupt\)\. It was left out/],
     ['the file that says which view is live', 'views/control.sqlite', ['backup.json', 'events.sqlite', 'master.key'], /control\.sqlite is damaged .*\(storeCorrupt\)\. It was left out/],
-  ])('G3: %s that is damaged is left out and named; what is put back folds it anew from the events', async (_what, name, expected, warning) => {
+  ].flatMap(([what, ...more]) => [20_000, 0].map((length) => [`${String(what)}, of ${String(length)} bytes,`, length, ...more] as [string, number, string, string[], RegExp])))('G3: %s that is damaged is left out and named; what is put back folds it anew from the events', async (_what, length, name, expected, warning) => {
     const { data } = await filled();
     const digests = await folded(data);
-    truncateSync(join(data, name), 20_000);
+    for (const beside of ['-wal', '-shm']) rmSync(join(data, `${name}${beside}`), { force: true });
+    truncateSync(join(data, name), length);
     const directory = join(newFolder(), 'copy');
     const io = world();
     expect(await backupVerb(asked('backup', [directory, '--data', data], {}), io)).toBe(0);
@@ -754,10 +755,17 @@ describe('backup, and putting it back', () => {
     expect(await folded(back)).toEqual(digests);
   });
 
-  test('events that are damaged are named themselves, with what to do, and no half of a backup is kept', async () => {
+  const inTheMiddle = (file: string): void => {
+    const bytes = readFileSync(file);
+    // A page of their names, or of what finds them: the last is one, since all is small here.
+    writeFileSync(file, bytes.fill(0x5a, bytes.length - 8192));
+  };
+  test.each<[string, (file: string) => void]>([
+    ['cut short', (file) => truncateSync(file, 20_000)], ['empty', (file) => truncateSync(file, 0)], ['damaged inside', inTheMiddle],
+  ])('events that are %s are named themselves, with what to do, and no half of a backup is kept', async (_how, damage) => {
     const { data } = await filled();
     await folded(data);
-    truncateSync(join(data, 'events.sqlite'), 20_000);
+    damage(join(data, 'events.sqlite'));
     const directory = join(newFolder(), 'copy');
     const io = world();
     expect(await backupVerb(asked('backup', [directory, '--data', data], {}), io)).toBe(1);
@@ -815,6 +823,16 @@ describe('verify', () => {
     expect([all.code, Number(journeysThere) > 20, Number(personsThere) > 5]).toEqual([0, true, true]);
     expect(all.out).toContain(`There are only ${journeysThere ?? ''} journeys; 100 were asked for.\nThere are only ${personsThere ?? ''} persons; 100 were asked for.\n`);
     expect((await verified(data, '--count', '1')).out).toMatch(/^1 journeys and 1 persons/);
+  });
+
+  test('says so where nothing is folded of what the log holds, and compares nothing with nothing', async () => {
+    const { data } = await filled();
+    await folded(data);
+    rmSync(join(data, 'views/journeys-1-0.sqlite'));
+    for (const all of [[], ['--all']]) {
+      const verdict = await verified(data, ...all);
+      expect([verdict.code, verdict.err]).toEqual([1, expect.stringMatching(/generation 1 of journeys holds nothing, and the log holds events.*\(viewMissing\)/)]);
+    }
   });
 
   test('finds its way among many documents, whatever the index lacks', async () => {

@@ -296,6 +296,17 @@ describe('crashes', () => {
   });
 });
 
+test('a file that was emptied beside a master key or views is not taken for a new store, and stays as it is', async () => {
+  await (await openSqliteEventStore({ folder, mode: 'direct', random: randomBytes })).close();
+  for (const suffix of ['', '-wal', '-shm']) rmSync(`${file}${suffix}`, { force: true });
+  writeFileSync(file, '');
+  writeFileSync(path.join(folder, 'master.key'), 'x');
+  await expect(openSqliteEventStore({ folder, mode: 'direct', random: randomBytes })).rejects.toMatchObject({ code: 'storeCorrupt', message: expect.stringMatching(/events\.sqlite is damaged: it is empty.*restore/) });
+  expect(statSync(file).size).toBe(0);
+  rmSync(path.join(folder, 'master.key'));
+  await (await openSqliteEventStore({ folder, mode: 'direct', random: randomBytes })).close();
+});
+
 describe('the folder\'s lock', () => {
   test('keeps a second caller out, names folder and process, and lets one in after the release', () => {
     const first = holdFolder(folder);
