@@ -43,7 +43,7 @@ export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'st
     io.stdout.write(`Throughline serves ${url} from ${line.servers.length === 0 ? `the empty folder ${folder}` : `${line.servers.join(', ')}${line.data.length === 0 ? '' : ` and the folder ${folder}`}`}\n\n`);
     for (const file of ['example-day.ndjson', 'wxcc-captured.ndjson']) {
       const code = await bring(options, line, join(options.root, 'test/fixtures', file), url, key, io.signal);
-      if (code !== 0) return io.signal.aborted ? 0 : 1;
+      if (code !== 0) return await isInterrupted(io) ? 0 : 1;
     }
     if (line.fromTopic && !(await arrived(options, line, () => server.exitCode === null, io))) return io.signal.aborted ? 0 : 1;
     await show(url, key, io);
@@ -61,6 +61,13 @@ export async function demoVerb(options: DemoOptions, io: Pick<Io, 'stdout' | 'st
     rmSync(folder, { recursive: true, force: true });
   }
 }
+
+/** Ctrl-C ends all processes of a terminal, and what it ended here may be heard of before it is heard itself. */
+async function isInterrupted({ signal, sleep }: Pick<Io, 'signal' | 'sleep'>): Promise<boolean> {
+  await sleep(SIGNAL_MS, signal);
+  return signal.aborted;
+}
+const SIGNAL_MS = 500;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 interface Line {
