@@ -66,7 +66,15 @@ export type Decoded = (
   | { readonly kind: 'rejected'; readonly rejection: Rejection; readonly source: string | null }
 ) & { readonly received?: Uint8Array | undefined };
 /** Null: a header without a value, as Kafka has them. */
-export type Headers = Readonly<Record<string, string | Uint8Array | null | readonly (string | Uint8Array | null)[] | undefined>>;
+export type HeaderValue = string | Uint8Array | null;
+/** By name, those of one name in their order. */
+export type Headers = Readonly<Record<string, HeaderValue | readonly HeaderValue[] | undefined>>;
+const isMany = (value: Headers[string]): value is readonly HeaderValue[] => Array.isArray(value);
+/** The values of one name, none where it was not sent. */
+export function headerValues(value: Headers[string]): readonly HeaderValue[] {
+  if (value === undefined) return [];
+  return isMany(value) ? value : [value];
+}
 export type DecodedMessage = { readonly kind: 'one'; readonly decoded: Decoded } | { readonly kind: 'batch'; readonly elements: readonly Decoded[] };
 export interface DecodeOptions { readonly maxEventBytes: number }
 export interface MessageOptions extends DecodeOptions { readonly binding: 'http' | 'kafka' }

@@ -2,7 +2,7 @@
 // headers are those of Kafka Connect's dead letter queues, so that tools which show those show these; what is ours alone
 // begins with `throughline.`. Written by ingest, read by the operator's verbs.
 import { z } from 'zod';
-import { decodeMessage, type Headers, type Rejection, type RejectionCode } from '../schemas/cloudevent.ts';
+import { decodeMessage, headerValues, type Headers, type Rejection, type RejectionCode } from '../schemas/cloudevent.ts';
 import type { DeliveryOrigin } from '../schemas/recorded.ts';
 import type { Delivery, OutgoingRecord } from './ports.ts';
 
@@ -34,10 +34,6 @@ export type Stage = 'VALUE_CONVERTER' | 'TASK_PUT';
 const JUDGED_AFTER_READING: ReadonlySet<RejectionCode> = new Set(['wrongWorkspace', 'missingIdentity', 'emptyIdentity', 'erased']);
 const stageOf = (code: RejectionCode): Stage => (JUDGED_AFTER_READING.has(code) ? 'TASK_PUT' : 'VALUE_CONVERTER');
 
-type HeaderValue = string | Uint8Array | null;
-const isMany = (value: Headers[string]): value is readonly HeaderValue[] => Array.isArray(value);
-const valuesOf = (value: Headers[string]): readonly HeaderValue[] => (value === undefined ? [] : isMany(value) ? value : [value]);
-
 /** The record to write to the dead-letter topic, on the partition that it came from. No value of the event stands in what is added (see Rejection). */
 export function toDeadLetter(delivery: Delivery, { code, attribute, reason }: Rejection): OutgoingRecord {
   const said: Said = {
@@ -46,7 +42,7 @@ export function toDeadLetter(delivery: Delivery, { code, attribute, reason }: Re
   };
   const headers: Record<string, Headers[string]> = { ...delivery.headers };
   for (const [field, name] of FIELDS) {
-    const before = valuesOf(headers[name]);
+    const before = headerValues(headers[name]);
     const ours = Buffer.from(said[field]);
     // A record may carry such headers already: a dead letter that somebody put back on the topic as it was.
     headers[name] = before.length === 0 ? ours : [...before, ours];
@@ -97,7 +93,7 @@ function readSaid(headers: Headers): Said | null {
   const said: Partial<Record<keyof Said, string>> = {};
   for (const [field, name] of FIELDS) {
     // Names that anybody can send: `constructor` is no header unless it was sent.
-    const last = Object.hasOwn(headers, name) ? valuesOf(headers[name]).at(-1) : undefined;
+    const last = Object.hasOwn(headers, name) ? headerValues(headers[name]).at(-1) : undefined;
     if (last === undefined || last === null) return null;
     said[field] = typeof last === 'string' ? last : Buffer.from(last.buffer, last.byteOffset, last.byteLength).toString('utf8');
   }
@@ -107,7 +103,7 @@ function readSaid(headers: Headers): Said | null {
 function withoutOurs(headers: Headers): Headers {
   const rest: Record<string, Headers[string]> = { ...headers };
   for (const [, name] of FIELDS) {
-    const before = valuesOf(rest[name]).slice(0, -1);
+    const before = headerValues(rest[name]).slice(0, -1);
     const [only] = before;
     if (only === undefined) Reflect.deleteProperty(rest, name);
     else rest[name] = before.length === 1 ? only : before;

@@ -28,7 +28,7 @@ export const ERROR_CODES = {
 } as const satisfies Record<string, boolean>;
 export type ErrorCode = keyof typeof ERROR_CODES;
 
-export function isErrorCode(code: string | null): code is ErrorCode { return code !== null && Object.hasOwn(ERROR_CODES, code); }
+export function isErrorCode(code: string | null | undefined): code is ErrorCode { return typeof code === 'string' && Object.hasOwn(ERROR_CODES, code); }
 
 export class OperatingError extends Error {
   readonly code: ErrorCode;

@@ -61,6 +61,7 @@ export async function toFold(views: ViewStore, events: EventStore, projection: P
     }
     const previous = await views.previous(group);
     const ours = generations.filter((one) => one.version === version && one.storeId === events.storeId);
+    // Asked again: the version of what is live now may have come after the first time.
     const seen = await views.seen(group, version);
     const isOlder = seen.indexOf(version) < seen.indexOf(current.version);
     if (isOlder || ours.some(({ id }) => id === previous)) return { generation: current, role: 'none', live: current.id };

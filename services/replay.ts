@@ -3,11 +3,11 @@
 import type { Json, Projection } from '../projections/projection.ts';
 import { nameOf } from './backends.ts';
 import type { Options } from './config.ts';
-import { liveOf, PROJECTIONS } from './generations.ts';
+import { isStale, liveOf, PROJECTIONS } from './generations.ts';
 import { hasEnded, holderOf } from './lifecycle.ts';
 import { openStores } from './ops/folder.ts';
 import { bytes, count, duration, type Io, orExplain, print, printable, printJson, ProgressBar } from './ops/terminal.ts';
-import type { ViewStore } from './ports.ts';
+import type { Generation, ViewStore } from './ports.ts';
 import { ROOM } from './projector/projector.ts';
 import type { Compared, Difference } from './projector/compare.ts';
 import { replay, replayLease, type ReplayProgress, type ReplayResult } from './projector/replay.ts';
@@ -141,7 +141,7 @@ function described({ action: group, rollback }: Options<'replay'>, result: Repla
   switch (result.kind) {
     case 'promoted': {
       const { from, to, compared, heldMs } = result;
-      const standing = compared === null && to.version === projection.version ? 'It stood further than the one before, which another version had folded, and goes on' : compared === null ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it` : compared.equal ? (compared.whole ? 'Equal to the one before' : 'Its digest is that of the one before (documents were not compared)') : 'It differs from the one before';
+      const standing = compared === null ? uncomparedOf(to) : beside(compared);
       return `${group}: generation ${String(to.id)} answers now, ${String(from.id)} is kept for --rollback. ${standing}; ${folded}, commits held for ${String(heldMs)} ms.\n${compared === null ? '' : comparedOf(compared, projection, from.id, to.id)}`;
     }
     case 'compared': return `${group}: generation ${String(result.built.id)} ${result.compared.equal ? 'is equal to' : 'differs from'} the live one, ${String(result.live.id)}; ${folded}. Nothing was promoted (--dry-run); ${rollback ? '--rollback goes back to it' : 'a replay goes on from it, --forget drops it'}.\n${comparedOf(result.compared, projection, result.live.id, result.built.id)}`;
@@ -151,6 +151,18 @@ function described({ action: group, rollback }: Options<'replay'>, result: Repla
     case 'noRoom': return `${group}: a second generation takes some ${bytes(result.needed)}, and ${place} has ${bytes(result.free)} left: make room (replay ${group} --forget drops the generation kept for --rollback), then try again.\n`;
     case 'nothing': return `${group}: ${result.why}\n`;
   }
+}
+
+/** Another version made one of the two: nothing was compared. */
+function uncomparedOf(to: Generation): string {
+  return isStale(to)
+    ? `It is of version ${to.version} and stands as it was, marked stale, until a program of that version folds it`
+    : 'It stood further than the one before, which another version had folded, and goes on';
+}
+
+function beside({ equal, whole }: Compared): string {
+  if (!equal) return 'It differs from the one before';
+  return whole ? 'Equal to the one before' : 'Its digest is that of the one before (documents were not compared)';
 }
 
 function comparedOf({ equal, differences, more }: Compared, projection: Projection, live: number, built: number): string {

@@ -16,7 +16,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import kafkajs, { type Admin, type ConfigResourceTypes, type Consumer, type EachBatchPayload, type IHeaders, type Kafka, type KafkaConfig, type KafkaMessage, type Producer } from 'kafkajs';
-import type { Headers } from '../../schemas/cloudevent.ts';
+import { type Headers, headerValues } from '../../schemas/cloudevent.ts';
 import { OperatingError } from '../errors.ts';
 import { sleep } from '../lifecycle.ts';
 import type { Delivery, DeliveryBatch, Finding, Handled, OutgoingRecord, Source, Topic, TopicLook } from '../ports.ts';
@@ -316,8 +316,8 @@ function messageOf({ key, value, headers, partition }: OutgoingRecord): { readon
   let bytes = RECORD_OVERHEAD + (key?.length ?? 0) + (value?.length ?? 0);
   const written: [string, Buffer | Buffer[]][] = [];
   for (const [name, sent] of Object.entries(headers)) {
-    if (sent === undefined) continue;
-    const values = (sent === null || isText(sent) ? [sent] : sent).map((one) => (one === null ? NO_VALUE : bufferOf(one)));
+    const values = headerValues(sent).map((one) => (one === null ? NO_VALUE : bufferOf(one)));
+    if (values.length === 0) continue;
     for (const one of values) bytes += Buffer.byteLength(name) + one.length + RECORD_OVERHEAD / 7;
     written.push([name, values.length === 1 ? values[0]! : values]);
   }

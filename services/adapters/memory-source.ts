@@ -2,7 +2,7 @@
 // joins or leaves moves partitions at once, without asking who had them: the batch under way there becomes a zombie's, as
 // with a consumer that learns too late. What a zombie commits is refused, as a broker refuses an old generation.
 import { setImmediate } from 'node:timers/promises';
-import type { Headers } from '../../schemas/cloudevent.ts';
+import { type Headers, type HeaderValue, headerValues } from '../../schemas/cloudevent.ts';
 import { OperatingError } from '../errors.ts';
 import type { Clock, Delivery, DeliveryBatch, Handled, OutgoingRecord, Source, Topic, TopicLook } from '../ports.ts';
 
@@ -113,11 +113,14 @@ class Log {
 }
 
 const copy = (bytes: Uint8Array | null): Uint8Array | null => (bytes === null ? null : Buffer.from(bytes));
-const copyOf = (value: string | Uint8Array | null): Uint8Array | null => (typeof value === 'string' ? Buffer.from(value) : copy(value));
-const isMany = (value: Headers[string]): value is readonly (string | Uint8Array | null)[] => Array.isArray(value);
+const copyOf = (value: HeaderValue): Uint8Array | null => (typeof value === 'string' ? Buffer.from(value) : copy(value));
+/** As a broker hands them over: one value of a name alone, several together. */
 function copyHeaders(headers: Headers): Headers {
-  const copied = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, isMany(value) ? value.map(copyOf) : copyOf(value)] as const]));
-  return Object.fromEntries(copied);
+  return Object.fromEntries(Object.entries(headers).flatMap(([name, value]) => {
+    const copies = headerValues(value).map(copyOf);
+    const [first] = copies;
+    return first === undefined ? [] : [[name, copies.length === 1 ? first : copies] as const];
+  }));
 }
 
 class MemoryTopic implements Topic {

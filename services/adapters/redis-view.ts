@@ -48,7 +48,7 @@ export interface ViewPlace {
   readonly shard: number;
   /** Hash tag of its keys, with braces. */
   readonly tag: string;
-  readonly cluster?: boolean;
+  readonly cluster: boolean;
   /** Reads fail at once when Redis is away; writes wait a little for it. */
   readonly reading: Link;
   readonly writing: Link;
@@ -144,7 +144,7 @@ export class RedisView implements View {
    * a table for each slot, and a random cursor finds mostly the beginning of one.
    */
   async draw(chance: () => number): Promise<readonly string[]> {
-    if (this.#place.cluster === true) return [];
+    if (this.#place.cluster) return [];
     for (;;) {
       const { head, rest: [, ...found] } = await this.#read(WALK_SLICE, [Math.floor(chance() * 2 ** 48), `${this.#place.tag}d`, WALKED_KEYS], []);
       if (head.stage === null) return (found as readonly Buffer[]).filter((_, i) => i % 2 === 0).map(String);

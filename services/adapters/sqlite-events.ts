@@ -18,7 +18,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { BroadcastChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { type ErrorCode, OperatingError } from '../errors.ts';
 import type { AppendResult, EventStore, ExpectedRevision, NewEvent, Position, RandomBytes, RecordedEvent, SubscriptionBatch } from '../ports.ts';
-import { cutShort, damaged, fault, faultCode } from './sqlite-file.ts';
+import { cutShort, damaged, guarded } from './sqlite-file.ts';
 
 const FILE = 'events.sqlite';
 const SCHEMA_VERSION = 1;
@@ -67,18 +67,6 @@ function placeOf(position: Position | null): number {
 }
 
 // ---- errors ----------------------------------------------------------------------------------------------------------
-
-/** Runs work on the file; what SQLite or the file system throws becomes an operating error that names the file. */
-function guarded<T>(file: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    const code = faultCode(file, error);
-    if (code === undefined || error instanceof OperatingError) throw error;
-    if (code === 'storeCorrupt') throw damaged(file, messageOf(error), error);
-    throw fault(code, file, messageOf(error), error);
-  }
-}
 
 function messageOf(error: unknown): string {
   return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);

@@ -64,7 +64,7 @@ export function isBusy(error: unknown): boolean {
   return ((error as { readonly errcode?: number }).errcode ?? 0) % 256 === BUSY;
 }
 
-export function fault(code: ErrorCode, file: string, what: string, cause: unknown): OperatingError {
+function fault(code: ErrorCode, file: string, what: string, cause: unknown): OperatingError {
   const remedy = REMEDIES[code];
   return new OperatingError(code, `${file}: ${what}${remedy === undefined ? '' : `: ${remedy}`}`, { cause });
 }

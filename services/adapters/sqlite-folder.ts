@@ -87,9 +87,9 @@ function whole(folder: string, file: string): Finding {
 }
 
 function heldBy(folder: string): Finding {
-  if (!existsSync(path.join(folder, NOTE)) || !existsSync(path.join(folder, LOCK))) return ok('held by', 'nobody: no serve runs on it');
   const holder = holderOfFolder(folder);
-  return ok('held by', holder === null ? 'nobody: who held it last was cut off' : `process ${holder}, a serve or an import`);
+  if (holder !== null) return ok('held by', `process ${holder}, a serve or an import`);
+  return ok('held by', existsSync(path.join(folder, NOTE)) ? 'nobody: who held it last was cut off' : 'nobody: no serve runs on it');
 }
 
 /**

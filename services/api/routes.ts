@@ -6,7 +6,7 @@ import { isNativeCode, NATIVE_CODES, nativeEndpoints, nativeProblem, type Source
 import { columnsOf, type Endpoint, type JsonSchema, openApi, type Problem } from '../../schemas/apis/openapi.ts';
 import { JOURNEY_FILTERS, TRANSITION_FILTERS } from '../../projections/journeys.ts';
 import { REJECTION_CODES } from '../../schemas/cloudevent.ts';
-import { ERROR_CODES, type ErrorCode } from '../errors.ts';
+import { ERROR_CODES, type ErrorCode, isErrorCode } from '../errors.ts';
 import { printReadiness, type Readiness } from '../health.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { Answer, ApiDeps, Call, Outcome, RawCall, Route } from './call.ts';
@@ -110,7 +110,7 @@ export function statusOf(code: string): number {
 /** What a code says where it is told as an example. */
 function problemOf(code: string): Problem {
   if (isNativeCode(code)) return nativeProblem(code);
-  if (Object.hasOwn(ERROR_CODES, code)) return operatingProblem(code as ErrorCode);
+  if (isErrorCode(code)) return operatingProblem(code);
   return { code, message: Object.hasOwn(REJECTION_CODES, code) ? REJECTION_CODES[code as keyof typeof REJECTION_CODES] : 'Not told by this API.' };
 }
 

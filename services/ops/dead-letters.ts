@@ -3,7 +3,7 @@
 // Without a topic, what all doors refused, as they counted it: imports and publishers were told, and nothing of theirs was kept;
 // what came from a topic is counted there too.
 import { isUtf8 } from 'node:buffer';
-import { codeOf, type Headers } from '../../schemas/cloudevent.ts';
+import { codeOf, type Headers, type HeaderValue, headerValues } from '../../schemas/cloudevent.ts';
 import type { WorkspaceKeys } from '../../schemas/identity.ts';
 import type { DeliveryOrigin } from '../../schemas/recorded.ts';
 import { openTopic, type SourcePlace } from '../backends.ts';
@@ -308,10 +308,8 @@ function said(name: string, value: Uint8Array | string | null): Readonly<Record<
   if (value === null || typeof value === 'string') return { [name]: value };
   return isUtf8(value) ? { [name]: Buffer.from(value).toString('utf8') } : { [`${name}_base64`]: Buffer.from(value).toString('base64') };
 }
-type HeaderValue = string | Uint8Array | null;
-const isMany = (value: Headers[string]): value is readonly HeaderValue[] => Array.isArray(value);
 function headersOf(headers: Headers): readonly (readonly [string, HeaderValue])[] {
-  return Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : (isMany(value) ? value : [value]).map((one) => [name, one] as const)));
+  return Object.entries(headers).flatMap(([name, value]) => headerValues(value).map((one) => [name, one] as const));
 }
 
 function shown({ origin, code, attribute, reason, stage, writtenMs, key, value, headers }: DeadLetter, times: number, resolution: Resolution | null): object {
@@ -432,7 +430,7 @@ async function readLetters(topic: Topic, part: readonly Open[], signal: AbortSig
       if (same === undefined || same.some((one) => areSame(one, read.deadLetter))) continue;
       // A copy: what a driver hands over may hold all that it fetched.
       const { key, value, headers } = read.deadLetter;
-      same.push({ ...read.deadLetter, key: copy(key), value: copy(value), headers: Object.fromEntries(Object.entries(headers).map(([name, one]) => [name, copyHeader(one)])) });
+      same.push({ ...read.deadLetter, key: copy(key), value: copy(value), headers: Object.fromEntries(Object.entries(headers).map(([name, one]) => [name, headerValues(one).map(copyOne)])) });
     }
   }
   if (signal.aborted) return null;
@@ -441,7 +439,6 @@ async function readLetters(topic: Topic, part: readonly Open[], signal: AbortSig
 
 const copy = (value: Uint8Array | null): Uint8Array | null => (value === null ? null : Buffer.from(value));
 const copyOne = (value: HeaderValue): HeaderValue => (typeof value === 'string' ? value : copy(value));
-const copyHeader = (value: Headers[string]): Headers[string] => (value === undefined ? undefined : isMany(value) ? value.map(copyOne) : copyOne(value));
 const bytesOf = (value: HeaderValue): Uint8Array | null => (typeof value === 'string' ? Buffer.from(value) : value);
 function areSame(a: DeadLetter, b: DeadLetter): boolean {
   const equal = (one: Uint8Array | null, other: Uint8Array | null): boolean => (one === null || other === null ? one === other : Buffer.from(one.buffer, one.byteOffset, one.byteLength).equals(other));

@@ -316,7 +316,7 @@ class ServerSink implements Sink {
     if (status === 413) return { kind: 'refused' };
     if (status === 429 || status === 502 || status === 503 || status === 504) {
       // Its own code, where it has one: a full disk is no server that is away.
-      return { kind: 'later', code: codeOf(problem?.code), why, afterMs: retryAfter !== null && /^\d{1,4}$/.test(retryAfter) ? Number(retryAfter) * 1000 : null };
+      return { kind: 'later', code: isErrorCode(problem?.code) ? problem.code : 'serverUnreachable', why, afterMs: retryAfter !== null && /^\d{1,4}$/.test(retryAfter) ? Number(retryAfter) * 1000 : null };
     }
     if (status === 401) throw new OperatingError('serverRefused', `${this.#url} does not know this API key: set THROUGHLINE_API_KEY to one of its keys`);
     throw new OperatingError('serverRefused', `${this.#url} ${why}`);
@@ -331,11 +331,6 @@ class ServerSink implements Sink {
       if (result === 'rejected' && line !== undefined) this.#rejects.add(line.element, { code: code ?? 'unknown', attribute: attribute ?? null, reason: message ?? '' });
     }
   }
-}
-
-function codeOf(said: string | undefined): ErrorCode {
-  const code = said ?? null;
-  return isErrorCode(code) ? code : 'serverUnreachable';
 }
 
 /** The elements' own bytes as one JSON array. */

@@ -815,7 +815,7 @@ async function heldView(meddle: Meddle): Promise<RedisView> {
   }
   const held = await link(meddle);
   return new RedisView({
-    generation: { ...SHAPE, target: FAR, id: 1, createdAt: '' }, shard: 0, tag, reading: held, writing: held,
+    generation: { ...SHAPE, target: FAR, id: 1, createdAt: '' }, shard: 0, tag, cluster: false, reading: held, writing: held,
     live: async () => 1, claim: async () => 0, random: (size) => crypto.getRandomValues(new Uint8Array(size)),
   });
 }
