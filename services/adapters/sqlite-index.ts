@@ -4,7 +4,7 @@ import type { RecordChange, RecordState, SubRecord } from '../../projections/pro
 import { OperatingError } from '../errors.ts';
 import type { Clause, Commit, Generation, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  type Day, DAY_MS, Days, type DecodedCache, decodePosting, type Row, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
+  type Day, DAY_MS, Days, DecodedCache, decodePosting, type Row, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
 } from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
@@ -52,11 +52,17 @@ const KEYED_ROWS = `SELECT r.key AS key, r.time AS time, r.id AS id, d.value AS 
  * A record remembers the number of its document, where that is known: neighbours in time are neighbours in the file then,
  * while their keys are spread over an index that no cache holds. Whether it is that document still, its key says.
  */
-const RECORD_ROWS = (byNumber: boolean): string => `SELECT j.key AS place, r.key AS key, r.id AS id, r.time AS time, d.key AS name, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
+const RECORD_ROWS = (byNumber: boolean): string => `SELECT j.key AS place, r.key AS key, r.id AS id, r.time AS time, d.number AS number, d.key AS name, d.value AS document FROM json_each(?2) j CROSS JOIN records r ON r.locator = j.value
   LEFT JOIN documents d ON ${byNumber ? 'd.number = r.document' : 'd.key = ?1 || r.key'}`;
+/** Of records that are known, the documents alone. */
+const DOCUMENT_ROWS = 'SELECT d.key AS name, d.value AS document FROM json_each(?) j CROSS JOIN documents d ON d.number = j.value';
 /** Views made before records remembered it lack the column. */
 function hasNumbers(connection: Connection): boolean { return connection.get("SELECT 1 FROM pragma_table_info('records') WHERE name = 'document'") !== undefined; }
 interface Documents { readonly prefix: string; readonly found: Map<string, string> }
+/** A record as a reader keeps it, with the number of its document where it had one. */
+interface KeptRow extends Row { readonly number: number | null }
+/** Of what a reader keeps, rows: some 350 bytes each, 24,000 of 8 MB. */
+const ROWS_SHARE = 1 / 4;
 
 /** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
 export interface ViewWork {
@@ -180,16 +186,19 @@ export class IndexReader {
   readonly #names: Names;
   readonly #generation: Generation;
   readonly #cache: DecodedCache<number>;
+  /** By locator. Of each, the version of its segment says whether it stands as it was; of its document, nothing does. */
+  readonly #rows: DecodedCache<number, KeptRow>;
   readonly #work: ViewWork;
   readonly #directories = new Map<number, Directory>();
   readonly #recordRows: string;
 
-  constructor(file: string, connection: Connection, names: Names, generation: Generation, cache: DecodedCache<number>, work: ViewWork) {
+  constructor(file: string, connection: Connection, names: Names, generation: Generation, cacheBytes: number, work: ViewWork) {
     this.#file = file;
     this.connection = connection;
     this.#names = names;
     this.#generation = generation;
-    this.#cache = cache;
+    this.#cache = new DecodedCache(cacheBytes * (1 - ROWS_SHARE));
+    this.#rows = new DecodedCache(cacheBytes * ROWS_SHARE);
     this.#work = work;
     this.#recordRows = RECORD_ROWS(hasNumbers(connection));
   }
@@ -229,7 +238,7 @@ export class IndexReader {
   search(query: SearchQuery, documentSpace: string, commits: number): SearchResult {
     const documents: Documents = { prefix: `${query.workspace}/${documentSpace}/`, found: new Map() };
     const { rows, total, more } = this.#search(query, documents, commits);
-    return { rows: rows.map((row) => ({ ...row, document: documents.found.get(row.key) ?? null })), total, more };
+    return { rows: rows.map(({ key, id, time }) => ({ key, id, time, document: documents.found.get(key) ?? null })), total, more };
   }
 
   #search(query: SearchQuery, documents: Documents, commits: number): Found {
@@ -279,7 +288,7 @@ export class IndexReader {
     return {
       postings: wanted.postings.map(({ segment, term }) => this.#posting(segment, term)),
       pages: wanted.pages.map(({ segment, page }) => this.#page(segment, page)),
-      records: this.#records(wanted.records.map(({ segment, ordinal }) => segment.id * SEGMENT_SIZE + ordinal), documents),
+      records: this.#records(wanted.records, documents),
     };
   }
 
@@ -311,19 +320,40 @@ export class IndexReader {
     return found;
   }
 
-  #records(locators: readonly number[], documents: Documents): Row[] {
-    if (locators.length === 0) return [];
-    this.#work.recordsRead += locators.length;
-    const found: Row[] = [];
-    const rows = this.connection.arrays<[place: number, key: string, id: string, time: number, name: string | null, document: string | null]>(this.#recordRows, documents.prefix, `[${locators.join()}]`);
-    if (rows.length !== locators.length) throw damaged(this.#file, 'the index names a record that is not there');
-    for (const [place, key, id, time, name, document] of rows) {
-      found[place] = { key, id: readId(id), time };
-      const own = documents.prefix + key;
-      const text = name === own ? document : this.connection.get<{ value: string }>('SELECT value FROM documents WHERE key = ?', own)?.value ?? null;
-      if (text !== null) documents.found.set(key, text);
+  /** Those that are not known are read with their documents, of the others the documents alone. */
+  #records(wanted: Wanted<SegmentRow, number>['records'], documents: Documents): Row[] {
+    const rows = wanted.map(({ segment, ordinal }) => this.#rows.get(segment.id * SEGMENT_SIZE + ordinal, segment.version));
+    this.#documentsOf(rows.filter((row) => row !== undefined), documents);
+    const unknown = wanted.flatMap(({ segment, ordinal }, at) => (rows[at] === undefined ? [{ at, locator: segment.id * SEGMENT_SIZE + ordinal, version: segment.version }] : []));
+    if (unknown.length === 0) return rows as Row[];
+    this.#work.recordsRead += unknown.length;
+    const found = this.connection.arrays<[place: number, key: string, id: string, time: number, number: number | null, name: string | null, document: string | null]>(this.#recordRows, documents.prefix, `[${unknown.map(({ locator }) => locator).join()}]`);
+    if (found.length !== unknown.length) throw damaged(this.#file, 'the index names a record that is not there');
+    const elsewhere: KeptRow[] = [];
+    for (const [place, key, id, time, number, name, document] of found) {
+      const { at, locator, version } = unknown[place]!;
+      const isIts = name === documents.prefix + key;
+      const row = rows[at] = { key, id: readId(id), time, number: isIts ? number : null };
+      this.#rows.set(locator, version, row, key.length + id.length);
+      if (isIts && document !== null) documents.found.set(key, document);
+      else elsewhere.push(row);
     }
-    return found;
+    this.#documentsOf(elsewhere, documents);
+    return rows as Row[];
+  }
+
+  /** Those that do not stand where they stood, by their keys: they were deleted and written anew, or came after their record. */
+  #documentsOf(rows: readonly KeptRow[], { prefix, found }: Documents): void {
+    if (rows.length === 0) return;
+    const numbers = rows.flatMap(({ number }) => number ?? []);
+    if (numbers.length > 0) {
+      for (const [name, document] of this.connection.arrays<[name: string, document: string]>(DOCUMENT_ROWS, `[${numbers.join()}]`)) {
+        if (name.startsWith(prefix)) found.set(name.slice(prefix.length), document);
+      }
+    }
+    const missing = rows.filter(({ key }) => !found.has(key));
+    if (missing.length === 0) return;
+    this.documents(missing.map(({ key }) => prefix + key)).forEach((document, i) => { if (document !== null) found.set(missing[i]!.key, document); });
   }
 
   #directory(workspace: number, commits: number): Directory {
@@ -481,7 +511,8 @@ export class IndexWriter {
     if (stored.time === state.time && stored.id === id && stored.terms === text) return stored.locator;
     if (stored.time !== state.time) this.#setColumn(stored.locator, state.time - dayOf(state.time) * DAY_MS);
     if (stored.terms !== text) this.#changeTerms(stored.locator, JSON.parse(stored.terms) as TermList, terms);
-    // Another id reorders its day, which no cached posting knows of: nothing to touch, ids are read with the page.
+    // Another id touches no posting and no page, but readers keep it.
+    this.#change(segmentOf(stored.locator));
     this.#writer.run('UPDATE records SET time = ?, id = ?, terms = ? WHERE locator = ?', state.time, id, text, stored.locator);
     this.#work.recordsWritten += 1;
     return stored.locator;

@@ -12,7 +12,7 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { OperatingError } from '../errors.ts';
 import { type Clock, type Commit, type CommitResult, type Generation, type Hold, HOLD_MS, type Position, type SearchQuery, type SearchResult, type Tally, type View, type ViewStore, type Walked } from '../ports.ts';
-import { checkCommit, checkQuery, DecodedCache, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
+import { checkCommit, checkQuery, EMPTY_DIGEST, mergeTally, scanEnd } from './postings.ts';
 import { checkFormat, Connection, FORMAT, guarded, isBusy, openExisting } from './sqlite-file.ts';
 import { INDEX_SCHEMA, IndexReader, IndexWriter, Names, type ViewWork } from './sqlite-index.ts';
 
@@ -350,7 +350,7 @@ export class SqliteView implements View {
     // Opened at once: a reader keeps its files even when the generation is dropped.
     this.#reader = guarded(file, () => {
       const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -16384'));
-      return new IndexReader(file, connection, this.#names, generation, new DecodedCache(options.cacheBytes ?? CACHE_BYTES), this.work);
+      return new IndexReader(file, connection, this.#names, generation, options.cacheBytes ?? CACHE_BYTES, this.work);
     });
   }
 

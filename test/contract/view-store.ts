@@ -596,6 +596,19 @@ function changesContract(store: () => ViewStore): void {
       expect(await driver.keys({ to: MONDAY + 9 })).toEqual([]);
     });
 
+    test('that was shown before is shown as it is now: its id, its document, also one that was deleted and written anew', async () => {
+      const driver = await live(store());
+      const shown = async (): Promise<unknown> => (await driver.find({})).rows.map(({ id, document }) => [id, document]);
+      await driver.write({ documents: { 'acme/j/a': '1', 'acme/j/b': '2' }, records: { acme: [record('a', MONDAY), record('b', MONDAY)] } });
+      expect(await shown()).toEqual([['a', '1'], ['b', '2']]);
+      await driver.put({ key: 'a', state: { time: MONDAY, id: 'c', terms: {} } });
+      expect(await shown()).toEqual([['b', '2'], ['c', '1']]);
+      await driver.write({ documents: { 'acme/j/a': null, 'acme/j/b': '3' } });
+      expect(await shown()).toEqual([['b', '3'], ['c', null]]);
+      await driver.write({ documents: { 'acme/j/z': '4', 'acme/j/a': '5' } });
+      expect(await shown()).toEqual([['b', '3'], ['c', '5']]);
+    });
+
     test('moves to another day with all its sub-records, those that the change does not give too', async () => {
       const driver = await live(store());
       const terms = { medium: ['phone'], contact: ['c'] };
