@@ -103,8 +103,11 @@ function servers(name: string, events: LineFault['events'], serverOf: (stage: St
       name: `${name} frozen, then thawed`, events,
       strike: async (crew) => {
         serverOf(crew.stage).freeze();
-        await crew.noticed();
-        serverOf(crew.stage).thaw();
+        try {
+          await crew.noticed();
+        } finally {
+          serverOf(crew.stage).thaw();
+        }
       },
     },
   ];
