@@ -12,7 +12,7 @@ node24() { sh infra/node.sh "$@"; }
 # Quick and silent when they are there; why one cannot be had is said now, and again at the end.
 sh infra/servers.sh install all
 
-{ node24 infra/check.mjs >"$out/checks" 2>&1; echo $? >"$out/checks.rc"; } &
+{ node24 --max-semi-space-size=64 infra/check.mjs >"$out/checks" 2>&1; echo $? >"$out/checks.rc"; } &
 checks=$!
 # The processors are what the suite waits for, and its workers spend a tenth less on them where garbage is collected seldom.
 node24 --max-semi-space-size=64 --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js --maxWorkers=3 --json --outputFile="$out/jest.json" "$@"

@@ -349,7 +349,7 @@ export class SqliteView implements View {
     this.#options = options;
     // Opened at once: a reader keeps its files even when the generation is dropped.
     this.#reader = guarded(file, () => {
-      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -16384'));
+      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -8192'));
       return new IndexReader(file, connection, this.#names, generation, options.cacheBytes ?? CACHE_BYTES, this.work);
     });
   }

@@ -48,7 +48,7 @@ export class Crew {
   }
 
   /** Opens the shards of these generations that are this worker's, and reads where they stand. */
-  static async open(views: ViewStore, opened: readonly Opened[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly room: { readonly cacheBytesMax: number; readonly stepBytesMax: number }; readonly clock: Clock; readonly indexed?: boolean }): Promise<Crew> {
+  static async open(views: ViewStore, opened: readonly Opened[], options: { readonly owned: readonly number[] | 'all'; readonly shards: number; readonly room: { readonly cacheBytesMax: number; readonly stepBytesMax: number; readonly foldMax: number }; readonly clock: Clock; readonly indexed?: boolean }): Promise<Crew> {
     const { owned, shards, clock, room, indexed = true } = options;
     const wanted = opened.flatMap(({ projection, generation, role }) => (role === 'none' ? [] : Array.from({ length: generation.shards }, (_, shard) => ({ projection, generation, role, shard }))))
       .filter(({ shard }) => owned === 'all' || owned.includes(shard % shards));
@@ -56,7 +56,7 @@ export class Crew {
     const cache = new CacheRoom(room.cacheBytesMax);
     for (const { projection, generation, role, shard } of wanted) {
       const view = await views.view(projection.group, generation.id, shard);
-      const target = new Target({ projection, view, role, indexed, cache, stepBytesMax: room.stepBytesMax });
+      const target = new Target({ projection, view, role, indexed, cache, stepBytesMax: room.stepBytesMax, foldMax: room.foldMax });
       await target.resume();
       slots.push(new Slot(target, clock.now()));
     }

@@ -31,21 +31,27 @@ export interface Room {
   readonly cacheBytesMax: number;
   /** Characters of packed text that one target may read for a batch; past it the batch is cut in two. */
   readonly stepBytesMax: number;
+  /**
+   * Events of a batch that are folded at a time, those of one identity together; the batch is committed as one. Of a part only
+   * its texts and index terms are kept, and what it read and made as objects, some three times as much, dies with it. Smaller
+   * parts ask more often for what many journeys share.
+   */
+  readonly foldMax: number;
   /** Targets that fold and commit at a time: while one waits for its store, another folds. Each may hold a batch's documents. */
   readonly lanes: number;
 }
 
 /**
- * Embedded, everything shares 400 MB (make bench); catching up with 5,000 interactions open at a time, `serve` took 269 MB
- * with batches of 500 events, 308 with 4,096 and 358 with 8,192. Beside servers the thread has a heap of its own size
+ * Embedded, everything shares 400 MB (make bench): of 400,000 events with 5,000 interactions open at a time `serve` took 370 MB
+ * where 1,024 events were folded at a time, and 40 MB more where all 4,096 of a batch were; it was no slower. Beside servers the thread has a heap of its own size
  * (thread.ts): with batches of 65,536 the process took 690 MB, and 160 µs of CPU an event where batches of 16,000 took
  * 236, since each interaction, told in ten events among 50,000, is written twice instead of four times.
  */
 export const ROOM: Readonly<Record<'embedded' | 'servers' | 'replay', Room>> = {
-  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 6 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, lanes: 1 },
-  servers: { batchMax: 65_536, batchBytesMax: 64 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 2 },
+  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 6 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, foldMax: 1024, lanes: 1 },
+  servers: { batchMax: 65_536, batchBytesMax: 64 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, foldMax: 4096, lanes: 2 },
   // A process of its own, which ends. With batches of 65,536 it folded no faster and told less often how far it was.
-  replay: { batchMax: 16_384, batchBytesMax: 32 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 1 },
+  replay: { batchMax: 16_384, batchBytesMax: 32 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, foldMax: 4096, lanes: 1 },
 };
 /** Of one shard of the generation that is folded, since this projector took it up. */
 export interface ShardProgress {

@@ -106,12 +106,6 @@ const ENTRY_SIZE = 100;
 const STEP_BYTES_MAX = 12 * 1024 * 1024;
 const WRITTEN_SHARE = 4;
 const LOAD_KEYS = 256;
-/**
- * Events folded at a time. A larger step is folded in parts, the events of one identity together, and committed as one: of a
- * part only its texts and index terms are kept, and what it read and made as objects, some three times as much, dies with
- * it. Smaller parts ask more often for what many journeys share.
- */
-const FOLD_EVENTS = 4000;
 /** Characters of text kept from part to part: what many journeys share, such as the cells that count them. What belongs to one customer is not asked for again. */
 const PART_CACHE_BYTES = 512 * 1024;
 
@@ -164,7 +158,7 @@ export class Target {
   readonly #cacheRoom: CacheRoom;
   readonly #cache = new DocumentCache();
   readonly #stepBytesMax: number;
-  readonly #foldEvents: number;
+  readonly #foldMax: number;
   readonly #portions = new Portions();
   /** Of the step under way: characters of text that it holds, and how many it may hold. */
   #stepBytes = 0;
@@ -178,7 +172,7 @@ export class Target {
   /** Documents written and events folded since the start, and of those how many a vocabulary knew and could not read: for metrics, and for tests that count work. */
   readonly work = { events: 0, unreadable: 0, documents: 0, bytes: 0, loaded: 0, commits: 0 };
 
-  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; indexed?: boolean; cache: CacheRoom; stepBytesMax?: number; foldEvents?: number }) {
+  constructor(options: { projection: Projection; view: View; role: 'live' | 'build'; indexed?: boolean; cache: CacheRoom; stepBytesMax?: number; foldMax?: number }) {
     this.projection = options.projection;
     this.view = options.view;
     this.role = options.role;
@@ -186,7 +180,7 @@ export class Target {
     this.#cacheRoom = options.cache;
     this.#cacheRoom.join(this.#cache);
     this.#stepBytesMax = options.stepBytesMax ?? STEP_BYTES_MAX;
-    this.#foldEvents = options.foldEvents ?? FOLD_EVENTS;
+    this.#foldMax = options.foldMax ?? Infinity;
   }
 
   get position(): Position | null { return this.#position; }
@@ -310,7 +304,7 @@ export class Target {
     this.#stepMost = isBounded ? bounds.read : Infinity;
     for (const [workspace, events] of byWorkspace(wanted)) {
       const merged = new RecordChanges();
-      const parts = partsOf(events, this.#foldEvents);
+      const parts = partsOf(events, this.#foldMax);
       for (const part of parts) {
         if (signal?.aborted === true) return 'stopped';
         this.#stepBytes = bytes / WRITTEN_SHARE;

@@ -230,7 +230,7 @@ export async function foldInProcess(folder: string): Promise<Digests> {
   const head = (await events.head()) ?? '';
   await runProjector({
     events, views, projections: [journeys, persons], keysOf: (workspace) => loadWorkspaceKeys(events, workspace, masterKey), shards: 1, owned: 'all', patience: 'bounded',
-    room: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, lanes: 1 }, clock: { now: () => Date.now() }, signal: stop.signal,
+    room: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 64 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, foldMax: 4096, lanes: 1 }, clock: { now: () => Date.now() }, signal: stop.signal,
     wait: async (ms, signal) => { await pause(ms, undefined, { signal }).catch(() => undefined); },
     onProgress: (groups) => { if (groups.length === 2 && groups.every(({ position }) => position !== null && position >= head)) stop.abort(); },
     onFault: (fault) => { throw fault as Error; },

@@ -320,7 +320,7 @@ async function folded(data: string, masterKey: Uint8Array | null = null): Promis
   const key = await masterKeyOf(place, folder.events, { given: masterKey, mayMake: false, random: world().random });
   const ending = new AbortController();
   await runProjector({
-    events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: (workspace) => loadWorkspaceKeys(folder.events, workspace, key), shards: 1, owned: 'all', patience: 'bounded', room: { batchMax: 4096, batchBytesMax: 1 << 24, cacheBytesMax: 1 << 20, stepBytesMax: 1 << 24, lanes: 1 }, clock: { now: () => Date.now() }, wait: sleep,
+    events: folder.events, views: folder.views, projections: [journeys, persons], keysOf: (workspace) => loadWorkspaceKeys(folder.events, workspace, key), shards: 1, owned: 'all', patience: 'bounded', room: { batchMax: 4096, batchBytesMax: 1 << 24, cacheBytesMax: 1 << 20, stepBytesMax: 1 << 24, foldMax: 4096, lanes: 1 }, clock: { now: () => Date.now() }, wait: sleep,
     signal: ending.signal, onFault: (fault) => { throw fault; }, onProgress: (groups) => { if (groups.length === 2 && groups.every(({ caughtUp }) => caughtUp)) ending.abort(); },
   });
   const digests = await Promise.all(['journeys', 'persons'].map(async (group) => (await folder.views.view(group, (await folder.views.live(group)) ?? 0, 0)).digest()));

@@ -28,8 +28,8 @@ async function viewOf(projection: Projection, target: Position | null = null): P
   return views.view(projection.group, id, 0);
 }
 
-async function targetOn(view: View, projection: Projection, stepBytesMax = 1e7, foldEvents = 1e6): Promise<Target> {
-  const target = new Target({ projection, view, role: 'live', cache: new CacheRoom(1e7), stepBytesMax, foldEvents });
+async function targetOn(view: View, projection: Projection, stepBytesMax = 1e7, foldMax = 1e6): Promise<Target> {
+  const target = new Target({ projection, view, role: 'live', cache: new CacheRoom(1e7), stepBytesMax, foldMax });
   await target.resume();
   return target;
 }
@@ -130,7 +130,7 @@ test('G3: commits to a view that is read keep to its size, whole events each, an
 });
 
 test('G3: a step folded in parts commits what one fold would, documents and records', async () => {
-  await fc.assert(fc.asyncProperty(arbitraryEvents(40), fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 12 }), async (events, foldEvents, size) => {
+  await fc.assert(fc.asyncProperty(arbitraryEvents(40), fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 12 }), async (events, foldMax, size) => {
     const arrivals = arrivalsOf(events);
     for (const projection of PROJECTIONS) {
       const records = new MemoryDocuments(projection);
@@ -142,7 +142,7 @@ test('G3: a step folded in parts commits what one fold would, documents and reco
         }
         return inner.commit(commit);
       } });
-      const target = await targetOn(view, projection, 1e7, foldEvents);
+      const target = await targetOn(view, projection, 1e7, foldMax);
       for (let from = 0; from < arrivals.length; from += size) await target.step(arrivals.slice(from, from + size), position(Math.min(from + size, arrivals.length)), keysOf);
       const whole = new MemoryDocuments(projection);
       whole.fold(events);

@@ -332,7 +332,7 @@ class Line {
       following = new AbortController();
       await runProjector({
         events, views, projections, keysOf: keysNow, shards: setup.shards, owned, patience: 'endless', clock, wait: sleep, signal: following.signal,
-        room: { batchMax: setup.batchMax, batchBytesMax: 1e6, cacheBytesMax: setup.cacheBytesMax, stepBytesMax: setup.stepBytesMax, lanes: setup.lanes },
+        room: { batchMax: setup.batchMax, batchBytesMax: 1e6, cacheBytesMax: setup.cacheBytesMax, stepBytesMax: setup.stepBytesMax, foldMax: 3, lanes: setup.lanes },
         onProgress: () => undefined, onFault: (fault) => this.#world.note(`${process.name}: ${String(fault)}`),
       });
     }
@@ -362,7 +362,7 @@ class Line {
     const [clock, sleep] = [this.#world.clock, this.#world.sleep(process)];
     const views = this.#viewsOf(process);
     const events = eventsOf(this.#world, process, this.#events, this.#oracle, setup.page);
-    const room = { batchMax: setup.batchMax, batchBytesMax: 1e6, cacheBytesMax: setup.cacheBytesMax, stepBytesMax: setup.stepBytesMax, lanes: setup.lanes };
+    const room = { batchMax: setup.batchMax, batchBytesMax: 1e6, cacheBytesMax: setup.cacheBytesMax, stepBytesMax: setup.stepBytesMax, foldMax: 3, lanes: setup.lanes };
     while (this.#replayed < setup.replays.length) {
       const { ms, to } = setup.replays[this.#replayed]!;
       await sleep(ms - (clock.now() - START_MS));

@@ -107,7 +107,7 @@ export async function targetOn(view: View, projection: Projection, cacheBytesMax
 
 export async function liveView(views: ViewStore, group: string): Promise<View> { return views.view(group, (await views.live(group)) ?? 0, 0); }
 
-export const ROOM = { batchMax: 4096, batchBytesMax: 1e7, cacheBytesMax: 1e7, stepBytesMax: 1e7, lanes: 1 };
+export const ROOM = { batchMax: 4096, batchBytesMax: 1e7, cacheBytesMax: 1e7, stepBytesMax: 1e7, foldMax: 4096, lanes: 1 };
 
 /** Runs a projector until every group has folded the whole log; answers what it told on the way. */
 export async function project(events: EventStore, views: ViewStore, more: Partial<ProjectorOptions> = {}): Promise<{ readonly faults: readonly unknown[]; readonly told: readonly (readonly GroupProgress[])[] }> {
