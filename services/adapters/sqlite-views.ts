@@ -35,6 +35,8 @@ const READ_WAIT_MS = 5_000;
 const LEASE_MAX_MS = 600_000;
 const LOCK_WAIT_MS = 250;
 const CACHE_BYTES = 32 * 1024 * 1024;
+/** Of a file's pages, for who searches; and for who folds, and asks for each document when its customer comes again. */
+const [READ_CACHE_KIB, FOLD_CACHE_KIB] = [16_384, 4096] as const;
 /** Documents that one call draws. */
 const DRAWN = 200;
 const CHECKPOINT_PAGES = 4_000;
@@ -349,7 +351,7 @@ export class SqliteView implements View {
     this.#options = options;
     // Opened at once: a reader keeps its files even when the generation is dropped.
     this.#reader = guarded(file, () => {
-      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, 'PRAGMA cache_size = -8192'));
+      const connection = new Connection(openExisting(file, { readOnly: true, timeout: READ_WAIT_MS }, `PRAGMA cache_size = -${READ_CACHE_KIB}`));
       return new IndexReader(file, connection, this.#names, generation, options.cacheBytes ?? CACHE_BYTES, this.work);
     });
   }
@@ -462,6 +464,7 @@ export class SqliteView implements View {
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE};
       ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`;
     const connection = new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, pragmas));
+    this.#reader.connection.db.exec(`PRAGMA cache_size = -${FOLD_CACHE_KIB}`);
     return { connection, index: new IndexWriter(this.#file, connection, this.#names, this.generation, this.work) };
   }
 

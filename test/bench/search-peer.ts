@@ -103,7 +103,9 @@ interface Opened { readonly sides: readonly Side[]; readonly pid: number | null;
 async function openSqlite(keys: WorkspaceKeys): Promise<Opened & { readonly view: View }> {
   const folder = await opened(Promise.resolve(temporaryFolder()), removeFolder);
   const store = await opened(openSqliteViewStore({ folder }), (each) => each.close());
-  const { made: view, row: filled } = await filling('SQLite', async () => filledView(store, changes(keys), COMMITS.sqlite));
+  const { made, row: filled } = await filling('SQLite', async () => filledView(store, changes(keys), COMMITS.sqlite));
+  // As an api has it, which never writes.
+  const view = await (await opened(openSqliteViewStore({ folder }), (each) => each.close())).view('journeys', made.generation.id, 0);
   return { view, sides: [sideOf('SQLite', view, keys)], pid: null, rows: [filled, sizeRow('SQLite: the file', (await view.stats()).bytes)] };
 }
 

@@ -120,12 +120,16 @@ export async function searchRows(folder: string): Promise<Row[]> {
   const keys = workspaceKeys(workspace, new Uint8Array(32).fill(7));
   const views = await openSqliteViewStore({ folder });
   const started = process.hrtime.bigint();
-  const view = await filledView(views, changesOf(keys, all), 1000);
+  const made = await filledView(views, changesOf(keys, all), 1000);
   const filled = Number(process.hrtime.bigint() - started) / 1e9;
   const db = fillTable(join(folder, 'plain.sqlite'), all);
+  // As an api has it, which never writes.
+  const readers = await openSqliteViewStore({ folder });
+  const view = await readers.view('journeys', made.generation.id, 0);
   const rows: Row[] = [row('journeys written to the index, batches of 1,000', 'journeys/s', COUNT / filled, null, null)];
   for (const kind of kinds(keys)) rows.push(await measure(kind, view, db));
   db.close();
+  await readers.close();
   await views.close();
   return rows;
 }
