@@ -460,7 +460,7 @@ export class SqliteView implements View {
 
   #openWriter(): { connection: Connection; index: IndexWriter } {
     const { lockWaitMs, maxPages } = this.#options;
-    const pragmas = `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192;
+    const pragmas = `PRAGMA synchronous = NORMAL; PRAGMA cache_size = -${FOLD_CACHE_KIB};
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${CHECKPOINT_PAGES * PAGE_SIZE};
       ${maxPages === undefined ? '' : `PRAGMA max_page_count = ${maxPages}`}`;
     const connection = new Connection(openExisting(this.#file, { readOnly: false, timeout: lockWaitMs ?? LOCK_WAIT_MS }, pragmas));

@@ -30,7 +30,7 @@ export function isEmbedded({ events, views }: Pick<ProjectorThreadData, 'events'
 
 /** Of the thread, in MB: its caches and batches are bounded well below; left alone, V8 would let garbage pile up to several times this. Beside servers it keeps more documents and a second batch. */
 const HEAP = {
-  embedded: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 24 },
+  embedded: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 },
   servers: { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 192 },
 } as const;
 /** Less than a process has to drain (DRAIN_MS, with the requests' own 3 s), and enough for a commit: folding is given up before. */
