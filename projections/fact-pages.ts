@@ -54,7 +54,7 @@ type MemberOf<K extends Kind> = Exclude<keyof Extract<InteractionFactBody, { kin
 
 /** What a fact of each kind may say, in the order in which it is written. Total, so that no member is forgotten; a change needs a new version of the projection. */
 const SAID: { readonly [K in Kind]: Readonly<Record<MemberOf<K>, true>> } = {
-  started: { direction: true, medium: true, contact: true, entryPoint: true, origin: true, pbx: true, tenant: true, platform: true, leg: true, inScript: true },
+  started: { direction: true, medium: true, contact: true, entryPoint: true, origin: true, pbx: true, tenant: true, platform: true, leg: true, inScript: true, callback: true },
   linked: { to: true },
   journey: { journeyId: true },
   joined: { role: true, participantId: true, agent: true, name: true },
@@ -71,7 +71,7 @@ const SAID: { readonly [K in Kind]: Readonly<Record<MemberOf<K>, true>> } = {
   voicemail: { agents: true, queue: true, ringGroup: true },
   followUp: { reason: true, queue: true },
   processing: { agents: true, queue: true },
-  dropped: { role: true, participantId: true, last: true },
+  dropped: { role: true, participantId: true, last: true, had: true },
   wrappedUp: { agents: true, wrapUpCodes: true },
   phoneCodes: { codes: true },
   aiAgent: { creditConsumption: true, tools: true },

@@ -739,6 +739,8 @@ class JourneyBatch {
   }
 
   #subsOf(document: JourneyDocument, change: TimelineChange, chunk: number): readonly SubRecord[] | null {
+    // What was taken back may have been the only one there.
+    if (chunk > document.chunks) return null;
     const transitions = chunk === document.chunks ? document.transitions : change.chunks.get(chunk);
     assert(transitions !== undefined, 'a changed chunk is at hand');
     return transitions.length === 0 ? null : transitions.map((transition) => subRecordOf(transition, this.#terms));
@@ -876,7 +878,7 @@ class Forest {
 export function journeysWithin(limits: JourneyLimits): Projection {
   return {
     group: 'journeys',
-    version: '4',
+    version: '5',
     ordered: ['a', 'o'],
     recordSpace: 'j',
     fields: { ...Object.fromEntries(RECORD_NAMES), [IDENTITY]: 'keyed' },

@@ -276,7 +276,7 @@ export class Timeline {
     if (found !== undefined) return found;
     const number = this.#state.interactions.length;
     this.#state.interactions.push({
-      id, medium: null, begun: false, aside: false, guessed: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
+      id, medium: null, begun: false, aside: false, guessed: false, callback: false, early: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
       talkers: [], held: [], queue: null, ringGroup: null, wrapping: [], moving: null,
     });
     this.#row.interactions.push({ id: platformId(id), direction: null, type: null });
@@ -348,8 +348,9 @@ export class Timeline {
 
   /** Ends the present state. */
   #close(i: InteractionState, at: Instant): void {
-    if (i.open !== null) this.#settle(i.open, at);
+    if (i.open !== null && !i.early) this.#settle(i.open, at);
     i.open = null;
+    i.early = false;
     i.name = null;
     i.assumed = false;
     i.pending = null;
@@ -370,13 +371,14 @@ export class Timeline {
   }
 
   /**
-   * Whether a fact may move this interaction on. A provisional end is taken back: what was going on has gone on. After a
-   * final one only what is still done for a customer who has left counts; what else sorts later is the clocks' doing.
+   * Whether a fact may move this interaction on. A provisional end is taken back: what was going on has gone on, but for a
+   * talk, unless it is talked of again, and by another end, which says nothing of what was between. After a final one only what is still done for a customer who has left counts; what else sorts later is the clocks' doing.
    */
   #goesOn(i: InteractionState, kind: InteractionFact['kind']): boolean {
     if (i.end === null) return true;
     if (i.end === 'closed' && (i.pending === null ? !FOLLOWS_UP.has(kind) : HOLDS.has(kind))) return false;
-    if (i.end === 'provisional' && i.open !== null && i.pending === null) this.#settle(i.open, null);
+    i.early &&= kind === 'ended' || i.name === 'TALKING' || i.name === 'HOLD';
+    if (i.end === 'provisional' && i.open !== null && i.pending === null && !i.early) this.#settle(i.open, null);
     // Whoever talked last has left: nothing goes on of that.
     if (i.end === 'provisional' && i.open === null) { i.talkers = []; i.held = []; }
     // The customer had not, after all.
@@ -411,6 +413,10 @@ export class Timeline {
     }
     addEvent(open, fact.eventId);
     i.assumed = false;
+    if (i.early && i.end === null) {
+      this.#settle(i.open, null);
+      i.early = false;
+    }
     this.#touch(i.open, terms);
     if (terms) this.#count(i, { agents: [...agents], queue: open.queue, ringGroup: open.ringGroup }, open.name);
   }
@@ -423,6 +429,8 @@ export class Timeline {
     assert(entry !== undefined);
     if ((entry.direction === null || i.guessed) && fact.direction !== undefined) { entry.direction = fact.direction; i.guessed = false; }
     if (entry.direction === 'Outbound' && i.assumed && i.name === 'IN_SCRIPT' && i.end === null && i.open !== null) this.#dialledAfterAll(i, i.open, fact);
+    if (fact.callback === true) i.callback = true;
+    if (fact.leg === true && i.assumed) this.#legAfterAll(i);
     entry.type ??= fact.platform ?? null;
     this.#learnMedium(i, fact.medium);
     this.#learnEnds(fact);
@@ -459,6 +467,33 @@ export class Timeline {
     if (this.#state.last?.interaction === this.#numberOf(i.id)) this.#state.last = { name: 'OUTBOUND_STARTED', interaction: this.#numberOf(i.id) };
   }
 
+  /** It was taken for one of its own until it was said what it goes on with: how it began goes, where nothing else has come since. */
+  #legAfterAll(i: InteractionState): void {
+    const last = this.#base + this.#tail.length - 1;
+    if (i.open !== last || (i.name !== 'IN_SCRIPT' && i.name !== 'OUTBOUND_STARTED')) return;
+    const before = this.#tail.at(-2);
+    const gone = before?.name === 'STARTED' && before.interactionId === platformId(i.id) ? 2 : 1;
+    const rest = this.#tail.slice(0, -gone);
+    const isShown = i.medium === null || rest.some(({ mediaType }) => mediaType === i.medium);
+    // Whatever was the state before must be at hand, and whatever shows this medium.
+    if (this.#base > 0 && (rest.length === 0 || !isShown)) return;
+    if (!isShown) { this.#row.mediaTypes = this.#row.mediaTypes.filter((medium) => medium !== i.medium); this.#terms = true; }
+    for (let n = 0; n < gone; n += 1) this.#subs.add(Math.floor((last - n) / this.#size));
+    this.#tail.splice(-gone);
+    i.open = null;
+    i.name = null;
+    i.assumed = false;
+    i.aside = true;
+    this.#state.last = this.#lastState();
+  }
+
+  /** Of the transitions at hand. */
+  #lastState(): TimelineState['last'] {
+    const last = this.#tail.findLast(({ name }) => isState(name));
+    const interaction = last === undefined ? -1 : this.#row.interactions.findIndex(({ id }) => id === last.interactionId);
+    return last === undefined || interaction < 0 || !isState(last.name) ? null : { name: last.name, interaction };
+  }
+
   #learnMedium(i: InteractionState, medium: Medium | undefined): void {
     if (medium === undefined || i.medium !== null) return;
     i.medium = medium;
@@ -491,7 +526,9 @@ export class Timeline {
   #dialling(i: InteractionState, fact: Said<'dialling'>): void {
     if (!this.#goesOn(i, fact.kind)) return;
     const agents = this.#agents(fact.agents);
-    const queue = this.#place(this.#row.queues, fact.queue);
+    // A callback is dialled out of the queue that it waited on.
+    const waitedOn = i.pending === 'callback' ? this.#openAs(i, 'FOLLOWUP_PENDING')?.queue : null;
+    const queue = this.#place(this.#row.queues, fact.queue) ?? this.#place(this.#row.queues, waitedOn);
     const open = this.#openAs(i, 'OUTBOUND_STARTED');
     // The same dial, told twice; another agent's is another dial.
     const same = open !== null && (i.assumed || agents.length === 0 || open.agents.length === 0 || agents.some(({ id }) => open.agents.some((one) => one.id === id)));
@@ -517,6 +554,8 @@ export class Timeline {
   }
 
   #waiting(i: InteractionState, fact: Said<'waiting'>): void {
+    // Of a callback it is said once what it is, and that may not be here.
+    if (fact.arrival === 'queued' && i.callback) { this.#followUp(i, { ...fact, kind: 'followUp', reason: 'callback' }); return; }
     if (fact.arrival !== undefined && (i.end === 'closed' || !this.#arrives(i, fact, fact.arrival))) return;
     if (!this.#goesOn(i, fact.kind)) return;
     const agents = this.#agents(fact.agents);
@@ -542,8 +581,10 @@ export class Timeline {
     if (dials && arrival === 'offered') this.#dialler(i, fact);
     if (dials || (arrival === 'offered' && (talking || this.#consults(i)))) return false;
     if (i.moving !== null || (i.name === null && this.#state.interactions.some(({ moving }) => moving !== null))) return true;
-    const to = fact.queue === null || fact.queue === undefined ? { agents: fact.agents ?? [] } : { queue: fact.queue };
-    if (i.name === 'IN_SCRIPT' || this.#leavesQueue(i, fact)) this.#moved(i, { ...fact, kind: 'forwarded', to }, 'FORWARD');
+    // Past its queue's time, whoever is rung next is where the system has sent it.
+    const timedOut = arrival === 'offered' && i.name === null && !i.left && this.#waitedLast(i);
+    const to = timedOut || fact.queue === null || fact.queue === undefined ? { agents: fact.agents ?? [] } : { queue: fact.queue };
+    if (i.name === 'IN_SCRIPT' || timedOut || this.#leavesQueue(i, fact)) this.#moved(i, { ...fact, kind: 'forwarded', to }, 'FORWARD');
     else if (arrival === 'queued') this.#transferredFrom(i, fact, to);
     return true;
   }
@@ -559,10 +600,15 @@ export class Timeline {
   }
 
   #leavesQueue(i: InteractionState, { queue }: Said<'waiting'>): boolean {
-    const { last } = this.#state;
-    const waited = i.name === 'WAITING' || (i.name === null && last?.name === 'WAITING' && last.interaction === this.#numberOf(i.id));
+    const waited = i.name === 'WAITING' || (i.name === null && this.#waitedLast(i));
     const to = this.#place(this.#row.queues, queue);
     return waited && to !== null && i.queue !== null && !isPlace(i.queue, to);
+  }
+
+  /** Whether that the customer waited here is the last that was. */
+  #waitedLast(i: InteractionState): boolean {
+    const { last } = this.#state;
+    return last?.name === 'WAITING' && last.interaction === this.#numberOf(i.id);
   }
 
   #transferredFrom(i: InteractionState, fact: Said<'waiting'>, to: Destination): void {
@@ -588,15 +634,29 @@ export class Timeline {
     marker.queue = queue;
     this.#touch(i.moving, true);
     this.#count(i, { queue }, 'TRANSFER');
+    this.#tellWait(i.moving + 1, i, marker.agents);
     i.moving = null;
     return true;
+  }
+
+  /** Whom the customer waited for, of whom nothing was known then. */
+  #tellWait(number: number, i: InteractionState, agents: readonly Agent[]): void {
+    const isHere = number >= this.#base ? number - this.#base < this.#tail.length : Math.floor(number / this.#size) === Math.floor((number - 1) / this.#size);
+    if (!isHere || agents.length === 0) return;
+    const wait = this.#at(number);
+    if (wait.name !== 'WAITING' || wait.interactionId !== platformId(i.id) || wait.agents.length > 0 || wait.queue !== null || wait.ringGroup !== null) return;
+    wait.agents = this.#agents(agents);
+    this.#touch(number, true);
   }
 
   /** Transfers out of other interactions, of which nobody knew where to, have come here, and whoever waited there waits no longer. */
   #goesOnHere(i: InteractionState, fact: InteractionFact, agents: readonly FullAgent[], queue: FullPlace | null): void {
     for (const other of this.#state.interactions) {
       if (other === i || other.moving === null || !this.#tellDestination(other, agents, queue)) continue;
-      if (other.assumed && other.name === 'WAITING' && other.end === null) this.#close(other, fact.at);
+      if (!other.assumed || other.name !== 'WAITING' || other.open === null || other.end === 'closed') continue;
+      // Whoever transferred may have left before.
+      if (other.end === 'provisional') this.#settle(other.open, null);
+      this.#close(other, fact.at);
     }
   }
 
@@ -736,9 +796,17 @@ export class Timeline {
     return i.end === 'provisional' && i.open === null && agents.every(({ id }) => i.talkers.includes(id));
   }
 
+  /** Whether these must have had the customer before, though nobody said so: it rang there, or nobody has had the customer yet. */
+  #hadBefore(i: InteractionState, agents: readonly string[]): boolean {
+    if (agents.length === 0 || i.end !== null || i.moving !== null || i.open === null || (i.name !== 'WAITING' && i.name !== 'OUTBOUND_STARTED')) return false;
+    const rung = this.#at(i.open).agents;
+    return agents.every((agent) => rung.some(({ id }) => id === agent)) || (i.name === 'WAITING' && !this.#state.handled);
+  }
+
   #held(i: InteractionState, fact: Said<'held'>): void {
     if (this.#isLate(i, fact) || !this.#goesOn(i, fact.kind)) return;
     const { named, leg } = this.#leg(i, fact);
+    if (this.#hadBefore(i, named)) this.#tookUntold(i, fact, named);
     for (const participant of this.#legs(i, fact, leg)) {
       if (participant.held.at(-1)?.to === null) continue;
       participant.held.push({ from: fact.at, to: null });
@@ -750,7 +818,7 @@ export class Timeline {
     if (i.name === 'HOLD') { this.#amend(i, fact, this.#byIds(named)); return; }
     // While another agent talks with the customer, only the one who holds has left the conversation.
     if (i.talkers.some((id) => !held.includes(id))) return;
-    this.#enter(i, 'HOLD', fact, { agents: this.#byIds(leg) });
+    this.#enter(i, 'HOLD', fact, { agents: this.#byIds(held) });
     i.talkers = [...i.talkers, ...named.filter((id) => !i.talkers.includes(id))].slice(0, AGENTS_MAX);
   }
 
@@ -758,12 +826,30 @@ export class Timeline {
     if (this.#isLate(i, fact) || !this.#goesOn(i, fact.kind)) return;
     const { named, leg } = this.#leg(i, fact);
     for (const participant of this.#legs(i, fact, leg)) closeHeld(participant, fact.at);
+    if (i.name === 'WAITING') { this.#resumedWaiting(i, fact, named); return; }
     const held = named.length === 0 ? [] : i.held.filter((id) => !named.includes(id));
-    if (i.name !== 'HOLD') { i.held = held; return; }
     const all = [...i.talkers, ...named.filter((id) => !i.talkers.includes(id))];
-    this.#talk(i, fact, all.filter((id) => !held.includes(id)));
-    i.talkers = all.slice(0, AGENTS_MAX);
+    const talking = this.#openAs(i, 'TALKING');
+    const isBack = talking !== null && named.some((id) => i.talkers.includes(id) && !talking.agents.some((one) => one.id === id));
+    if (i.name === 'HOLD' || isBack) {
+      this.#talk(i, fact, all.filter((id) => !held.includes(id)));
+      i.talkers = all.slice(0, AGENTS_MAX);
+    }
     i.held = held;
+  }
+
+  /** A transfer that was called off, or has come where it was to go; or an agent of whom nobody said that it was taken. */
+  #resumedWaiting(i: InteractionState, fact: Said<'resumed'>, named: string[]): void {
+    const there = named.length > 0 || i.moving === null ? named : this.#at(i.moving).previousAgents.map(({ id }) => id);
+    if (there.length === 0 || (i.moving === null && !this.#hadBefore(i, there))) return;
+    this.#tookUntold(i, fact, there);
+    this.#tellDestination(i, this.#byIds(there), null);
+  }
+
+  /** Nobody said that these took the customer, or when: they have. */
+  #tookUntold(i: InteractionState, fact: InteractionFact, agents: string[]): void {
+    for (const id of agents) this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: id, agent: { id } });
+    this.#talk(i, fact, agents);
   }
 
   // ---- voicemail and what follows up ----
@@ -773,9 +859,17 @@ export class Timeline {
     const agents = this.#agents(fact.agents);
     const queue = this.#place(this.#row.queues, fact.queue);
     const ringGroup = this.#place(this.#row.ringGroups, fact.ringGroup);
+    if (i.aside) this.#leavesTheOther(i, fact);
     if (this.#openAs(i, 'VOICEMAIL') === null) this.#enter(i, 'VOICEMAIL', fact, { agents, queue, ringGroup });
     else this.#amend(i, fact, agents, { queue, ringGroup });
     this.#placed(i, queue, ringGroup);
+  }
+
+  /** Whoever speaks to a voicemail waits, or is in a script, nowhere else. */
+  #leavesTheOther(i: InteractionState, fact: InteractionFact): void {
+    const others = this.#state.interactions.filter((other) => other !== i && other.end === null && (other.name === 'WAITING' || other.name === 'IN_SCRIPT'));
+    const [only] = others;
+    if (only !== undefined && others.length === 1) this.#close(only, fact.at);
   }
 
   /** Does not bring an ended interaction back: the customer has left, and it waits on. */
@@ -786,6 +880,8 @@ export class Timeline {
     const queue = callback ? onlyId(fact.queue) : this.#place(this.#row.queues, fact.queue);
     const open = this.#openAs(i, 'FOLLOWUP_PENDING');
     if (open !== null && i.pending === fact.reason && (!callback || queue === null || open.queue === null || isPlace(open.queue, queue))) { this.#amend(i, fact, [], callback ? { queue } : {}); return; }
+    const spoken = this.#openAs(i, 'VOICEMAIL');
+    if (!callback && spoken !== null && spoken.queue === null && spoken.ringGroup === null && spoken.agents.length === 0) this.#amend(i, fact, [], { queue });
     this.#enter(i, 'FOLLOWUP_PENDING', fact, { queue });
     if (callback && !this.#state.callback) {
       this.#state.callback = true;
@@ -820,23 +916,27 @@ export class Timeline {
     // Once it has ended it has: another platform's end, or a recording's, comes later and says no more.
     if (i.end === 'closed' && (i.pending === null || !this.#endsFollowUp(i, number, fact))) return;
     const leg = fact.leg === true;
-    const left = leg && i.end === 'provisional' && i.open === null;
+    const left = leg && i.end === 'provisional' && (i.open === null || i.moving !== null);
     const byCustomer = this.#gaveUp(i, number, fact);
     if (left || (leg && i.name !== 'TALKING' && i.name !== 'HOLD')) this.#leave(i, i.aside ? null : 'customer', left ? (i.endedAt ?? fact.at) : fact.at);
     if (left) { i.endedBy ??= fact.by ?? null; return; }
+    const saidBefore = i.early ? i.endedBy : null;
     if (i.end === 'provisional') this.#goesOn(i, fact.kind);
     const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
     // Of agents who have not left it may be another leg that ended.
-    if (!leg && (i.name === 'TALKING' || i.name === 'HOLD')) leave(i, i.talkers, fact.at);
+    if (!leg && !i.early && (i.name === 'TALKING' || i.name === 'HOLD')) leave(i, i.talkers, fact.at);
+    if (!leg && !i.early && i.name === 'PROCESSING' && i.open !== null) leave(i, this.#at(i.open).agents.map(({ id }) => id), fact.at);
     if (fact.outcome === 'forwardedExternal' && !waitsOn) this.#state.last = { name: 'EXTERNAL', interaction: number };
     if (!waitsOn && fact.final) this.#close(i, fact.at);
     else if (!waitsOn) {
-      if (i.open !== null) this.#settle(i.open, fact.at);
+      if (i.open !== null && !i.early) this.#settle(i.open, fact.at);
+      // Of a wait, an agent's not answering may be all that has ended.
+      i.early ||= i.open !== null && !leg && (fact.by === 'customer' || i.name === 'TALKING' || i.name === 'HOLD' || i.name === 'PROCESSING');
       i.pending = null;
     }
     if (fact.final) for (const participant of this.#own(i)) closeHeld(participant, fact.at);
     endBy(i, fact.final ? 'closed' : 'provisional', fact);
-    i.endedBy = byCustomer ? 'customer' : fact.by ?? null;
+    i.endedBy = byCustomer ? 'customer' : saidBefore ?? fact.by ?? null;
   }
 
   /** Whether the customer has left while waiting, whoever then ended what was left of it. */
@@ -919,6 +1019,7 @@ export class Timeline {
       this.#over(i, fact);
       return;
     }
+    if (i.name === 'WAITING' && i.end === null && fact.had === true) { this.#hadUntold(i, fact, agent); return; }
     if (i.name !== 'TALKING' || i.talkers.length > 0) return;
     if (agent !== '' && i.open !== null) {
       this.#amend(i, fact, this.#byIds([agent]));
@@ -927,6 +1028,24 @@ export class Timeline {
       if (participant !== null) participant.dropped = fact.at;
     }
     this.#leaves(i, fact, [agent], true);
+  }
+
+  /** Who had the customer leaves while the customer waits: whoever transferred, and nobody is known to have taken over; or one of whom nobody said that it was taken. */
+  #hadUntold(i: InteractionState, fact: Said<'dropped'>, agent: string): void {
+    if (i.moving !== null && (agent === '' || this.#at(i.moving).previousAgents.some(({ id }) => id === agent))) {
+      for (const one of i.wrapping) if (agent === '' || one[0] === agent) one[1] = fact.at;
+      // Over, unless it goes on: then the customer has waited all the time.
+      if (i.open !== null) this.#settle(i.open, fact.at);
+      endBy(i, 'provisional', fact);
+      i.endedBy = null;
+      this.#leave(i, 'customer', fact.at);
+    } else if (agent !== '' && !this.#row.agents.some(({ id }) => id === agent)) {
+      this.#tookUntold(i, fact, [agent]);
+      this.#tellDestination(i, this.#byIds([agent]), null);
+      const participant = this.#present(i, agent);
+      if (participant !== null) participant.dropped = fact.at;
+      this.#leaves(i, fact, [agent], true);
+    }
   }
 
   /** Of those who talk, these leave. `last`: with the last of them the conversation is over, and provisionally the interaction. */
@@ -938,6 +1057,8 @@ export class Timeline {
     const rest = i.talkers.filter((id) => !gone.includes(id));
     const held = i.held.filter((id) => !gone.includes(id));
     if (last && rest.length === 0 && (i.name === 'TALKING' || i.name === 'HOLD')) { this.#over(i, fact); return; }
+    // The customer is there, and nobody with them.
+    if (rest.length === 0 && (i.name === 'TALKING' || i.name === 'HOLD')) this.#close(i, fact.at);
     if (i.name === 'TALKING' && rest.length > 0) {
       if (rest.every((id) => held.includes(id))) { this.#enter(i, 'HOLD', fact, { agents: this.#byIds(rest) }); } else this.#talk(i, fact, rest);
     }
@@ -973,7 +1094,7 @@ export class Timeline {
     this.#meet(i, fact, agents);
     const gone = i.talkers.filter((id) => !ids.includes(id));
     // Whoever a transfer is on its way to, and is there, has the customer.
-    const arrived = i.moving !== null && i.end === null && this.#at(i.moving).previousAgents.every(({ id }) => !ids.includes(id));
+    const arrived = i.moving !== null && i.end !== 'closed' && this.#at(i.moving).previousAgents.every(({ id }) => !ids.includes(id));
     if (fact.talking !== true && !(arrived && ids.length > 0)) {
       if (gone.length > 0) this.#leaves(i, fact, gone, true);
       return;
@@ -1117,6 +1238,10 @@ export class Timeline {
 }
 
 // ---- small parts --------------------------------------------------------------------------------------------------------
+
+function isState(name: TransitionName): name is StateName {
+  return name !== 'STARTED' && name !== 'FORWARD' && name !== 'TRANSFER' && name !== 'FINISHED';
+}
 
 function transition(at: Instant, name: TransitionName, id: InteractionId, parts: Parts, duration: number | null, mediaType: Medium | null, eventId: string): Transition {
   return {

@@ -67,9 +67,9 @@ export type InteractionFactBody =
   /**
    * It began, or more is said of how it began (later ones fill what earlier ones left open). `leg`: it goes on with what
    * began as another interaction, and shows no beginning of its own. `inScript`: from its beginning on the customer is in
-   * the platform's script, as far as is known.
+   * the platform's script, as far as is known. `callback`: a customer is called back, whatever else of it says so.
    */
-  | { readonly kind: 'started'; readonly direction?: Direction; readonly medium?: Medium; readonly contact?: Contact; readonly entryPoint?: Endpoint; readonly origin?: Endpoint; readonly pbx?: string; readonly tenant?: string; readonly platform?: string; readonly leg?: true; readonly inScript?: true }
+  | { readonly kind: 'started'; readonly direction?: Direction; readonly medium?: Medium; readonly contact?: Contact; readonly entryPoint?: Endpoint; readonly origin?: Endpoint; readonly pbx?: string; readonly tenant?: string; readonly platform?: string; readonly leg?: true; readonly inScript?: true; readonly callback?: true }
   /** It belongs to the same journey as another interaction (a transfer's second leg, a callback, a voicemail). */
   | { readonly kind: 'linked'; readonly to: InteractionId }
   /** It belongs to the journey of this explicit id. */
@@ -94,8 +94,8 @@ export type InteractionFactBody =
   /** A voicemail or callback waits on a queue for somebody to follow it up. */
   | { readonly kind: 'followUp'; readonly reason: 'voicemail' | 'callback'; readonly queue?: Place | null }
   | { readonly kind: 'processing'; readonly agents?: readonly Agent[]; readonly queue?: Place | null }
-  /** `last`: when nobody else talks with the customer, the conversation is over with it, though it may yet go on. Without an id (''), it is the one who has the customer. */
-  | { readonly kind: 'dropped'; readonly role?: Role; readonly participantId: string; readonly last?: true }
+  /** `last`: when nobody else talks with the customer, the conversation is over with it, though it may yet go on. Without an id (''), it is the one who has the customer. `had`: whoever leaves did, also where nothing else says so. */
+  | { readonly kind: 'dropped'; readonly role?: Role; readonly participantId: string; readonly last?: true; readonly had?: true }
   | { readonly kind: 'wrappedUp'; readonly agents?: readonly Agent[]; readonly wrapUpCodes?: readonly string[] }
   | { readonly kind: 'phoneCodes'; readonly codes: readonly PhoneCode[] }
   | { readonly kind: 'aiAgent'; readonly creditConsumption?: number; readonly tools?: readonly AiTool[] }

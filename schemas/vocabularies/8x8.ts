@@ -261,6 +261,7 @@ function started(told: Told, own: readonly Identifier[], created: boolean): Inte
   return {
     kind: 'started', platform: PLATFORM, contact: contactOf(told, own), ...(direction === null ? {} : { direction }), ...(type === null ? {} : { medium: type }),
     ...(entryPoint === null ? {} : { entryPoint }), ...(origin === null ? {} : { origin }), ...(tenant === null ? {} : { tenant }),
+    ...(told.followUp === 'callback' ? { callback: true } : {}),
     ...(leg ? { leg: true } : created && told.followUp === null && direction !== 'Outbound' ? { inScript: true } : {}),
   };
 }
@@ -338,8 +339,8 @@ function released({ agent }: Told): readonly InteractionFactBody[] {
   return agent === null ? [] : [{ kind: 'dropped', role: 'agent', participantId: agent.id, last: true }];
 }
 
-/** Of a wrap-up that names nobody: whoever has the customer begins it. What else comes after may be another's. */
-const wrapsUp: Says = (told) => (told.agent === null ? [{ kind: 'dropped', role: 'agent', participantId: '', last: true }] : released(told));
+/** Who wraps up has had the customer. Where nobody is named, whoever has the customer begins it; what else comes after may be another's. */
+const wrapsUp: Says = ({ agent }) => [{ kind: 'dropped', role: 'agent', participantId: agent?.id ?? '', last: true, had: true }];
 
 /** What stands where no agent chose anything, even on a call that ended in its script. */
 const NO_CODE = '1000';

@@ -42,13 +42,14 @@ export interface Room {
 }
 
 /**
- * Embedded, everything shares 400 MB (make bench): of 400,000 events with 5,000 interactions open at a time `serve` took 370 MB
- * where 1,024 events were folded at a time, and 40 MB more where all 4,096 of a batch were; it was no slower. Beside servers the thread has a heap of its own size
+ * Embedded, everything shares 400 MB (make bench): of 500,000 events with 5,000 interactions open at a time `serve` took 388 MB
+ * with these figures, 16 MB more with 1,024 events folded at a time and 6 MB kept, and 54 more where all 4,096 of a batch were
+ * folded at once; it was no slower. Beside servers the thread has a heap of its own size
  * (thread.ts): with batches of 65,536 the process took 690 MB, and 160 µs of CPU an event where batches of 16,000 took
  * 236, since each interaction, told in ten events among 50,000, is written twice instead of four times.
  */
 export const ROOM: Readonly<Record<'embedded' | 'servers' | 'replay', Room>> = {
-  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 6 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, foldMax: 1024, lanes: 1 },
+  embedded: { batchMax: 4096, batchBytesMax: 24 * 1024 * 1024, cacheBytesMax: 4 * 1024 * 1024, stepBytesMax: 16 * 1024 * 1024, foldMax: 768, lanes: 1 },
   servers: { batchMax: 65_536, batchBytesMax: 64 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, foldMax: 4096, lanes: 2 },
   // A process of its own, which ends. With batches of 65,536 it folded no faster and told less often how far it was.
   replay: { batchMax: 16_384, batchBytesMax: 32 * 1024 * 1024, cacheBytesMax: 24 * 1024 * 1024, stepBytesMax: 48 * 1024 * 1024, foldMax: 4096, lanes: 1 },

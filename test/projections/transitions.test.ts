@@ -136,8 +136,8 @@ describe('states and markers (journey-apis-facts.md 1.9)', () => {
       [0, { kind: 'talking', agents: [ANN, BEN] }, { kind: 'joined', role: 'agent', participantId: 'p1', agent: ANN }, { kind: 'joined', role: 'agent', participantId: 'p2', agent: BEN }],
       [10, { kind: 'held', agents: [ANN] }], [20, { kind: 'held', agents: [BEN] }], [30, { kind: 'resumed', agents: [ANN] }], [40, { kind: 'resumed', agents: [BEN] }],
     );
-    expect(lines(transitions)).toEqual([[0, 'TALKING', 20], [20, 'HOLD', 10], [30, 'TALKING', null]]);
-    expect(ids(transitions[1]?.agents ?? [])).toEqual(['a2']);
+    expect(lines(transitions)).toEqual([[0, 'TALKING', 20], [20, 'HOLD', 10], [30, 'TALKING', 10], [40, 'TALKING', null]]);
+    expect(transitions.slice(1).map(({ agents }) => ids(agents))).toEqual([['a1', 'a2'], ['a1'], ['a1', 'a2']]);
     const held = document.participants.map((participant) => participant.held.map(({ from, to }) => [from, to].map((at) => (at === null ? null : (msOf(at) - START_MS) / 1000))));
     expect(held).toEqual([[[10, 30]], [[20, 40]]]);
   });
@@ -304,7 +304,8 @@ describe('voicemail, callbacks and what follows them up', () => {
       [0, 'WAITING', 10], [10, 'FOLLOWUP_PENDING', 50], [60, 'OUTBOUND_STARTED', 20], [80, 'FOLLOWUP_PENDING', 40], [120, 'OUTBOUND_STARTED', 10], [130, 'TALKING', 60], [190, 'FINISHED', 0],
     ]);
     expect(transitions[1]?.queue).toEqual({ id: 'q2', name: null, extension: null, site: null });
-    expect(document.row.queues).toEqual([fullPlace(SALES)]);
+    // Out of which it is dialled in the end.
+    expect(document.row.queues).toEqual([fullPlace(SALES), fullPlace({ id: 'q2' })]);
   });
 
   test('a callback that is an interaction of its own ends the wait of the one that asked for it', () => {
@@ -344,6 +345,25 @@ describe('the end', () => {
     const gone = told(...rona, [50, { kind: 'ended', by: 'customer', final: true }]);
     expect(lines(gone.transitions)).toEqual([[0, 'WAITING', 50], [50, 'FINISHED', 0]]);
     expect(gone.document.row.outcome).toBe('Abandoned');
+  });
+
+  test('what a provisional end has ended, another end does not prolong, nor another state that of a talk', () => {
+    const waited = told([0, { kind: 'waiting', queue: SALES }], [20, { kind: 'ended', by: 'customer', final: false }], [50, { kind: 'ended', by: 'system', final: true }]);
+    expect(lines(waited.transitions)).toEqual([[0, 'WAITING', 20], [50, 'FINISHED', 0]]);
+    expect(waited.document.row).toMatchObject({ outcome: 'Abandoned', waitingDuration: 20_000 });
+    const talk: readonly (readonly [number, ...InteractionFactBody[]])[] = [[0, { kind: 'talking', agents: [ANN] }], [20, { kind: 'ended', final: false }]];
+    expect(lines(told(...talk, [30, { kind: 'wrappedUp', agents: [ANN] }], [50, { kind: 'ended', final: true }]).transitions)).toEqual([[0, 'TALKING', 20], [50, 'FINISHED', 0]]);
+    expect(lines(told(...talk, [50, { kind: 'waiting', queue: SALES }]).transitions)).toEqual([[0, 'TALKING', 20], [50, 'WAITING', null]]);
+    expect(lines(told(...talk, [50, { kind: 'talking', agents: [ANN] }], [60, { kind: 'ended', final: true }]).transitions)).toEqual([[0, 'TALKING', 60], [60, 'FINISHED', 0]]);
+  });
+
+  test('nobody talks once the last agent has dropped; whose work has ended may wrap up after it', () => {
+    const [joined, dropped] = [{ kind: 'joined', role: 'agent', participantId: 'p', agent: ANN }, { kind: 'dropped', role: 'agent', participantId: 'p' }] as const;
+    const left = told([0, joined, { kind: 'talking', agents: [ANN] }], [20, dropped], [30, { kind: 'wrappedUp', agents: [ANN] }], [40, { kind: 'ended', final: true }]);
+    expect(lines(left.transitions)).toEqual([[0, 'TALKING', 20], [40, 'FINISHED', 0]]);
+    expect(left.document.row).toMatchObject({ talkingDuration: 20_000, wrapUpDuration: 10_000 });
+    const worked = told([0, { kind: 'processing', agents: [ANN] }], [20, { kind: 'ended', final: true }], [30, { kind: 'wrappedUp', agents: [ANN] }]);
+    expect(worked.document.row).toMatchObject({ wrapUpDuration: 10_000 });
   });
 
   test('after a final end a state that sorts later is not gone back to, while wrap-up still counts', () => {
@@ -482,8 +502,7 @@ describe('invariants', () => {
   test('until its end an interaction is in one state at a time, without a gap', () => {
     const bodies = arbitraryBody.filter((body) => {
       if (body.kind === 'forwarded' || body.kind === 'transferred') return placeKey(body.to.queue) !== null;
-      if (body.kind === 'dropped') return body.last !== true;
-      return !['ended', 'wrappedUp', 'followUp', 'processing', 'unqueued', 'present'].includes(body.kind);
+      return !['ended', 'wrappedUp', 'followUp', 'processing', 'unqueued', 'present', 'dropped'].includes(body.kind);
     });
     fc.assert(fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 30 }), bodies), { minLength: 1, maxLength: 25 }), (said) => {
       const { transitions } = journeyOf(story('x:1', said), SMALL);

@@ -145,8 +145,8 @@ describe('what each event of the stream says (8x8-event-stream-facts.md 2 and 5)
     ['InteractionJoined', mara, link, [linked]],
     ['InteractionUnqueued', {}, {}, [{ kind: 'unqueued' }]],
     ['InteractionQueueTimeout', {}, {}, [{ kind: 'unqueued', timeout: true }]],
-    ['InteractionPostProcess', mara, {}, [dropped]],
-    ['InteractionPostProcess', {}, {}, [{ kind: 'dropped', role: 'agent', participantId: '', last: true }]],
+    ['InteractionPostProcess', mara, {}, [{ ...dropped, had: true }]],
+    ['InteractionPostProcess', {}, {}, [{ kind: 'dropped', role: 'agent', participantId: '', last: true, had: true }]],
     ['InteractionEndPostProcess', { ...mara, dispositionCode: 12 }, { tclSelectedItems: '5|12,6|45' }, [dropped, { kind: 'described', data: { tclSelectedItems: '5|12,6|45' } }, { kind: 'wrappedUp', agents: [agent], wrapUpCodes: ['12'] }]],
     ['InteractionDeassigned', mara, {}, [dropped]],
     ['InteractionDeAssigned', mara, {}, [dropped]],
@@ -450,6 +450,17 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
     ['a dial that its agent gives up: wrap-up is no dial', [[0, 'InteractionCreated', OUT], [1, 'InteractionAssigned', { ...OUT, ...mara }], [2, 'InteractionAccepted', { ...OUT, ...mara, ...IN_PROGRESS }], ...leaves(30, 'agMara'), gone(41, 'SYSTEM')], DIALLED, { outcome: 'Other', wrapUpDuration: 10_000 }],
     ['a customer who left the queue, whoever ended the rest', [...BEGIN.slice(0, 2), [40, 'InteractionUnqueued'], gone(41, 'SYSTEM')], [...WAITED.slice(0, 3), [5, 'WAITING', 35], [41, 'FINISHED', 0]], { outcome: 'Abandoned' }],
     ['a guest who left, whoever ended the rest', [...BEGIN.slice(0, 2), [39, 'GuestChatEnd'], gone(41, 'SYSTEM')], [...WAITED.slice(0, 3), [5, 'WAITING', 36], [41, 'FINISHED', 0]], { outcome: 'Abandoned' }],
+    ['a transfer that is called off: the customer is taken off hold again', [...BEGIN, hold(20, true), [30, 'InteractionTransferRequest', mara], hold(40, false), ...leaves(60, 'agMara'), gone(72)],
+      [...WAITED, [10, 'TALKING', 10], [20, 'HOLD', 10], [30, 'TRANSFER', 0], [30, 'WAITING', 10], [40, 'TALKING', 20], [60, 'FINISHED', 0]], { holdDuration: 10_000, wrapUpDuration: 10_000 }],
+    ['a transfer of which nothing more is heard: it was over when its agent left', [...BEGIN, [40, 'InteractionTransferRequest', mara], ...leaves(43, 'agMara'), gone(54)],
+      [...WAITED, [10, 'TALKING', 30], [40, 'TRANSFER', 0], [40, 'WAITING', 3], [43, 'FINISHED', 0]], { waitingDuration: 8000, wrapUpDuration: 10_000, outcome: 'Handled' }],
+    ['an agent of whom nobody said that it was taken, and who holds', [...BEGIN.slice(0, 3), hold(20, true), hold(30, false), ...leaves(60, 'agMara'), gone(72)],
+      [...WAITED.slice(0, 3), [5, 'WAITING', 15], [20, 'TALKING', 0], [20, 'HOLD', 10], [30, 'TALKING', 30], [60, 'FINISHED', 0]], { outcome: 'Handled', agents: [agent], holdDuration: 10_000 }],
+    ['an agent of whom nobody said that it was taken, and who wraps up', [...BEGIN.slice(0, 2), ...leaves(40, 'agMara'), gone(52)],
+      [...WAITED.slice(0, 3), [5, 'WAITING', 35], [40, 'TALKING', 0], [40, 'FINISHED', 0]], { outcome: 'Handled', agents: [agent], wrapUpDuration: 10_000 }],
+    ['an offer that is taken back is none of that', [...BEGIN.slice(0, 3), [20, 'InteractionDeassigned', mara], gone(40)], [...WAITED.slice(0, 3), [5, 'WAITING', 35], [40, 'FINISHED', 0]], { outcome: 'Abandoned', agents: [] }],
+    ['an agent instead of a queue that took too long', [...BEGIN.slice(0, 2), [30, 'InteractionQueueTimeout'], [32, 'InteractionAssigned', mara], [35, 'InteractionAccepted', { ...mara, ...CONNECTED }], ...leaves(40, 'agMara')],
+      [...WAITED.slice(0, 3), [5, 'WAITING', 25], [32, 'FORWARD', 0], [32, 'WAITING', 3], [35, 'TALKING', 5], [40, 'FINISHED', 0]], { forwardedToQueue: 1, agents: [agent] }],
     ['a queue that took too long is not the customer\'s doing', [...BEGIN.slice(0, 2), [40, 'InteractionQueueTimeout'], gone(41, 'SYSTEM')], [...WAITED.slice(0, 3), [5, 'WAITING', 35], [41, 'FINISHED', 0]], { outcome: 'Other' }],
     ['one queue, by its name and then by its id', [BEGIN[0] as Line, [5, 'InteractionQueued', IN, inSupport], [8, 'InteractionAssigned', { ...mara, queueId: 101 }, inSupport], BEGIN[3] as Line, ...leaves(40, 'agMara')], TALKED, { forwardedToQueue: 1, queues: [{ id: '101', name: 'Support' }] }],
     ['one queue, by its id and then by its name', [...BEGIN.slice(0, 2), [6, 'InteractionQueued', IN, inSupport], ...BEGIN.slice(2), ...leaves(40, 'agMara')], TALKED, { forwardedToQueue: 1, queues: [{ id: '101', name: 'Support' }] }],
@@ -468,7 +479,37 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
     expect(lines(journey.transitions)).toEqual([[0, 'STARTED', 0], [0, 'IN_SCRIPT', 0], [0, 'FORWARD', 0], [0, 'WAITING', 10], [10, 'TALKING', 0], [10, 'HOLD', null]]);
   });
 
+  test('a conference that both hold: whoever comes back talks again', () => {
+    const journey = journeyOf(...BEGIN, [20, 'InteractionParticipantChange', { ...CONNECTED, participatingAgents: 'agMara,agDan' }], hold(25, true), [28, 'LineHoldStatus', { ...by('agDan'), status: true }], [35, 'LineHoldStatus', { ...by('agDan'), status: false }], hold(38, false));
+    expect(journey.transitions.slice(5).map(({ name, agents }) => [name, [...ids(agents)].sort()])).toEqual([['TALKING', ['agDan', 'agMara']], ['HOLD', ['agDan', 'agMara']], ['TALKING', ['agDan']], ['TALKING', ['agDan', 'agMara']]]);
+  });
+
   const OTHER = guid('two');
+  test('what it goes on with may be said only later: it has no beginning of its own, and was transferred', () => {
+    const told = (...then: readonly Line[]): readonly (readonly [string, Line])[] => then.map((line) => [OTHER, line] as const);
+    const link = { originalInteractionGuid: CALL };
+    const queued = folded(asEvents([...one(...BEGIN, ...leaves(40, 'agMara')), ...told([40.5, 'InteractionCreated', IN], [41, 'InteractionQueued', { ...IN, queueId: 102 }, link], [50, 'InteractionAccepted', { ...by('agDan'), ...CONNECTED }, link])]));
+    expect(lines(queued.transitions)).toEqual([...WAITED, [10, 'TALKING', 30], [41, 'TRANSFER', 0], [41, 'WAITING', 9], [50, 'TALKING', null]]);
+    expect(queued.document.row).toMatchObject({ transfersCompleted: 1, forwardedToQueue: 1});
+    const consult = folded(asEvents([...one(...BEGIN), ...told([20, 'InteractionCreated', OUT], [22, 'InteractionAccepted', { ...OUT, ...by('agDan'), ...CONNECTED }, link])]));
+    expect(lines(consult.transitions)).toEqual([...WAITED, [10, 'TALKING', null]]);
+  });
+
+  test('a callback says once what it is, on its first event as well as on any other, and is dialled out of its queue', () => {
+    const [first, link] = [one([0, 'InteractionCreated', IN], [5, 'InteractionQueued', { ...IN, queueId: 101 }, inSupport], [20, 'InteractionUnqueued'], gone(21)), { originalInteractionGuid: CALL }];
+    const back = [[22, 'InteractionCreated', OUT, { ...link, type: 'callback' }], [23, 'InteractionQueued', { ...OUT, queueId: 101 }], [80, 'InteractionAssigned', { ...OUT, ...mara }], [82, 'InteractionAccepted', { ...mara, ...IN_PROGRESS }], [95, 'InteractionCustomerAccepted', CONNECTED]] as const;
+    const { transitions } = folded(asEvents([...first, ...back.map((line) => [OTHER, line as Line] as const)]));
+    expect(lines(transitions).slice(4)).toEqual([[23, 'FOLLOWUP_PENDING', 59], [82, 'OUTBOUND_STARTED', 13], [95, 'TALKING', null]]);
+    expect(named({ transitions } as Folded, 'OUTBOUND_STARTED').queue).toMatchObject({ id: '101', name: 'Support' });
+  });
+
+  test('a voicemail is of the queue that it waits on, and nobody waits elsewhere meanwhile', () => {
+    const mail = VMAIL;
+    const { transitions } = folded(asEvents([...one(...BEGIN.slice(0, 2)), [mail, [40, 'InteractionCreated', {}, { originalInteractionGuid: CALL }]], [mail, [55, 'InteractionQueued', { queueId: 101 }]], [CALL, gone(60)]]));
+    expect(lines(transitions).slice(3)).toEqual([[5, 'WAITING', 35], [40, 'VOICEMAIL', 15], [55, 'FOLLOWUP_PENDING', null]]);
+    expect(named({ transitions } as Folded, 'VOICEMAIL').queue).toMatchObject({ id: '101' });
+  });
+
   const onward = (at: number, event: string, fields: Data = {}): readonly [string, Line] => [OTHER, [at, event, fields, { originalInteractionGuid: CALL }]];
   const transferred = (...then: readonly (readonly [string, Line])[]): Folded => folded(asEvents([...one(...BEGIN, [40, 'InteractionTransferRequest', mara], [41, 'InteractionPostProcess', mara]), ...then]));
   test.each<[string, readonly (readonly [string, Line])[], object, typeof TALKED]>([
