@@ -14,7 +14,7 @@ export function startingApp(health: RequestListener): RequestListener {
       health(request, response);
       return;
     }
-    const dialect = path.startsWith(EIGHT_BY_EIGHT_PREFIX) ? eightByEight : native;
+    const dialect = path.startsWith(EIGHT_BY_EIGHT_PREFIX) ? eightByEight.seed : native;
     const body = JSON.stringify(dialect.print([nativeProblem('starting')]));
     response.writeHead(NATIVE_CODES.starting.status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff', 'Retry-After': RETRY_AFTER_S });
     response.end(body);

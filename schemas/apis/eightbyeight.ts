@@ -11,6 +11,9 @@ import type { Instant } from '../facts.ts';
 
 interface ErrorText { readonly title: string; readonly status: number; readonly message: string; readonly suggestion: string }
 
+export const REVISIONS = ['seed', 'latest'] as const;
+export type Revision = (typeof REVISIONS)[number];
+
 /** The 23 published codes. The titles make the anchors of the published page, to which `url` points; the statuses are readings (only a generic table is published). */
 export const EIGHT_BY_EIGHT_ERRORS = {
   invalidPbx: { title: 'Invalid PBX', status: 400, message: 'A value of pbxNames is no PBX of this account.', suggestion: 'Use the PBX names of your own account.' },
@@ -44,8 +47,9 @@ export function isEightByEightCode(text: string): text is EightByEightCode { ret
 const PUBLISHED_PAGE = 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api';
 
 /** Always a whole one, as in all that is published: clients may parse it. */
-function urlOf(code: string): string {
+function urlOf(code: string, revision: Revision): string {
   if (!isEightByEightCode(code)) return PUBLISHED_PAGE;
+  if (revision === 'latest') return `https://docs.8x8.com/error/${code}`;
   return `${PUBLISHED_PAGE}#${EIGHT_BY_EIGHT_ERRORS[code].title.toLowerCase().replaceAll(' ', '-')}-${code.toLowerCase()}`;
 }
 
@@ -67,20 +71,22 @@ function problemOfIssue(issue: z.core.$ZodIssue): Problem {
   return typeof days !== 'number' ? found : { ...found, message: `The date range is longer than ${String(days)} days.`, suggestion: `Ask for at most ${String(days)} days at once.` };
 }
 
-export const eightByEight: Dialect = {
+const dialectOf = (revision: Revision): Dialect => ({
   errorSchema,
   print: (problems) => ({
     errors: problems.map(({ code, message, suggestion, attribute }) => ({
       message: attribute === undefined ? message : `${message} (${attribute})`,
       suggestion: suggestion ?? (isEightByEightCode(code) ? EIGHT_BY_EIGHT_ERRORS[code].suggestion : 'See /docs.'),
-      url: urlOf(code),
+      url: urlOf(code, revision),
       errorCode: code,
     })),
   }),
   problemsOf: (error) => error.issues.map(problemOfIssue),
   problemOf: (code) => (isEightByEightCode(code) ? eightByEightProblem(code) : null),
   renamed: { unknownPath: 'invalidApiPath', methodNotAllowed: 'invalidRequestMethod', malformedJson: 'malformedRequest' },
-};
+});
+
+export const eightByEight: Readonly<Record<Revision, Dialect>> = { seed: dialectOf('seed'), latest: dialectOf('latest') };
 
 // ---- requests --------------------------------------------------------------------------------------------------------
 
@@ -88,8 +94,6 @@ const coded = (missing: EightByEightCode, wrong: EightByEightCode = 'badRequest'
   error: (issue: { readonly input?: unknown }): string => (issue.input === undefined || issue.input === null ? missing : wrong),
 });
 
-export const REVISIONS = ['seed', 'latest'] as const;
-export type Revision = (typeof REVISIONS)[number];
 /** What the requests and answers depend on. */
 export interface SearchOptions {
   readonly revision: Revision;
@@ -250,7 +254,7 @@ function search(of: SearchSpec, options: SearchOptions) {
   const body = searchRequest(of.filterNames, options);
   return endpoint({
     name: of.name, method: 'POST', path: `${EIGHT_BY_EIGHT_PATH}/${of.path}/search`, tag: '8x8 End-to-End Journey API', summary: of.summary, description: of.description,
-    dialect: eightByEight, access: 'key', limited: true, reads: ['journeys'], params: z.object({}), query: z.object({}),
+    dialect: eightByEight[options.revision], access: 'key', limited: true, reads: ['journeys'], params: z.object({}), query: z.object({}),
     body: { kind: 'json', schema: body },
     answer: { schema: pageOf(of.row), mediaType: 'application/json', example: of.example },
     list: of.explode === undefined ? { row: of.row } : { row: of.row, explode: of.explode },

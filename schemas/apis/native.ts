@@ -65,7 +65,8 @@ export const native: Dialect = {
   problemsOf: (error) => error.issues.flatMap((issue) => {
     const attribute = issue.path.map(String).join('.');
     if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => nativeProblem('unknownParameter', { attribute: key }));
-    return [nativeProblem(isNativeCode(issue.message) ? issue.message : 'badRequest', attribute === '' ? {} : { attribute })];
+    const [code = '', what] = issue.message.split(': ', 2);
+    return [nativeProblem(isNativeCode(code) ? code : 'badRequest', { ...(attribute === '' ? {} : { attribute }), ...(what === undefined ? {} : { message: `${attribute} ${what}.` }) })];
   }),
   problemOf: (code) => (isNativeCode(code) ? nativeProblem(code) : null),
   renamed: {},
@@ -73,31 +74,52 @@ export const native: Dialect = {
 
 // ---- parameters ------------------------------------------------------------------------------------------------------
 
-const coded = { error: (issue: { readonly input?: unknown }): string => (issue.input === undefined ? 'missingParameter' : 'badRequest') };
+/** A `badRequest` that says what is taken instead. Never quotes what came: it may be a customer's. */
+const wrong = (what: string): string => `badRequest: ${what}`;
+/** A parameter as text; what comes twice is no text. */
+function word(what: string) {
+  return z.string({ error: ({ input }) => (input === undefined ? 'missingParameter' : Array.isArray(input) ? wrong('is given more than once') : wrong(what)) });
+}
+function oneOf<const T extends readonly string[]>(values: T) {
+  const what = `must be ${values.slice(0, -1).join(', ')} or ${values.at(-1) ?? ''}`;
+  return z.enum(values, { error: ({ input }) => wrong(Array.isArray(input) ? 'is given more than once' : what) }).optional();
+}
 const LIMIT_MAX = 1000;
+const WHOLE = `must be a whole number from 1 to ${String(LIMIT_MAX)}`;
+function limitOf(normal: number, description: string) {
+  return word(WHOLE).refine((text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= LIMIT_MAX, wrong(WHOLE))
+    .meta({ type: 'integer', minimum: 1, maximum: LIMIT_MAX, default: normal, description }).optional();
+}
 
-const identity = z.string(coded).min(1, 'badRequest').max(1024, 'badRequest').meta({ description: 'An e-mail address, phone number, customer id … of the customer, in any spelling.', examples: ['ana@example.com'] });
-const identitytype = z.string(coded).min(1, 'badRequest').max(256, 'badRequest').optional().meta({ description: 'Its type; left out, the well-known types are tried: email, phone, customer ids, browser ids; any other has to be named.', examples: ['email'] });
-const limit = z.string(coded).refine((text) => /^\d{1,4}$/.test(text) && Number(text) >= 1 && Number(text) <= LIMIT_MAX, 'badRequest').meta({ type: 'integer', minimum: 1, maximum: LIMIT_MAX, default: 100, description: 'At most so many rows.' }).optional();
-const cursor = z.string(coded).optional().meta({ description: '`nextPageCursor` of the previous page.' });
-const timezone = z.string(coded).refine(isTimezone, 'invalidTimezone').optional().meta({ description: 'IANA name; UTC when left out.', examples: ['Europe/Bucharest'] });
-const sort = z.enum(['asc', 'desc'], { error: 'badRequest' }).optional().meta({ description: 'By time.' });
-const instant = (example: string, description: string) => z.string(coded).refine((text) => parseInstant(text) !== null, 'badRequest').meta({ format: 'date-time', examples: [example], description });
+const NAMED = 'must be a text of 1 to 1024 characters';
+const identity = word(NAMED).min(1, wrong(NAMED)).max(1024, wrong(NAMED)).meta({ description: 'An e-mail address, phone number, customer id … of the customer, in any spelling.', examples: ['ana@example.com'] });
+const TYPED = 'must be a text of 1 to 256 characters, or be left out';
+const identitytype = word(TYPED).min(1, wrong(TYPED)).max(256, wrong(TYPED)).optional().meta({ description: 'Its type; left out, the well-known types are tried: email, phone, customer ids, browser ids; any other has to be named.', examples: ['email'] });
+const limit = limitOf(100, 'At most so many rows.');
+const cursor = word('must be the nextPageCursor of a page').optional().meta({ description: '`nextPageCursor` of the previous page.' });
+const timezone = word('must be the name of an IANA timezone').refine(isTimezone, 'invalidTimezone').optional().meta({ description: 'IANA name; UTC when left out.', examples: ['Europe/Bucharest'] });
+const sort = oneOf(['asc', 'desc']).meta({ description: 'By time.' });
+const INSTANT = 'must be an instant with its offset from UTC, such as 2026-03-02T00:00:00Z or 2026-03-02T00:00:00%2B02:00 (in a URL, + stands for a space)';
+const instant = (example: string, description: string) => word(INSTANT).refine((text) => parseInstant(text) !== null, wrong(INSTANT)).meta({ format: 'date-time', examples: [example], description });
 const range = { from: instant('2026-03-02T00:00:00Z', 'First instant of the range, with its offset from UTC.'), to: instant('2026-03-03T00:00:00Z', 'Its end, which is not in it.') };
-const flag = z.enum(['true', 'false'], { error: 'badRequest' }).optional();
+const flag = oneOf(['true', 'false']);
 
 export const GROUPINGS = ['outcome', 'queue', 'medium', 'direction'] as const;
 export type Grouping = (typeof GROUPINGS)[number];
-const grouping = z.string(coded).refine((text) => text.split(',').every((name) => (GROUPINGS as readonly string[]).includes(name)), 'badRequest')
-  .meta({ description: `Any of ${GROUPINGS.join(', ')}, separated by commas.`, examples: ['queue,outcome'] }).optional();
+const GROUPED = `must be any of ${GROUPINGS.join(', ')}, separated by commas alone`;
+const grouping = word(GROUPED).refine((text) => text.split(',').every((name) => (GROUPINGS as readonly string[]).includes(name)), wrong(GROUPED))
+  .meta({ description: `Any of ${GROUPINGS.join(', ')}, separated by commas. A journey counts once: under its last queue, its first medium and its own direction and outcome, whatever queues a filter names.`, examples: ['queue,outcome'] }).optional();
+
+/** Sequences that `/paths` tells unless it is asked for another number. */
+export const SEQUENCES = 20;
 
 const none = z.strictObject({});
 
 const FILTER_VALUES_MAX = 1000;
 /** Empty too: a department may be. */
-const filterValue = z.string(coded);
+const filterValue = z.string();
 /** A filter of a search as a parameter, said once for each of its values. */
-const filterParameter = z.union([filterValue, z.array(filterValue).min(1).max(FILTER_VALUES_MAX, 'badRequest')], { error: 'badRequest' }).optional()
+const filterParameter = z.union([filterValue, z.array(filterValue).min(1).max(FILTER_VALUES_MAX)], { error: wrong(`takes at most ${String(FILTER_VALUES_MAX)} values`) }).optional()
   .meta({ type: 'array', anyOf: undefined, items: { type: 'string' }, description: 'A filter of the searches: any of its values; all filters must match, and those of transitions on one and the same transition.' });
 type FilterParameter = typeof filterParameter;
 
@@ -252,7 +274,7 @@ export function nativeEndpoints({ filters, maxRangeDays }: NativeOptions) {
       name: 'getOutcomes', method: 'GET', path: '/outcomes', tag: 'Outcomes', summary: 'Journeys counted by outcome over time',
       description: 'By the start of the journey. `from` is floored and `to` raised to a quarter of an hour; `to` is not included. Days and hours are those of the timezone, so that a day may have 23 or 25 hours. Every filter of the two searches is a parameter here; with others than outcome and direction the journeys that match are read, at most 100,000.',
       dialect: native, access: 'key', reads: ['journeys'], params: none,
-      query: z.strictObject({ ...range, by: z.enum(['quarter', 'hour', 'day'], { error: 'badRequest' }).optional().meta({ default: 'day' }), timezone, group: grouping, ...filterParameters }), body: { kind: 'none' },
+      query: z.strictObject({ ...range, by: oneOf(['quarter', 'hour', 'day']).meta({ default: 'day' }), timezone, group: grouping, ...filterParameters }), body: { kind: 'none' },
       answer: { schema: z.object({ data: z.array(outcomeRow), total: outcomeRow }), mediaType: json }, list: { row: outcomeRow },
       refusals: [...RANGE_REFUSALS, 'tooManyRows', 'tooManyJourneys'],
     }),
@@ -270,8 +292,8 @@ export function nativeEndpoints({ filters, maxRangeDays }: NativeOptions) {
     }),
     getPaths: endpoint({
       name: 'getPaths', method: 'GET', path: '/paths', tag: 'Paths', summary: 'Which state follows which, and the commonest ways through',
-      description: `${rangeText} Reads the journeys that match, at most 100,000. limit: sequences told, the commonest first. As CSV and NDJSON steps and sequences are told in lines of one form.`,
-      dialect: native, access: 'key', reads: ['journeys'], params: none, query: z.strictObject({ ...range, limit, ...filterParameters }), body: { kind: 'none' },
+      description: `${rangeText} Reads the journeys that match, at most 100,000. As CSV and NDJSON steps and sequences are told in lines of one form.`,
+      dialect: native, access: 'key', reads: ['journeys'], params: none, query: z.strictObject({ ...range, limit: limitOf(SEQUENCES, 'Sequences told, the commonest first.'), ...filterParameters }), body: { kind: 'none' },
       answer: { schema: z.object({ journeys: z.int(), steps: z.array(pathStep), sequences: z.array(pathSequence) }), mediaType: json }, list: { row: pathRow },
       refusals: ['badRequest', 'missingParameter', 'unknownParameter', 'invalidRange', 'rangeTooLong', 'tooManyJourneys', 'tooManyTransitions'],
     }),

@@ -48,7 +48,7 @@ export function createApi(deps: ApiDeps): Express {
   const traces = new WeakMap<IncomingMessage, Trace>();
   const traceOf = (request: IncomingMessage): Trace => traces.get(request) ?? { route: '(unknown)', dialect: native };
   app.use((request, response, next) => {
-    traces.set(request, { route: '(unknown)', dialect: request.path.startsWith(EIGHT_BY_EIGHT_PREFIX) ? eightByEight : native });
+    traces.set(request, { route: '(unknown)', dialect: request.path.startsWith(EIGHT_BY_EIGHT_PREFIX) ? eightByEight[deps.revision] : native });
     response.setHeaders(new Map(Object.entries(SECURITY_HEADERS)));
     record(deps, request, response, traceOf(request));
     next();
@@ -150,7 +150,7 @@ async function answer(deps: ApiDeps, views: Views, route: Route, request: Reques
   const opened = keys === null || endpoint.reads.length === 0 ? null : await views.open(endpoint.reads, keys.keys.id, header(request, 'throughline-min-position'));
   if (opened?.kind === 'refused') return { outcome: opened, opened: null };
   // `format` is every list's own parameter, and no endpoint's.
-  if (endpoint.list !== null && !formatParameter.safeParse(request.query['format']).success) return { outcome: refuse('badRequest', { attribute: 'format' }), opened: null };
+  if (endpoint.list !== null && !formatParameter.safeParse(request.query['format']).success) return { outcome: refuse('badRequest', { attribute: 'format', message: 'format must be json, csv or ndjson.' }), opened: null };
   const query = Object.fromEntries(Object.entries(request.query).filter(([name]) => endpoint.list === null || name !== 'format'));
   const outcome = await route.run({
     params: request.params, query, body: parsed.value, raw: { bytes: body.bytes, headers: request.headersDistinct },

@@ -33,7 +33,7 @@ interface Totals {
   readonly handledWaiting: Histogram;
 }
 /** A row while it is added up; the cell is the first of its group, for the values that the group goes by. */
-interface Sum extends Span { readonly cell: OutcomeCell; readonly totals: Totals }
+interface Sum extends Span { cell: OutcomeCell; readonly totals: Totals }
 
 export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unknown>, { zones, maxDays, journeysMax = JOURNEYS_READ_MAX }: OutcomesOptions): Promise<Outcome> {
   const read = spanOf(query, Math.max(OUTCOME_DAYS_MAX, maxDays));
@@ -50,6 +50,7 @@ export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unk
     const key = JSON.stringify([period.from, ...groups.map((group) => groupValue(cell, group))]);
     const sum = sums.get(key) ?? { from: Math.max(period.from, range.from), to: Math.min(period.to, range.to), cell, totals: noTotals() };
     sums.set(key, sum);
+    sum.cell = called(sum.cell, cell);
     addCell(sum.totals, cell);
     addCell(total, cell);
     if (sums.size > ROWS_MAX) return refuse('tooManyRows');
@@ -109,13 +110,25 @@ function addCell(totals: Totals, { outcome, journeys, waiting, talking, hold }: 
   addHistogram(totals.hold, hold);
 }
 
-/** What tells a row from the others of its period: a queue is one by its id, whatever it was called meanwhile. */
+/**
+ * Of two cells of one row the first that has its queue's name: in the order of quarters, and in one of names, since the
+ * cells of a quarter, and the journeys that they count, come in no order that means anything. So with a medium's spelling.
+ */
+function called(one: OutcomeCell, other: OutcomeCell): OutcomeCell {
+  const [name, otherName] = [one.queue?.name ?? null, other.queue?.name ?? null];
+  const isBetter = otherName !== null && (name === null || other.quarter < one.quarter || (other.quarter === one.quarter && otherName < name));
+  const medium = other.medium !== null && one.medium !== null && other.medium < one.medium ? other.medium : one.medium;
+  return isBetter || medium !== one.medium ? { ...(isBetter ? other : one), medium } : one;
+}
+
+/** What tells a row from the others of its period: a queue is one by its id, whatever it was called meanwhile, and a medium however it is spelt, as for the filter. */
 function groupValue(cell: OutcomeCell, group: Grouping): string | null {
+  if (group === 'medium') return cell.medium?.toLowerCase() ?? null;
   if (group !== 'queue') return cell[group];
   return cell.queue === null ? null : cell.queue.id === null ? `name:${cell.queue.name ?? ''}` : `id:${cell.queue.id}`;
 }
 
-/** The values that a row stands for, those asked for alone; a queue's name is the first that it had in the period. */
+/** The values that a row stands for, those asked for alone. */
 function dimensionsOf({ outcome, queue, medium, direction }: OutcomeCell, groups: readonly Grouping[]): Partial<OutcomeRow> {
   const all = { outcome, queue, medium, direction };
   return Object.fromEntries(groups.map((group) => [group, all[group]]));

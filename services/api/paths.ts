@@ -1,6 +1,6 @@
 // GET /paths: which state follows which, and the commonest ways through, counted from the timelines of the journeys that
 // match. Work is linear in their transitions; what is held is a number for each step and the text of each way.
-import { JOURNEYS_READ_MAX, type PathRow, type PathSequence, type PathStep, TRANSITIONS_READ_MAX } from '../../schemas/apis/native.ts';
+import { JOURNEYS_READ_MAX, type PathRow, type PathSequence, type PathStep, SEQUENCES, TRANSITIONS_READ_MAX } from '../../schemas/apis/native.ts';
 import { TRANSITION_NAMES } from '../../schemas/apis/eightbyeight.ts';
 import { msOf } from '../../schemas/time.ts';
 import type { Outcome as JourneyOutcome, TransitionName } from '../../projections/documents.ts';
@@ -9,8 +9,6 @@ import { filtersOf, matching, queryOf, type Ranged, rounded, spanOf } from './ra
 import { type Timeline, timelinesOf } from './searches.ts';
 import { refuse } from './views.ts';
 
-/** Sequences told where nobody says how many. */
-const SEQUENCES = 20;
 /** States of a sequence: longer timelines are cut, so that one hostile journey is not a page of names. */
 const STATES_MAX = 64;
 

@@ -75,23 +75,22 @@ export class Searches {
     if (!view('journeys').generation.ordered.includes('a')) return problems;
     for (const [at, one] of filters.entries()) {
       if (!isAccountFilter(one)) continue;
-      const problem = await this.#accountProblem(view('journeys'), keys, one.name, one.values, ['filters', at, 'values']);
-      if (problem !== null) problems.push(problem);
+      problems.push(...await this.#accountProblems(view('journeys'), keys, one.name, one.values, ['filters', at, 'values']));
     }
     return problems;
   }
 
   /** The account has what its operators said and what its events named; of any other account's nothing is looked at. */
-  async #accountProblem(view: View, keys: WorkspaceKeys, name: AccountFilter, values: readonly unknown[], path: readonly PropertyKey[]): Promise<Problem | null> {
+  async #accountProblems(view: View, keys: WorkspaceKeys, name: AccountFilter, values: readonly unknown[], path: readonly PropertyKey[]): Promise<readonly Problem[]> {
     const { kind, code } = ACCOUNT_FILTERS[name];
     const set = this.#options.workspaces.settings(keys.id)[name];
     // The schema tells of a value that is no text.
-    const unset = values.filter((value) => typeof value === 'string').filter((value) => !set.includes(value));
-    const found = unset.length === 0 ? [] : await view.load(unset.map((value) => `${keys.id}/${accountKey(keys, kind, value)}`));
-    const wrong = found.indexOf(null);
-    if (wrong < 0) return null;
+    const unset = values.flatMap((value, at) => (typeof value === 'string' && !set.includes(value) ? [{ value, at }] : []));
+    const found = unset.length === 0 ? [] : await view.load(unset.map(({ value }) => `${keys.id}/${accountKey(keys, kind, value)}`));
+    const wrong = unset.filter((_, i) => found[i] === null);
+    if (wrong.length === 0) return [];
     const has = set.length > 0 || (await view.scan(`${keys.id}/a/${kind}/`, `${keys.id}/a/${kind}0`, 1)).length > 0;
-    return name === 'pbxNames' && !has ? eightByEightProblem('missingPbxForCustomer') : eightByEightProblem(code, [...path, values.indexOf(unset[wrong] ?? '')]);
+    return name === 'pbxNames' && !has ? [eightByEightProblem('missingPbxForCustomer')] : wrong.map(({ at }) => eightByEightProblem(code, [...path, at]));
   }
 
   /** One journey, by any id that it ever had. */

@@ -51,7 +51,7 @@ const UNPARSED: ReadonlySet<number> = new Set([400, 431]);
 
 function errorIn(target: string, type: string, body: Buffer): string | null {
   if (type !== 'application/json') return `an error of type ${type}`;
-  const dialects = target.startsWith(EIGHT_BY_EIGHT_PREFIX) ? [eightByEight, native] : [native, eightByEight];
+  const dialects = target.startsWith(EIGHT_BY_EIGHT_PREFIX) ? [eightByEight.seed, native] : [native, eightByEight.seed];
   const found = parsed(body);
   return found !== undefined && dialects.some(({ errorSchema }) => errorSchema.safeParse(found).success) && body.length > 20 ? null : 'an error in nobody’s form';
 }

@@ -14,7 +14,7 @@ const valid = { dateRange: { start: '2026-03-02T00:00:00Z', end: '2026-03-03T00:
 
 function codes(body: unknown): string[] {
   const parsed = schema.safeParse(body);
-  return parsed.success ? [] : eightByEight.problemsOf(parsed.error).map(({ code }) => code);
+  return parsed.success ? [] : eightByEight.seed.problemsOf(parsed.error).map(({ code }) => code);
 }
 const range = (start: unknown, end: unknown): unknown => ({ ...valid, dateRange: { start, end } });
 
@@ -76,9 +76,11 @@ describe('an 8x8 search request', () => {
   ])('%s', (_what, body, expected) => expect(codes(body)).toEqual(expected));
 
   test('an error is printed with the fields of both revisions, and points to the published page', () => {
-    expect(eightByEight.print([{ code: 'invalidPbx', message: 'no', attribute: 'filters.0' }])).toEqual({
+    expect(eightByEight.seed.print([{ code: 'invalidPbx', message: 'no', attribute: 'filters.0' }])).toEqual({
       errors: [{ message: 'no (filters.0)', suggestion: EIGHT_BY_EIGHT_ERRORS.invalidPbx.suggestion, url: 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api#invalid-pbx-invalidpbx', errorCode: 'invalidPbx' }],
     });
+    const newest = eightByEight.latest.print([{ code: 'invalidLimit', message: 'no' }, { code: 'rateLimited', message: 'no' }]) as { errors: { url: string }[] };
+    expect(newest.errors.map(({ url }) => url)).toEqual(['https://docs.8x8.com/error/invalidLimit', 'https://developer.8x8.com/analytics/docs/end-to-end-journey-api']);
     expect(Object.keys(EIGHT_BY_EIGHT_ERRORS)).toHaveLength(23);
   });
 
@@ -195,7 +197,7 @@ describe('the OpenAPI document', () => {
   test('what is said where no operation is met stands beside them, in each dialect', () => {
     const { components, tags } = document as unknown as { components: { responses: Record<string, { headers?: Record<string, unknown>; content: Record<string, { examples: Record<string, { value: unknown }> }> }> }; tags: { name: string; description: string }[] };
     expect(Object.keys(components.responses).sort()).toEqual(['invalidApiPath', 'invalidRequestMethod', 'methodNotAllowed', 'unknownPath']);
-    expect(eightByEight.errorSchema.parse(components.responses['invalidRequestMethod']?.content['application/json']?.examples['invalidRequestMethod']?.value)).toMatchObject({ errors: [{ errorCode: 'invalidRequestMethod' }] });
+    expect(eightByEight.seed.errorSchema.parse(components.responses['invalidRequestMethod']?.content['application/json']?.examples['invalidRequestMethod']?.value)).toMatchObject({ errors: [{ errorCode: 'invalidRequestMethod' }] });
     expect(Object.keys(components.responses['invalidRequestMethod']?.headers ?? {})).toEqual(['Allow']);
     expect(tags.find(({ name }) => name.startsWith('8x8'))?.description).toContain('invalidApiPath');
   });

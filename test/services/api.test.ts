@@ -251,6 +251,21 @@ describe('who may ask', () => {
 });
 
 describe('requests that are wrong', () => {
+  test.each([
+    ['/outcomes?from=2026-03-02&to=2026-03-03T00:00:00Z', 'from', /^from must be an instant with its offset from UTC, such as /],
+    ['/outcomes?from=2026-03-02T00:00:00Z&from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z', 'from', /^from is given more than once\.$/],
+    ['/outcomes?from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&by=week', 'by', /^by must be quarter, hour or day\.$/],
+    ['/outcomes?from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&group=agent', 'group', /^group must be any of outcome, queue, medium, direction, /],
+    ['/paths?from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&limit=0', 'limit', /^limit must be a whole number from 1 to 1000\.$/],
+    ['/journeys?identity=ana@example.com&sort=DESC', 'sort', /^sort must be asc or desc\.$/],
+    ['/journeys?identity=', 'identity', /^identity must be a text of 1 to 1024 characters\.$/],
+    ['/sources?format=xml', 'format', /^format must be json, csv or ndjson\.$/],
+  ] as const)('%s says what it takes instead', async (path, attribute, message) => {
+    const answer = await world.get(path);
+    expect(answer.status).toBe(400);
+    expect((await json(answer))['errors']).toEqual([{ code: 'badRequest', attribute, message: expect.stringMatching(message) as unknown }]);
+  });
+
   test.each<[string, string, RequestInit, number, string[]]>([
     ['an unknown path', '/nothing', {}, 404, ['unknownPath']],
     ['an unknown path of the 8x8 API', '/cidp/journey/api/v1/nothing', {}, 404, ['invalidApiPath']],
