@@ -165,7 +165,7 @@ export const TYPES: Readonly<Record<string, EventType>> = {
     { agents, wrapUpCodes: optional(list(word)) }, (said) => ({ kind: 'wrappedUp', ...said }),
   ),
   'org.throughline.interaction.ended': ofInteraction(
-    'The interaction ended; `final: false` when the platform may yet go on with it.',
+    'The interaction ended; `final: false` when the platform may yet go on with it. What waits to be followed up waits on, until an end with `outcome: callbackExpired`, or a second one `by` an agent or the system.',
     { by: optional(z.enum(['customer', 'agent', 'system'])), outcome: optional(z.enum(['forwardedExternal', 'callbackExpired'])), final: z.boolean().default(true) },
     (said) => ({ kind: 'ended', ...said }),
   ),
@@ -180,7 +180,7 @@ export const TYPES: Readonly<Record<string, EventType>> = {
     'One participant is back from hold.', { participantId: id, agents }, (said) => ({ kind: 'resumed', ...said }),
   ),
   'org.throughline.participant.dropped': ofInteraction(
-    'A participant left the interaction, which may go on without.', { participantId: id, role: optional(role) }, (said) => ({ kind: 'dropped', ...said }),
+    'A participant left the interaction, which may go on without. With the last agent who talks, the talk is over.', { participantId: id, role: optional(role) }, (said) => ({ kind: 'dropped', ...said }),
   ),
   'org.throughline.customer.identified': ofCustomer(
     'These identifiers, too, are the customer\'s own (never a queue\'s, an agent\'s or a dialled number): evidence that joins identities.',
