@@ -85,7 +85,7 @@ export const MEDIA_TYPES: Readonly<Record<Format, string>> = { json: 'applicatio
 export const formatParameter = z.enum(FORMATS).optional().meta({ description: 'The form of the answer; the Accept header does the same.' });
 
 /** Whoever asks with a key asks a store: what it answers may be that it cannot (services/errors.ts has these codes). */
-const ANY_REFUSALS = ['unauthorized', 'malformedUrl', 'internal', 'starting', 'overloaded', 'storeUnavailable', 'storeBusy', 'storeClosed', 'storeCorrupt', 'storeUnfit'] as const;
+const ANY_REFUSALS = ['unauthorized', 'malformedUrl', 'headersTooLarge', 'internal', 'starting', 'overloaded', 'storeUnavailable', 'storeBusy', 'storeClosed', 'storeCorrupt', 'storeUnfit'] as const;
 const VIEW_REFUSALS = ['building', 'notYet', 'badPosition', 'foreignPosition', 'positionPastHead', 'viewsUnavailable', 'viewMissing'] as const;
 /** Of a store that is written to; a request that counts against a limit is. */
 export const WRITE_REFUSALS = ['storeFull', 'storeReadOnly'] as const;
