@@ -372,7 +372,8 @@ export class Timeline {
 
   /**
    * Whether a fact may move this interaction on. A provisional end is taken back: what was going on has gone on, but for a
-   * talk, unless it is talked of again, and by another end, which says nothing of what was between. After a final one only what is still done for a customer who has left counts; what else sorts later is the clocks' doing.
+   * talk, unless it is talked of again, and by another end, which says nothing of what was between. After a final one only
+   * what is still done for a customer who has left counts; what else sorts later is the clocks' doing.
    */
   #goesOn(i: InteractionState, kind: InteractionFact['kind']): boolean {
     if (i.end === null) return true;
@@ -475,8 +476,8 @@ export class Timeline {
     const gone = before?.name === 'STARTED' && before.interactionId === platformId(i.id) ? 2 : 1;
     const rest = this.#tail.slice(0, -gone);
     const isShown = i.medium === null || rest.some(({ mediaType }) => mediaType === i.medium);
-    // Whatever was the state before must be at hand, and whatever shows this medium.
-    if (this.#base > 0 && (rest.length === 0 || !isShown)) return;
+    // What it goes on with must be here, and at hand; and whatever shows this medium.
+    if (!rest.some(({ name }) => isState(name)) || (this.#base > 0 && !isShown)) return;
     if (!isShown) { this.#row.mediaTypes = this.#row.mediaTypes.filter((medium) => medium !== i.medium); this.#terms = true; }
     for (let n = 0; n < gone; n += 1) this.#subs.add(Math.floor((last - n) / this.#size));
     this.#tail.splice(-gone);

@@ -493,6 +493,9 @@ describe('documented orders (8x8-event-stream-facts.md 4)', () => {
     expect(queued.document.row).toMatchObject({ transfersCompleted: 1, forwardedToQueue: 1});
     const consult = folded(asEvents([...one(...BEGIN), ...told([20, 'InteractionCreated', OUT], [22, 'InteractionAccepted', { ...OUT, ...by('agDan'), ...CONNECTED }, link])]));
     expect(lines(consult.transitions)).toEqual([...WAITED, [10, 'TALKING', null]]);
+    // Of what is not here nobody knows whether anybody had the customer.
+    const alone = folded(asEvents(told([0, 'InteractionCreated', IN], [5, 'InteractionQueued', { ...IN, queueId: 102 }, link])));
+    expect(lines(alone.transitions)).toEqual([[0, 'STARTED', 0], [0, 'IN_SCRIPT', 5], [5, 'FORWARD', 0], [5, 'WAITING', null]]);
   });
 
   test('a callback says once what it is, on its first event as well as on any other, and is dialled out of its queue', () => {
