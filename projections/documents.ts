@@ -151,6 +151,8 @@ export interface InteractionState {
   left: boolean;
   endedAt: Instant | null;
   endedBy: By | null;
+  /** Ended by the customer, who waited. */
+  gaveUp: boolean;
   endEvent: string | null;
   /** Ids of the agents who talk or hold, and of those among them who hold. */
   talkers: string[];
@@ -484,14 +486,14 @@ function writeInteraction(state: InteractionState, to: Packer, platformId: strin
     to.text(state.id.slice(0, state.id.length - platformId.length - 1)), to.maybe(state.medium), state.begun ? true : null, state.open, to.maybe(state.name), state.assumed ? true : null,
     to.maybe(state.pending), to.maybe(state.end), state.left ? true : null, state.endedAt === null ? null : to.instant(state.endedAt), to.maybe(state.endedBy), to.maybe(state.endEvent),
     listed(state.talkers, (id) => to.text(id)), listed(state.held, (id) => to.text(id)), to.maybePlace(state.queue), to.maybePlace(state.ringGroup),
-    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]), state.moving, state.aside ? true : null, state.guessed ? true : null, state.callback ? true : null, state.early ? true : null,
+    listed(state.wrapping, ([agent, since, transition]) => [to.text(agent), to.instant(since), transition]), state.moving, state.aside ? true : null, state.guessed ? true : null, state.callback ? true : null, state.early ? true : null, state.gaveUp ? true : null,
   ]);
 }
 
 function readInteractionState(packed: Packed, from: Unpacker, platformId: string): InteractionState {
-  const [vocabulary, medium, begun, open, name, assumed, pending, end, left, endedAt, endedBy, endEvent, talkers, held, queue, ringGroup, wrapping, moving, aside, guessed, callback, early] = expand(packed, 22);
+  const [vocabulary, medium, begun, open, name, assumed, pending, end, left, endedAt, endedBy, endEvent, talkers, held, queue, ringGroup, wrapping, moving, aside, guessed, callback, early, gaveUp] = expand(packed, 23);
   return {
-    id: `${from.text(vocabulary)}:${platformId}`, medium: from.maybe(medium), begun: begun === true, aside: aside === true, guessed: guessed === true, callback: callback === true, early: early === true, open: open as number | null, name: from.maybe(name) as StateName | null, assumed: assumed === true,
+    id: `${from.text(vocabulary)}:${platformId}`, medium: from.maybe(medium), begun: begun === true, aside: aside === true, guessed: guessed === true, callback: callback === true, early: early === true, gaveUp: gaveUp === true, open: open as number | null, name: from.maybe(name) as StateName | null, assumed: assumed === true,
     pending: from.maybe(pending) as InteractionState['pending'], end: from.maybe(end) as InteractionState['end'], left: left === true, endedAt: from.maybeInstant(endedAt),
     endedBy: from.maybe(endedBy) as By | null, endEvent: from.maybe(endEvent), talkers: unlisted(talkers, (id) => from.text(id)), held: unlisted(held, (id) => from.text(id)),
     queue: from.maybePlace(queue), ringGroup: from.maybePlace(ringGroup), wrapping: unlisted(wrapping, (one): [string, Instant, number | null] => {

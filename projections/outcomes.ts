@@ -13,12 +13,14 @@ import type { FoldContext } from './projection.ts';
  * `dials`: outbound dials that are over, since a callback was first asked for. `endedBy`: who ended the interaction of the
  * last state.
  */
-export function outcomeOf(said: { handled: boolean; callback: boolean; dials: number; finished: boolean; last: LastState | null; endedBy: 'customer' | 'agent' | 'system' | null }): Outcome {
+export function outcomeOf(said: { handled: boolean; callback: boolean; dials: number; finished: boolean; last: LastState | null; endedBy: 'customer' | 'agent' | 'system' | null; gaveUp: boolean }): Outcome {
   if (said.handled) return 'Handled';
   if (said.callback) return !said.finished ? 'CallbackRequested' : said.dials > 0 ? 'CallbackNoAnswer' : 'CallbackExpired';
   if (said.last === 'VOICEMAIL' || said.last === 'FOLLOWUP_PENDING') return 'Voicemail';
   if (said.last === 'EXTERNAL') return 'ForwardedToExternalNumber';
   if (!said.finished) return 'UnknownOutcome';
+  // Of any of its interactions, whatever followed (1.8: any that is abandoned goes before one that ended in its script).
+  if (said.gaveUp) return 'Abandoned';
   if (said.last === 'WAITING' && said.endedBy !== 'agent' && said.endedBy !== 'system') return 'Abandoned';
   return said.last === 'IN_SCRIPT' ? 'EndedInScript' : 'Other';
 }

@@ -226,7 +226,7 @@ export class Timeline {
     const state = this.#state;
     const direction = row.interactions.find((one) => one.direction !== null)?.direction ?? null;
     const by = state.last === null ? null : (state.interactions[state.last.interaction]?.endedBy ?? null);
-    const outcome = outcomeOf({ handled: state.handled, callback: state.callback, dials: state.dials - state.dialsBefore, finished: last !== null, last: state.last?.name ?? null, endedBy: by });
+    const outcome = outcomeOf({ handled: state.handled, callback: state.callback, dials: state.dials - state.dialsBefore, finished: last !== null, last: state.last?.name ?? null, endedBy: by, gaveUp: state.interactions.some(({ gaveUp }) => gaveUp) });
     if (direction !== row.direction || outcome !== row.outcome) this.#terms = true;
     row.direction = direction;
     row.outcome = outcome;
@@ -276,7 +276,7 @@ export class Timeline {
     if (found !== undefined) return found;
     const number = this.#state.interactions.length;
     this.#state.interactions.push({
-      id, medium: null, begun: false, aside: false, guessed: false, callback: false, early: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
+      id, medium: null, begun: false, aside: false, guessed: false, callback: false, early: false, gaveUp: false, open: null, name: null, assumed: false, pending: null, end: null, left: false, endedAt: null, endedBy: null, endEvent: null,
       talkers: [], held: [], queue: null, ringGroup: null, wrapping: [], moving: null,
     });
     this.#row.interactions.push({ id: platformId(id), direction: null, type: null });
@@ -387,6 +387,7 @@ export class Timeline {
     i.end = null;
     i.endedAt = null;
     i.endedBy = null;
+    i.gaveUp = false;
     i.endEvent = null;
     return true;
   }
@@ -922,6 +923,7 @@ export class Timeline {
     if (left || (leg && i.name !== 'TALKING' && i.name !== 'HOLD')) this.#leave(i, i.aside ? null : 'customer', left ? (i.endedAt ?? fact.at) : fact.at);
     if (left) { i.endedBy ??= fact.by ?? null; return; }
     const saidBefore = i.early ? i.endedBy : null;
+    const waits = byCustomer || i.name === 'WAITING';
     if (i.end === 'provisional') this.#goesOn(i, fact.kind);
     const waitsOn = i.pending !== null && !this.#endsFollowUp(i, number, fact);
     // Of agents who have not left it may be another leg that ended.
@@ -938,6 +940,7 @@ export class Timeline {
     if (fact.final) for (const participant of this.#own(i)) closeHeld(participant, fact.at);
     endBy(i, fact.final ? 'closed' : 'provisional', fact);
     i.endedBy = byCustomer ? 'customer' : saidBefore ?? fact.by ?? null;
+    i.gaveUp = waits && !waitsOn && i.endedBy === 'customer';
   }
 
   /** Whether the customer has left while waiting, whoever then ended what was left of it. */

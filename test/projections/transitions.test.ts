@@ -357,6 +357,16 @@ describe('the end', () => {
     expect(lines(told(...talk, [50, { kind: 'talking', agents: [ANN] }], [60, { kind: 'ended', final: true }]).transitions)).toEqual([[0, 'TALKING', 60], [60, 'FINISHED', 0]]);
   });
 
+  test('whoever gave up waiting has, whatever another interaction of the journey came to without an agent', () => {
+    const gaveUp = story('x:1', [[0, { kind: 'waiting', queue: SALES }], [20, { kind: 'ended', by: 'customer', final: true }]]);
+    const linked = { kind: 'linked', to: 'x:1' } as const;
+    const then = (...more: readonly (readonly [number, ...InteractionFactBody[]])[]): unknown => journeyOf([...gaveUp, ...story('x:2', [[30, { kind: 'started' }, linked], ...more])]).document.row.outcome;
+    expect(then([31, { kind: 'script' }], [40, { kind: 'ended', by: 'customer', final: true }])).toBe('Abandoned');
+    expect(then([31, { kind: 'dialling', agents: [ANN] }], [40, { kind: 'ended', by: 'system', final: true }])).toBe('Abandoned');
+    expect(then([31, { kind: 'voicemail' }], [40, { kind: 'ended', by: 'customer', final: true }])).toBe('Voicemail');
+    expect(then([31, { kind: 'talking', agents: [ANN] }], [40, { kind: 'ended', final: true }])).toBe('Handled');
+  });
+
   test('nobody talks once the last agent has dropped; whose work has ended may wrap up after it', () => {
     const [joined, dropped] = [{ kind: 'joined', role: 'agent', participantId: 'p', agent: ANN }, { kind: 'dropped', role: 'agent', participantId: 'p' }] as const;
     const left = told([0, joined, { kind: 'talking', agents: [ANN] }], [20, dropped], [30, { kind: 'wrappedUp', agents: [ANN] }], [40, { kind: 'ended', final: true }]);
