@@ -456,9 +456,9 @@ export class Timeline {
   /** It was taken for an inbound one until its direction was said: what stood for its script was the dial, and how it began. */
   #dialledAfterAll(i: InteractionState, script: number, fact: Said<'started'>): void {
     const { at } = this.#at(script);
-    const [before, last] = [this.#tail.at(-2), this.#base + this.#tail.length - 1];
+    const last = this.#base + this.#tail.length - 1;
     // Where the two stand at the end, the script goes: nobody has counted on it yet.
-    const isLast = script === last && before?.name === 'STARTED' && before.interactionId === platformId(i.id);
+    const isLast = script === last && this.#startedBefore(i);
     if (isLast) {
       this.#tail.pop();
       this.#subs.add(Math.floor(last / this.#size));
@@ -469,12 +469,17 @@ export class Timeline {
     if (this.#state.last?.interaction === this.#numberOf(i.id)) this.#state.last = { name: 'OUTBOUND_STARTED', interaction: this.#numberOf(i.id) };
   }
 
+  /** Whether its STARTED stands before the last transition. */
+  #startedBefore(i: InteractionState): boolean {
+    const before = this.#tail.at(-2);
+    return before?.name === 'STARTED' && before.interactionId === platformId(i.id);
+  }
+
   /** It was taken for one of its own until it was said what it goes on with: how it began goes, where nothing else has come since. */
   #legAfterAll(i: InteractionState): void {
     const last = this.#base + this.#tail.length - 1;
     if (i.open !== last || (i.name !== 'IN_SCRIPT' && i.name !== 'OUTBOUND_STARTED')) return;
-    const before = this.#tail.at(-2);
-    const gone = before?.name === 'STARTED' && before.interactionId === platformId(i.id) ? 2 : 1;
+    const gone = this.#startedBefore(i) ? 2 : 1;
     const rest = this.#tail.slice(0, -gone);
     const isShown = i.medium === null || rest.some(({ mediaType }) => mediaType === i.medium);
     // What it goes on with must be here, and at hand; and whatever shows this medium.
@@ -850,7 +855,7 @@ export class Timeline {
 
   /** Nobody said that these took the customer, or when: they have. */
   #tookUntold(i: InteractionState, fact: InteractionFact, agents: string[]): void {
-    for (const id of agents) this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: id, agent: { id } });
+    for (const id of agents) this.#agentJoins(i, fact, { id });
     this.#talk(i, fact, agents);
   }
 
@@ -999,16 +1004,17 @@ export class Timeline {
     this.#document.participants.push({ role: fact.role, id: fact.participantId, interactionId: platformId(i.id), name, joined: fact.at, held: [], dropped: null, agentId: agent?.id ?? null });
   }
 
+  #agentJoins(i: InteractionState, fact: InteractionFact, agent: Agent): void {
+    this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: agent.id, agent });
+  }
+
   /** Without an id: the one who has the customer. */
   #dropped(i: InteractionState, fact: Said<'dropped'>): void {
     const having = i.talkers.length > 0 ? i.talkers : (this.#openAs(i, 'OUTBOUND_STARTED')?.agents ?? []).map(({ id }) => id);
     const id = fact.participantId !== '' ? fact.participantId : having.length === 1 ? having[0] ?? '' : '';
     if (id === '' && having.length > 0) return;
     const participant = this.#present(i, id);
-    if (participant !== null) {
-      closeHeld(participant, fact.at);
-      participant.dropped = fact.at;
-    }
+    drop(participant, fact.at);
     const agent = participant === null ? id : (participant.agentId ?? participant.id);
     if (i.talkers.includes(agent)) this.#leaves(i, fact, [agent], fact.last === true);
     else if (fact.last === true && fact.role === 'agent') this.#wasThere(i, fact, agent);
@@ -1027,9 +1033,8 @@ export class Timeline {
     if (i.name !== 'TALKING' || i.talkers.length > 0) return;
     if (agent !== '' && i.open !== null) {
       this.#amend(i, fact, this.#byIds([agent]));
-      this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: agent, agent: { id: agent }, at: this.#at(i.open).at });
-      const participant = this.#present(i, agent);
-      if (participant !== null) participant.dropped = fact.at;
+      this.#agentJoins(i, { ...fact, at: this.#at(i.open).at }, { id: agent });
+      drop(this.#present(i, agent), fact.at);
     }
     this.#leaves(i, fact, [agent], true);
   }
@@ -1040,14 +1045,11 @@ export class Timeline {
       for (const one of i.wrapping) if (agent === '' || one[0] === agent) one[1] = fact.at;
       // Over, unless it goes on: then the customer has waited all the time.
       if (i.open !== null) this.#settle(i.open, fact.at);
-      endBy(i, 'provisional', fact);
-      i.endedBy = null;
-      this.#leave(i, 'customer', fact.at);
+      this.#endsForNow(i, fact);
     } else if (agent !== '' && !this.#row.agents.some(({ id }) => id === agent)) {
       this.#tookUntold(i, fact, [agent]);
       this.#tellDestination(i, this.#byIds([agent]), null);
-      const participant = this.#present(i, agent);
-      if (participant !== null) participant.dropped = fact.at;
+      drop(this.#present(i, agent), fact.at);
       this.#leaves(i, fact, [agent], true);
     }
   }
@@ -1073,6 +1075,10 @@ export class Timeline {
   /** The last agent has left. Who that was stays known, since it may go on as a transfer. */
   #over(i: InteractionState, fact: InteractionFact): void {
     this.#close(i, fact.at);
+    this.#endsForNow(i, fact);
+  }
+
+  #endsForNow(i: InteractionState, fact: InteractionFact): void {
     endBy(i, 'provisional', fact);
     i.endedBy = null;
     this.#leave(i, 'customer', fact.at);
@@ -1082,8 +1088,7 @@ export class Timeline {
   #leave(i: InteractionState, role: Participant['role'] | null, at: Instant): void {
     for (const participant of this.#own(i)) {
       if ((role !== null && participant.role !== role) || participant.dropped !== null) continue;
-      closeHeld(participant, at);
-      participant.dropped = at;
+      drop(participant, at);
     }
   }
 
@@ -1119,12 +1124,11 @@ export class Timeline {
     const here = this.#own(i).filter(({ role, dropped }) => role === 'agent' && dropped === null);
     for (const participant of here) {
       if (agents.some(({ id }) => id === (participant.agentId ?? participant.id))) continue;
-      closeHeld(participant, fact.at);
-      participant.dropped = fact.at;
+      drop(participant, fact.at);
     }
     for (const agent of agents) {
       if (here.some((participant) => agent.id === (participant.agentId ?? participant.id))) continue;
-      this.#joined(i, { ...fact, kind: 'joined', role: 'agent', participantId: agent.id, agent });
+      this.#agentJoins(i, fact, agent);
     }
   }
 
@@ -1319,6 +1323,13 @@ function leave(i: InteractionState, agents: readonly string[], at: Instant): voi
   for (const agent of agents.length === 0 ? [''] : agents) {
     if (i.wrapping.length < AGENTS_MAX && !i.wrapping.some(([one]) => one === agent)) i.wrapping.push([agent, at, i.open]);
   }
+}
+
+/** Nobody where there is none. */
+function drop(participant: Participant | null, at: Instant): void {
+  if (participant === null) return;
+  closeHeld(participant, at);
+  participant.dropped = at;
 }
 
 function closeHeld(participant: Participant, at: Instant): void {

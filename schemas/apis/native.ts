@@ -76,13 +76,11 @@ export const native: Dialect = {
 
 /** A `badRequest` that says what is taken instead. Never quotes what came: it may be a customer's. */
 const wrong = (what: string): string => `badRequest: ${what}`;
-/** A parameter as text; what comes twice is no text. */
-function word(what: string) {
-  return z.string({ error: ({ input }) => (input === undefined ? 'missingParameter' : Array.isArray(input) ? wrong('is given more than once') : wrong(what)) });
-}
+/** Of a parameter that takes one text: what comes twice is none. */
+const unless = (what: string) => ({ error: ({ input }: { readonly input?: unknown }): string => (input === undefined ? 'missingParameter' : wrong(Array.isArray(input) ? 'is given more than once' : what)) });
+const word = (what: string): z.ZodString => z.string(unless(what));
 function oneOf<const T extends readonly string[]>(values: T) {
-  const what = `must be ${values.slice(0, -1).join(', ')} or ${values.at(-1) ?? ''}`;
-  return z.enum(values, { error: ({ input }) => wrong(Array.isArray(input) ? 'is given more than once' : what) }).optional();
+  return z.enum(values, unless(`must be ${values.slice(0, -1).join(', ')} or ${values.at(-1) ?? ''}`)).optional();
 }
 const LIMIT_MAX = 1000;
 const WHOLE = `must be a whole number from 1 to ${String(LIMIT_MAX)}`;

@@ -199,6 +199,8 @@ export class Days<S extends StoredSegment> {
 type Decoded = Posting | Page | null;
 /** What an entry holds besides what was decoded. */
 const DECODED_BYTES = 200;
+/** Of what a reader keeps, rows: some 350 bytes each, 24,000 of 8 MB. The rest is postings and pages. */
+export const ROWS_SHARE = 1 / 4;
 
 /** What was decoded, postings and pages if nothing else is said, each valid for one version of its segment; the ones not used for longest go first. */
 export class DecodedCache<K, V = Decoded> {

@@ -14,7 +14,7 @@ import assert from 'node:assert';
 import type { RecordChange, RecordState, SubRecord } from '../../projections/projection.ts';
 import type { Clause, Commit, Generation, Position, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, type Row, SEGMENT_SIZE, type StoredSegment, type Wanted,
+  compareRows, compareText, type Day, DAY_MS, Days, DecodedCache, decodePosting, type Fetched, findRows, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, type Row, ROWS_SHARE, SEGMENT_SIZE, type StoredSegment, type Wanted,
 } from './postings.ts';
 import {
   damaged, EVERY, isDense, Operations, packLocator, packTexts, readChunk, readLocator, readRow, readRowHead, type RecordRow, RowPacker, SMALL, type SubRow, type TermIds,
@@ -47,8 +47,6 @@ const DIRECTORIES_MAX = 64;
 const KEYED_ROWS_MAX = 25;
 /** Tries to read between two commits; after that, what is counted may be off by the commits under way. */
 const SEARCH_ATTEMPTS = 5;
-/** Of what a reader keeps, rows: some 350 bytes each, 24,000 of 8 MB. */
-const ROWS_SHARE = 1 / 4;
 
 export type Reply = null | number | string | Buffer | readonly Reply[];
 

@@ -4,7 +4,7 @@ import type { RecordChange, RecordState, SubRecord } from '../../projections/pro
 import { OperatingError } from '../errors.ts';
 import type { Clause, Commit, Generation, SearchQuery, SearchResult, SearchRow } from '../ports.ts';
 import {
-  type Day, DAY_MS, Days, DecodedCache, decodePosting, type Row, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
+  type Day, DAY_MS, Days, DecodedCache, decodePosting, type Row, type Fetched, findRows, type Found, type IndexQuery, Page, PAGE_ENTRIES, type Posting, PostingEdit, ROWS_SHARE, SEGMENT_SIZE, type StoredSegment, type Wanted, compareRows, compareText,
 } from './postings.ts';
 import { type Connection, damaged } from './sqlite-file.ts';
 
@@ -61,8 +61,6 @@ function hasNumbers(connection: Connection): boolean { return connection.get("SE
 interface Documents { readonly prefix: string; readonly found: Map<string, string> }
 /** A record as a reader keeps it, with the number of its document where it had one. */
 interface KeptRow extends Row { readonly number: number | null }
-/** Of what a reader keeps, rows: some 350 bytes each, 24,000 of 8 MB. */
-const ROWS_SHARE = 1 / 4;
 
 /** What a view did so far, counted: for metrics, and for tests that hold work instead of seconds. */
 export interface ViewWork {
@@ -322,29 +320,28 @@ export class IndexReader {
 
   /** Those that are not known are read with their documents, of the others the documents alone. */
   #records(wanted: Wanted<SegmentRow, number>['records'], documents: Documents): Row[] {
-    const rows = wanted.map(({ segment, ordinal }) => this.#rows.get(segment.id * SEGMENT_SIZE + ordinal, segment.version));
-    this.#documentsOf(rows.filter((row) => row !== undefined), documents);
-    const unknown = wanted.flatMap(({ segment, ordinal }, at) => (rows[at] === undefined ? [{ at, locator: segment.id * SEGMENT_SIZE + ordinal, version: segment.version }] : []));
-    if (unknown.length === 0) return rows as Row[];
-    this.#work.recordsRead += unknown.length;
-    const found = this.connection.arrays<[place: number, key: string, id: string, time: number, number: number | null, name: string | null, document: string | null]>(this.#recordRows, documents.prefix, `[${unknown.map(({ locator }) => locator).join()}]`);
-    if (found.length !== unknown.length) throw damaged(this.#file, 'the index names a record that is not there');
-    const elsewhere: KeptRow[] = [];
-    for (const [place, key, id, time, number, name, document] of found) {
-      const { at, locator, version } = unknown[place]!;
-      const isIts = name === documents.prefix + key;
-      const row = rows[at] = { key, id: readId(id), time, number: isIts ? number : null };
-      this.#rows.set(locator, version, row, key.length + id.length);
-      if (isIts && document !== null) documents.found.set(key, document);
-      else elsewhere.push(row);
+    const places = wanted.map(({ segment, ordinal }) => ({ locator: segment.id * SEGMENT_SIZE + ordinal, version: segment.version }));
+    const rows = places.map(({ locator, version }) => this.#rows.get(locator, version));
+    const unknown = places.flatMap((place, at) => (rows[at] === undefined ? [{ ...place, at }] : []));
+    if (unknown.length > 0) {
+      this.#work.recordsRead += unknown.length;
+      const found = this.connection.arrays<[place: number, key: string, id: string, time: number, number: number | null, name: string | null, document: string | null]>(this.#recordRows, documents.prefix, `[${unknown.map(({ locator }) => locator).join()}]`);
+      if (found.length !== unknown.length) throw damaged(this.#file, 'the index names a record that is not there');
+      for (const [place, key, id, time, number, name, document] of found) {
+        const { at, locator, version } = unknown[place]!;
+        const isIts = name === documents.prefix + key;
+        const row = rows[at] = { key, id: readId(id), time, number: isIts ? number : null };
+        this.#rows.set(locator, version, row, key.length + id.length);
+        if (isIts && document !== null) documents.found.set(key, document);
+      }
     }
-    this.#documentsOf(elsewhere, documents);
-    return rows as Row[];
+    const all = rows as KeptRow[];
+    this.#readDocuments(all.filter(({ key }) => !documents.found.has(key)), documents);
+    return all;
   }
 
-  /** Those that do not stand where they stood, by their keys: they were deleted and written anew, or came after their record. */
-  #documentsOf(rows: readonly KeptRow[], { prefix, found }: Documents): void {
-    if (rows.length === 0) return;
+  /** Where they stood when their rows were read; those that do not stand there (deleted and written anew, or written after their record) by their keys. */
+  #readDocuments(rows: readonly KeptRow[], { prefix, found }: Documents): void {
     const numbers = rows.flatMap(({ number }) => number ?? []);
     if (numbers.length > 0) {
       for (const [name, document] of this.connection.arrays<[name: string, document: string]>(DOCUMENT_ROWS, `[${numbers.join()}]`)) {

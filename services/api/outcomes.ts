@@ -32,7 +32,7 @@ interface Totals {
   /** The waits of journeys that were handled, which service levels count. */
   readonly handledWaiting: Histogram;
 }
-/** A row while it is added up; the cell is the first of its group, for the values that the group goes by. */
+/** A row while it is added up; the cell has the values that its group goes by. */
 interface Sum extends Span { cell: OutcomeCell; readonly totals: Totals }
 
 export async function outcomesOf({ query, keys, view }: Call<unknown, Asked, unknown>, { zones, maxDays, journeysMax = JOURNEYS_READ_MAX }: OutcomesOptions): Promise<Outcome> {

@@ -7,9 +7,9 @@
 import { startEventStoreDouble } from '../support/eventstoredb/double.ts';
 import { load } from '../support/load.ts';
 import { describeOn } from '../support/local-server.ts';
-import { seeded } from '../support/seeded.ts';
+import { type Seeded, seeded } from '../support/seeded.ts';
 import { judged, type Line, SEED, SERVERS, Stage } from '../e2e/servers/stage.ts';
-import { Clients } from './clients.ts';
+import { type ClientOptions, Clients } from './clients.ts';
 import { Crew, FAULTS, KILLS, type LineFault, OTHERS, REPLAYS } from './faults.ts';
 import { chaos, type Outcome, ROUNDS, SECONDS, type Site, WAIT_MS } from './rounds.ts';
 
@@ -29,6 +29,15 @@ else {
 }
 
 // ---- many rounds of one line -------------------------------------------------------------------------------------------
+
+/** A line's programs, and who asks them over HTTP; `written` is how much its topic has taken. */
+async function manned(line: Line, asking: Pick<ClientOptions, 'publishers' | 'readers' | 'paceMs'>, chance: Seeded, written: () => number, lasting: () => number): Promise<{ readonly crew: Crew; readonly clients: Clients }> {
+  // Who they ask is there before anybody asks.
+  let crew: Crew | null = null;
+  const clients: Clients = new Clients(() => { if (crew === null) throw new Error('nobody serves yet'); return crew.api; }, { ...asking, seed: SEED, snapshots: false });
+  crew = await Crew.of(line, { chance, acknowledged: () => written() + clients.acknowledged(), lasting, onEmptied: () => clients.forgetPositions() });
+  return { crew, clients };
+}
 
 /** The line of all rounds, with its load. */
 class Works implements Site {
@@ -52,10 +61,7 @@ class Works implements Site {
   static async open(store: Store, line: Line): Promise<Works> {
     const written = { count: 0 };
     const chance = seeded(SEED);
-    // Who they ask is there before anybody asks.
-    let crew: Crew | null = null;
-    const clients: Clients = new Clients(() => { if (crew === null) throw new Error('nobody serves yet'); return crew.api; }, { publishers: 6, readers: 1, seed: SEED, paceMs: 400, snapshots: false });
-    crew = await Crew.of(line, { chance, acknowledged: () => written.count + clients.acknowledged(), lasting: () => 40 + chance.below(160), onEmptied: () => clients.forgetPositions() });
+    const { crew, clients } = await manned(line, { publishers: 6, readers: 1, paceMs: 400 }, chance, () => written.count, () => 40 + chance.below(160));
     return new Works(store, crew, clients, written);
   }
 
@@ -142,16 +148,14 @@ function alone(store: Store): void {
     test.each(faults.map((fault) => [fault.name, fault] as const))('G1, G2, G3, G4: %s loses nothing, doubles nothing, and leaves every view right', async (_name, { strike }) => {
       const opened = (line = await stage.line());
       let written = 0;
-      let crew: Crew | null = null;
       // Over HTTP too: while a broker stands still, no other way is left open.
-      const clients: Clients = new Clients(() => { if (crew === null) throw new Error('nobody serves yet'); return crew.api; }, { publishers: 3, readers: 0, seed: SEED, paceMs: 20, snapshots: false });
-      const struck = crew = await Crew.of(opened, { chance: seeded(SEED), acknowledged: () => written + clients.acknowledged(), lasting: () => LASTING, onEmptied: () => undefined });
+      const { crew, clients } = await manned(opened, { publishers: 3, readers: 0, paceMs: 20 }, seeded(SEED), () => written, () => LASTING);
       const begun = Promise.withResolvers<undefined>();
       clients.start();
       try {
         const [published] = await Promise.all([
           opened.publishLoad(RECORDS, { perSecond: RECORDS_A_SECOND, onWritten: (count) => { written = count; if (count >= STRIKE_AT) begun.resolve(undefined); } }),
-          begun.promise.then(() => strike(struck)),
+          begun.promise.then(() => strike(crew)),
         ]);
         expect(published).toBe(RECORDS);
         opened.stage.clear();
@@ -159,7 +163,7 @@ function alone(store: Store): void {
       } finally {
         await clients.giveUp();
       }
-      const { account, wrong } = await judged(opened.places, opened.programs, struck.running(), { spoken: clients.ledger.spoken, withinMs: WAIT_MS });
+      const { account, wrong } = await judged(opened.places, opened.programs, crew.running(), { spoken: clients.ledger.spoken, withinMs: WAIT_MS });
       expect([...wrong, ...await clients.histories(), ...clients.wrong()]).toEqual([]);
       // A producer that was not answered wrote again.
       expect(account.received).toBeGreaterThanOrEqual(RECORDS);
